@@ -1,0 +1,90 @@
+"""One room's log as this process delivers it: each event once, in order, without holes.
+
+Events are offered as they become known: our own commits, what another process wrote, what a read of the log brought.
+The feed lets a contiguous run through and holds what lies beyond a gap; the gap is filled from the log, which is the
+truth. It keeps the newest events, so that a reconnect storm is answered without the database.
+
+Theory: `head` is the last seq let through. An offer with seq <= head is a repetition and is dropped; head + 1 goes
+through, with everything held that follows it; more is held, and `gap` is true until somebody offers what is missing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+from boltorezka.rooms.model import Event
+
+# Enough for any delta (protocol.MAX_DELTA) and for some pages of history; about 300 kB for a busy room.
+KEEP = 400
+# Events beyond a gap; more are forgotten, and read from the log again when the gap is filled.
+MAX_HELD = 4096
+
+
+class Feed:
+    """The state of one room's delivery, begun from what was read of the room a moment ago.
+
+    It starts `KEEP` events below that top, with a gap, so that the log is read at least once after the feed exists:
+    what was committed between the two moments is in that read, and everything later is offered.
+    """
+
+    def __init__(self, epoch: str, top: int) -> None:
+        self.epoch = epoch
+        self.head = max(0, top - KEEP)
+        # A head heard of (another process's, a client's position) that the log has to confirm.
+        self.rumoured = self.head + 1
+        self._late = 0
+        self._kept: deque[Event] = deque(maxlen=KEEP)
+        self._held: dict[int, Event] = {}
+
+    def offer(self, events: Iterable[Event]) -> list[Event]:
+        """Take events in any order, with repetitions; return those to be delivered now, in order."""
+        run: list[Event] = []
+        for event in events:
+            if event.seq == self.head + 1:
+                self._pass(event, run)
+            elif event.seq > self.head:
+                if len(self._held) < MAX_HELD:
+                    self._held[event.seq] = event
+                self.rumoured = max(self.rumoured, event.seq)
+        return run
+
+    def _pass(self, event: Event, run: list[Event]) -> None:
+        following: Event | None = event
+        while following is not None:
+            self.head = following.seq
+            self._kept.append(following)
+            run.append(following)
+            following = self._held.pop(self.head + 1, None)
+        self.rumoured = max(self.rumoured, self.head)
+
+    def rumour(self, head: int) -> None:
+        """Somebody says the log reaches at least this far."""
+        self.rumoured = max(self.rumoured, head)
+        self._late = max(self._late, head)
+
+    def reading(self) -> None:
+        """A read of the log begins: what is rumoured from now on may be younger than its snapshot."""
+        self._late = 0
+
+    def settle(self) -> None:
+        """The read came to the log's end: what was rumoured before it, and was not there, does not exist."""
+        self.rumoured = max(self.head, self._late, max(self._held, default=0))
+
+    @property
+    def gap(self) -> bool:
+        """Whether the log has to be read from `head`."""
+        return self.rumoured > self.head
+
+    def since(self, seq: int, limit: int) -> tuple[Event, ...] | None:
+        """The events after a position up to `head`; None when they are too many or no longer kept."""
+        missing = self.head - seq
+        if missing < 0 or missing > limit or missing > len(self._kept):
+            return None
+        return tuple(islice(self._kept, len(self._kept) - missing, None))
+
+    def newest(self, limit: int) -> tuple[Event, ...] | None:
+        """The newest events, oldest first: `limit` of them, or all there are; None when fewer are kept than exist."""
+        wanted = min(limit, self.head)
+        return self.since(self.head - wanted, limit)
