@@ -1,0 +1,1 @@
+"""Alembic's migrations of the SQLite schema; they ship inside the package."""
