@@ -1,0 +1,112 @@
+"""Other processes on the same database: our lease, who else is live, and what they wrote.
+
+What another process commits reaches us as a hint without content. Then the store is asked how far every log reaches,
+who is present, and which sessions ended; the core works out what is new. A lost hint is made good by the next one, or
+by the next renewal: the store is the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from boltorezka.adapters.realtime.presence import PresenceWriter
+from boltorezka.adapters.realtime.settings import RealtimeSettings
+from boltorezka.errors import Refusal
+from boltorezka.ports import Clock, Presence, Store
+from boltorezka.protocol import CloseCode
+from boltorezka.rooms.core import RoomsCore
+from boltorezka.rooms.effects import Effect
+from boltorezka.rooms.presence import Person
+
+log = logging.getLogger("boltorezka.realtime")
+
+# A session's end carries the time at which its process decided it, a little before the commit we hear of.
+_REVOKED_SLACK_US = 30 * 1_000_000
+
+
+class Peers:
+    """Keeps the lease and listens. `run` is the task; `start` and `stop` take and give back the lease."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        core: RoomsCore,
+        presence: PresenceWriter,
+        instance: str,
+        settings: RealtimeSettings,
+        execute: Callable[[Sequence[Effect]], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._core = core
+        self._presence = presence
+        self._instance = instance
+        self._settings = settings
+        self._execute = execute
+        self._hint = asyncio.Event()
+        self._others: list[str] = []
+
+    async def start(self) -> None:
+        """Take the lease; hear of others from here on."""
+        self._store.watch(self._hint.set)
+        await self.renew()
+
+    async def stop(self) -> None:
+        """Give the lease back; a store that cannot be written lets it run out instead."""
+        try:
+            self._store.set_peers_live(False)
+            await self._store.release_lease(self._instance)
+        except Refusal as error:
+            log.warning("the lease was not given back: %s", error.message)
+
+    async def run(self) -> None:
+        """Renew the lease in time, and look after every hint, one look at a time."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._settings.lease_renew_s
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._hint.wait()
+            if loop.time() >= due:  # asked of the clock: hints that never pause must not starve the lease
+                due = loop.time() + self._settings.lease_renew_s
+                await self._try(self.renew)
+            if self._hint.is_set():
+                self._hint.clear()
+                await self._try(self.look)
+
+    async def _try(self, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except Refusal as error:
+            log.warning("other processes were not heard: %s", error.message)
+
+    async def renew(self) -> None:
+        """Renew the lease; when others came or went, look at once what that means."""
+        now = self._clock.now()
+        expires_at = now + int(self._settings.lease_expires_s * 1_000_000)
+        others = await self._store.renew_lease(self._instance, now, expires_at)
+        if others != self._others:
+            self._others = others
+            self._store.set_peers_live(bool(others))
+            self._hint.set()
+
+    async def look(self) -> None:
+        """Bring what others wrote to the core: logs, presence, ended sessions."""
+        self._execute(self._core.heads(await self._store.heads(), self._clock.now()))
+        changes, settled = self._presence.changes, self._presence.settled
+        rows = await self._store.presence()
+        elsewhere = [Person(row.room_id, row.user_id, row.user_name) for row in rows if row.instance != self._instance]
+        self._execute(self._core.presence_seen(elsewhere))
+        if settled and self._presence.settled and changes == self._presence.changes:
+            here = self._core.hall.roster.ours()
+            self._presence.repair(
+                rows, [Presence(each.room_id, each.user_id, each.user_name, self._instance) for each in here]
+            )
+        now = self._clock.now()
+        for session_id in await self._store.revoked_since(now - _REVOKED_SLACK_US):
+            ended = self._core.ended(session_id, CloseCode.SESSION_ENDED, now, self._clock.monotonic())
+            self._execute(ended)

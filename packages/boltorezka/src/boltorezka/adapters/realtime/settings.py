@@ -1,0 +1,34 @@
+"""What can be set about the sockets; every default has its reason."""
+
+from __future__ import annotations
+
+import msgspec
+
+from boltorezka import protocol
+
+
+class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds and intervals of one process. Seconds and bytes."""
+
+    allowed_origins: tuple[str, ...] = ()
+    # Below the 30 s after which home routers and proxies forget an idle connection.
+    heartbeat_s: float = 25.0
+    # A process has some hundred to ten thousand sockets; two seconds keep their return below 5,000 a second.
+    drain_spread_s: float = 2.0
+    # A ticket check is one write; five seconds is a client that never meant to come in.
+    auth_timeout_s: float = 5.0
+    max_frame: int = protocol.MAX_FRAME
+    # What an eager client sends with its ticket: a join, a resume, a few messages of its outbox.
+    pre_auth_frames: int = 32
+    pre_auth_bytes: int = 64 * 1024
+    # A megabyte is several thousand messages behind: such a client is better off coming back with its position.
+    send_queue_bytes: int = 1 << 20
+    # Messages of one socket waiting for their commit; the rest is refused with a time to come back.
+    unanswered: int = 256
+    # Messages of all sockets waiting for their commit: about a second of work.
+    append_queue: int = 4096
+    # Three renewals may fail before others take our presence down.
+    lease_renew_s: float = 2.0
+    lease_expires_s: float = 6.0
+    # After our close frame the peer has this long to answer it; then the connection is cut.
+    close_grace_s: float = 5.0

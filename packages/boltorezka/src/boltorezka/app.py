@@ -1,0 +1,232 @@
+"""The server put together from its parts, and its life: start, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import msgspec
+import uvicorn
+
+from boltorezka import __version__
+from boltorezka.adapters.broker_sso import BrokerSso
+from boltorezka.adapters.http import BuildInfo, HttpParts, HttpSettings, http_application
+from boltorezka.adapters.http.accounts import Accounts
+from boltorezka.adapters.metrics import Metrics
+from boltorezka.adapters.realtime import Realtime, RealtimeSettings
+from boltorezka.adapters.sqlite import SqliteStore
+from boltorezka.adapters.system import SystemClock, SystemIds
+from boltorezka.adapters.tokens import Tokens
+from boltorezka.adapters.websocket import websocket_protocol
+from boltorezka.auth.model import Identity
+from boltorezka.config import PREFIX, Settings
+from boltorezka.errors import ConfigError
+from boltorezka.ports import Clock, Ids, Store
+from boltorezka.protocol import iso_time
+from boltorezka.rooms.model import Room
+
+SERVICE = "boltorezka"
+
+# From the signal to the end: below the ten seconds after which supervisors kill.
+STOP_DEADLINE_S = 8.0
+
+# Of which the sockets get this much: three seconds of spread at most, one for the last acks, the goodbye. HTTP answers
+# that were begun get the rest.
+DRAIN_DEADLINE_S = 6.0
+CLOSE_GRACE_S = 1.5
+
+# Longer than an ingress keeps idle connections (90 s is common), so that it never sends on one we are closing.
+KEEP_ALIVE_S = 120
+
+# Connections that wait to be accepted: everybody of a drained process at once.
+BACKLOG = 2048
+
+CANARY_ROOM = "canary"
+SMOKE_PEOPLE = (("smoke-1", "Smoke One"), ("smoke-2", "Smoke Two"))
+
+log = logging.getLogger("boltorezka")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server whose parts run; `run` answers requests until it is told to stop."""
+
+    store: Store
+    realtime: Realtime
+    uvicorn: uvicorn.Server
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve on the bound socket until `stop`; then every answer begun is finished, within the deadline."""
+        await self.uvicorn.serve(sockets=[listener])
+
+    def drain(self) -> None:
+        """Ask every socket to come back a little later, and go on serving: another process takes over."""
+        log.info("draining", extra={"sockets": self.realtime.sockets})
+        self.realtime.drain()
+
+    async def stop(self) -> None:
+        """Stop accepting, drain the sockets, finish their writes, then let `run` return."""
+        if self.uvicorn.started:
+            for listening in self.uvicorn.servers:
+                listening.close()
+        try:
+            async with asyncio.timeout(DRAIN_DEADLINE_S):
+                await self.realtime.stop()
+        except TimeoutError:
+            log.warning("drain cut short", extra={"sockets": self.realtime.sockets})
+        finally:
+            self.uvicorn.should_exit = True
+
+
+class _QuietServer(uvicorn.Server):
+    """Signals are ours (serve_forever): a drain has to come before the end."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+@asynccontextmanager
+async def running_server(
+    settings: Settings, clock: Clock | None = None, ids: Ids | None = None
+) -> AsyncGenerator[Server, None]:
+    """Open the store and start the sockets' side; on leaving, the lease is given back and the store closed.
+
+    Raises SchemaError when the database is older than this code, ConfigError when a named file is unusable.
+    """
+    clock, ids = clock or SystemClock(), ids or SystemIds()
+    build = build_info(settings)
+    metrics = Metrics(build.version, build.sha or "unknown")
+    store = SqliteStore(settings.database_url, clock)
+    await store.open()
+    try:
+        realtime_settings = RealtimeSettings(
+            allowed_origins=settings.allowed_origins,
+            heartbeat_s=settings.heartbeat_s,
+            drain_spread_s=settings.drain_spread_s,
+            close_grace_s=CLOSE_GRACE_S,
+        )
+        realtime = Realtime(store, clock, ids, metrics, realtime_settings, ids.new_id())
+        sso = BrokerSso(settings.auth_sso_base_url, settings.auth_sso_cookie_names, settings.auth_sso_providers)
+        parts = HttpParts(store, clock, ids, Tokens(settings.jwt_secret.reveal()), sso, metrics, realtime)
+        application = http_application(_http_settings(settings, build), parts, settings.metrics_token.reveal())
+        config = uvicorn.Config(
+            application,
+            http="httptools",
+            ws=websocket_protocol(realtime),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(STOP_DEADLINE_S - DRAIN_DEADLINE_S - 1),
+        )
+        await realtime.start()
+        try:
+            yield Server(store, realtime, _QuietServer(config))
+        finally:
+            await realtime.stop()
+            await sso.close()
+    finally:
+        await store.close()
+
+
+async def serve_forever(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; SIGUSR1 drains the sockets while the process goes on accepting."""
+    async with running_server(settings) as server:
+        loop = asyncio.get_running_loop()
+        stopping: list[asyncio.Task[None]] = []
+
+        def stop() -> None:
+            if not stopping:
+                log.info("stopping")
+                stopping.append(loop.create_task(server.stop()))
+
+        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGUSR1: server.drain}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            # Whoever reads the next line may connect at once; uvicorn accepts a moment later.
+            listener.listen(BACKLOG)
+            host, port = listener.getsockname()[:2]
+            log.info("listening", extra={"host": host, "port": port, "sha": settings.release_sha})
+            await server.run(listener)
+            if stopping:
+                await stopping[0]
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+    log.info("stopped")
+
+
+async def smoke_sessions(settings: Settings, ttl_s: int) -> dict[str, object]:
+    """Sessions of `ttl_s` seconds for the fixed smoke accounts, and the private canary room they are members of."""
+    clock, ids = SystemClock(), SystemIds()
+    store = SqliteStore(settings.database_url, clock)
+    await store.open()
+    try:
+        tokens = Tokens(settings.jwt_secret.reveal())
+        metrics = Metrics(__version__, "unknown")
+        accounts = Accounts(store, clock, ids, tokens, metrics, _NoSockets())
+        now = clock.now()
+        room = await store.ensure_room(Room(ids.new_id(), CANARY_ROOM, "Canary", False, now, ids.new_id(), 0))
+        users = []
+        for subject, name in SMOKE_PEOPLE:
+            identity = Identity("smoke", SERVICE, subject, f"{subject}@smoke.invalid", name, "user", False)
+            signed = await accounts.sign_in(identity, lifetime_s=ttl_s)
+            await store.add_member(room.id, signed.user.id, now)
+            users.append(
+                {
+                    "userId": signed.user.id,
+                    "name": signed.user.name,
+                    "token": signed.token,
+                    "sessionId": signed.session.id,
+                }
+            )
+            expires_at = signed.session.expires_at
+        return {"expiresAt": iso_time(expires_at), "canaryRoom": CANARY_ROOM, "users": users}
+    finally:
+        await store.close()
+
+
+class _NoSockets:
+    """A process without sockets of its own: the serving ones find ended sessions in the store."""
+
+    def close_session(self, session_id: str) -> None:
+        """Nothing to close here."""
+
+
+class _Build(msgspec.Struct, rename="camel"):
+    tree: str | None = None
+    built_at: str | None = None
+
+
+def build_info(settings: Settings) -> BuildInfo:
+    """What serves: the commit given at start, the tree baked in. Raises ConfigError for an unreadable file."""
+    build = _Build()
+    if settings.build_info is not None:
+        try:
+            build = msgspec.json.decode(settings.build_info.read_bytes(), type=_Build)
+        except (OSError, msgspec.DecodeError):
+            problem = f"{PREFIX}BUILD_INFO: cannot be read as a JSON file with tree and builtAt"
+            raise ConfigError(f"{problem}.", problems=[problem]) from None
+    version = settings.release_version or __version__
+    return BuildInfo(SERVICE, version, settings.release_sha, build.tree, build.built_at)
+
+
+def _http_settings(settings: Settings, build: BuildInfo) -> HttpSettings:
+    return HttpSettings(
+        public_origin=settings.public_origin,
+        return_hosts=settings.return_hosts,
+        sso_base_url=settings.auth_sso_base_url,
+        build=build,
+        super_admin_email=settings.super_admin_email,
+        web_root=settings.web_root,
+    )
