@@ -1,0 +1,236 @@
+"""A growing corpus of bad releases: each is the real server with one fault, and each is caught by the right check."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+
+from boltorezka.smoke import canary, whole
+
+REQUIRED = {
+    "health", "sso-mode", "sso-only", "sso-redirect", "login", "rooms", "ws-ticket", "ws-handshake", "room-join",
+    "message", "message-retry", "presence", "ticket-replay",
+}  # fmt: skip
+
+
+async def test_a_good_release_passes_every_check(place):
+    """The proxy changes nothing, and nothing is found."""
+    lines = await place.smoke(whole.run)
+    assert set(lines) >= REQUIRED
+    assert [line for line in lines.values() if line["verdict"] != "pass"] == []
+
+
+def answers(path: str, status: int, body: object = None, method: str = "", **headers: str):
+    """A fault: this route answers something else."""
+
+    def answer(asked: str, at: str, real: httpx.Response) -> httpx.Response:
+        if at != path or (method and asked != method):
+            return real
+        content = real.content if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        return httpx.Response(status, content=content, headers=headers)
+
+    return answer
+
+
+HTTP_FAULTS = {
+    "degraded": ("health", answers("/health", 503, {"status": "degraded"})),
+    "no HEAD": ("health", answers("/health", 405, b"", "HEAD")),
+    "local mode": ("sso-mode", answers("/v1/auth/mode", 200, {"mode": "local"})),
+    "mode is a page": ("sso-mode", answers("/v1/auth/mode", 200, b"<html>")),
+    "register works": ("sso-only", answers("/v1/auth/register", 200, {"token": "t"})),
+    "login works": ("sso-only", answers("/v1/auth/login", 200, {"token": "t"})),
+    "gone, for another reason": ("sso-only", answers("/v1/auth/login", 410, {"error": "Gone"})),
+    "another SSO": ("sso-redirect", answers("/v1/auth/sso/start", 302, b"", location="http://127.0.0.1:1/auth/google")),
+    "an SSO that begins alike": (
+        "sso-redirect",
+        answers("/v1/auth/sso/start", 302, b"", location="http://127.0.0.1:1@evil.example/auth"),
+    ),
+    "no redirect": ("sso-redirect", answers("/v1/auth/sso/start", 200, b"")),
+    "nobody comes back": ("login", answers("/v1/auth/sso/session", 200, {"authenticated": False})),
+    "everybody is somebody": (
+        "sso-session",
+        answers("/v1/auth/sso/session", 200, {"authenticated": True, "token": "t", "user": {"id": "u"}}),
+    ),
+    "no general": ("rooms", answers("/v1/rooms", 200, {"rooms": []})),
+    "rooms without a session": ("rooms", answers("/v1/rooms", 200, {"rooms": [{"slug": "general"}]})),
+    "no ticket": ("ws-ticket", answers("/v1/auth/ws-ticket", 500, {})),
+}
+
+
+@pytest.mark.parametrize("fault", HTTP_FAULTS)
+async def test_a_route_that_answers_otherwise_is_caught(place, fault):
+    """The check that looks at the route fails; it is the service's fault and not the probe's."""
+    name, place.proxy.answer = HTTP_FAULTS[fault]
+    lines = await place.smoke(whole.run)
+    assert lines[name]["verdict"] == "fail", lines
+
+
+def every(kind: str, change):
+    """A fault: frames of this type become what `change` makes of them (payload, how many before it)."""
+
+    def socket():
+        seen = 0
+
+        def frames(frame):
+            nonlocal seen
+            if frame["type"] != kind:
+                return [frame]
+            seen += 1
+            return change(frame, seen)
+
+        return frames
+
+    return socket
+
+
+def without(*names: str):
+    """The frame without these fields of its payload."""
+    return lambda frame, _: [frame | {"payload": {k: v for k, v in frame["payload"].items() if k not in names}}]
+
+
+SOCKET_FAULTS = {
+    "loses every message": ("message", every("chat.message", lambda _f, _n: [])),
+    "changes the text": (
+        "message",
+        every("chat.message", lambda f, _: [f | {"payload": f["payload"] | {"text": "?"}}]),
+    ),
+    "changes the seq": ("message", every("chat.message", lambda f, _: [f | {"payload": f["payload"] | {"seq": 9}}])),
+    "doubles messages": ("message-retry", every("chat.message", lambda f, _: [f, f])),
+    "forgets keys": ("message-retry", every("ack", without("duplicate"))),
+    "sees nobody": ("presence", every("room.presence", lambda f, _: [f | {"payload": f["payload"] | {"users": []}}])),
+    "joins without a word": ("room-join", every("room.joined", lambda _f, _n: [])),
+    "greets somebody else": (
+        "ws-handshake",
+        every("server.ready", lambda f, _: [f | {"payload": f["payload"] | {"userId": "u"}}]),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SOCKET_FAULTS)
+async def test_a_socket_that_says_otherwise_is_caught(place, fault):
+    """The check that listens for it fails."""
+    name, place.proxy.frames = SOCKET_FAULTS[fault]
+    lines = await place.smoke(whole.run, deadline_s=3.0)
+    assert lines[name]["verdict"] == "fail", lines
+
+
+async def test_loss_on_one_of_two_sockets_is_caught(place):
+    """The sender hears itself and the other hears nothing."""
+    sockets = 0
+
+    def socket():
+        nonlocal sockets
+        sockets += 1
+        deaf = sockets == 2
+        return lambda frame: [] if deaf and frame["type"] == "chat.message" else [frame]
+
+    place.proxy.frames = socket
+    lines = await place.smoke(whole.run, deadline_s=3.0)
+    assert lines["message"]["verdict"] == "fail"
+
+
+async def test_a_ticket_that_may_be_used_again_is_caught(place):
+    """Another close code than 4002 is not a refusal of the ticket."""
+    place.proxy.close_code = lambda _: 1000
+    assert (await place.smoke(whole.run))["ticket-replay"]["verdict"] == "fail"
+
+
+async def test_a_refused_upgrade_is_caught_and_what_needs_it_is_skipped(place):
+    """One fault is one fail; what could not be tried is skipped, never passed."""
+    place.proxy.refuse_sockets = True
+    lines = await place.smoke(whole.run)
+    assert lines["ws-handshake"]["verdict"] == "fail"
+    assert {lines[name]["verdict"] for name in ("room-join", "message", "message-retry", "presence")} == {"skipped"}
+
+
+async def test_without_an_expectation_the_redirect_is_not_judged(place):
+    """The expected host never comes from the server itself; the sentence names the variable."""
+    line = (await place.smoke(whole.run, expect_sso_host=""))["sso-redirect"]
+    assert line["verdict"] == "inconclusive"
+    assert "SMOKE_EXPECT_SSO_HOST" in line["detail"]
+
+
+async def test_an_sso_that_is_down_is_not_the_releases_fault(place):
+    """The login cannot be judged then."""
+    place.proxy.answer = answers("/v1/auth/sso/start", 302, b"", location="http://127.0.0.1:1/auth/google")
+    lines = await place.smoke(whole.run, expect_sso_host="127.0.0.1:1")
+    assert lines["login"]["verdict"] == "error"
+    assert "SSO did not answer" in lines["login"]["detail"]
+
+
+async def test_a_service_that_is_not_there_fails(place):
+    """A refused connection is the service's fault."""
+    lines = await place.smoke(whole.run, url="http://127.0.0.1:1")
+    assert lines["health"]["verdict"] == "fail"
+    assert "error" not in {line["verdict"] for line in lines.values()}
+
+
+async def watch(place, credentials, **changes):
+    """The canary for a moment: the proxy is the new slot, the server itself the old one. Its counts and its words."""
+    deadline = canary.TAIL_S + 3
+    lines = await place.smoke(
+        canary.run, deadline, credentials=credentials, **({"old_url": place.server.url} | changes)
+    )
+    return lines["messages"]["metrics"], lines["messages"]["detail"]
+
+
+@pytest.mark.drill
+async def test_the_canary_sees_no_fault_in_a_good_release(place, credentials):
+    """Everything sent on each slot is heard on both, once and in order, and the canary ends before its deadline."""
+    began = time.monotonic()
+    counts, words = await watch(place, credentials)
+    assert time.monotonic() - began < canary.TAIL_S + 2.5
+    for slot in ("new", "old"):
+        assert counts[slot]["sent"] >= 2
+        assert counts[slot]["received"] == counts["new"]["sent"] + counts["old"]["sent"]
+        assert [counts[slot][fault] for fault in ("lost", "duplicated", "reordered", "cut")] == [0, 0, 0, 0], words
+
+
+CANARY_FAULTS = {
+    "loses every second message": ("lost", every("chat.message", lambda f, n: [f] * (n % 2))),
+    "doubles messages": ("duplicated", every("chat.message", lambda f, _: [f, f])),
+}
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("fault", CANARY_FAULTS)
+async def test_the_canary_sees_the_fault_on_the_new_slot_alone(place, credentials, fault):
+    """The old slot, on the same database at the same time, is the proof that it is the release."""
+    what, place.proxy.frames = CANARY_FAULTS[fault]
+    counts, words = await watch(place, credentials)
+    assert counts["new"][what] > 0, words
+    assert counts["old"][what] == 0
+
+
+@pytest.mark.drill
+async def test_a_slot_that_takes_nothing_loses_what_is_said_to_it(place, credentials):
+    """Nothing acknowledged is not a quiet slot: it counts as lost, and as cut."""
+    counts, words = await watch(place, credentials, url="http://127.0.0.1:1")
+    assert counts["new"]["lost"] > 0, words
+    assert counts["new"]["cut"] > 2
+    assert (counts["old"]["lost"], counts["old"]["cut"]) == (0, 0)
+
+
+@pytest.mark.drill
+async def test_a_drain_is_no_fault(place, credentials):
+    """A drained slot sends its sockets away; they come back, and nothing is lost, doubled or counted as cut."""
+    drained = False
+
+    def socket():
+        def frames(frame):
+            nonlocal drained
+            if frame["type"] == "chat.message" and not drained:
+                drained = True
+                place.server.server.drain()
+            return [frame]
+
+        return frames
+
+    place.proxy.frames = socket
+    counts, words = await watch(place, credentials)
+    assert drained
+    for slot in ("new", "old"):
+        assert [counts[slot][fault] for fault in ("lost", "duplicated", "reordered", "cut")] == [0, 0, 0, 0], words
