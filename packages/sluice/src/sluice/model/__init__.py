@@ -1,0 +1,1 @@
+"""Values every part of Sluice speaks in. No I/O, no clock, no randomness; imports nothing of the rest."""

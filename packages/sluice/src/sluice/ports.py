@@ -1,0 +1,157 @@
+"""What a run needs from the world. Adapters implement these; `drive` alone calls them, in the order the engine says.
+
+Everything is asyncio. Every method that waits has a deadline of its own or takes one. Methods named in the journal as
+steps are idempotent: after a crash the same call is made again with the same arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from sluice.model.release import Artifact, Commit, Completed, Release, Slot
+from sluice.model.secret import Redactor
+from sluice.model.spec import ServiceSpec
+
+Progress = Callable[[str], None]  # one calm line of what is going on now
+
+
+class Clock(Protocol):
+    """Time as an argument."""
+
+    def now(self) -> str:
+        """Wall time, ISO 8601 UTC with milliseconds."""
+        ...
+
+    def monotonic(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Runner(Protocol):
+    """Runs commands, which are argv lists. The only place that starts a child of ours and waits for it."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        on_line: Progress | None = None,
+    ) -> Completed:
+        """Run to its end or its deadline (then the whole process group is killed and `timed_out` is set).
+
+        Output is redacted before anybody sees it and bounded (1 MiB each, the end is kept). Does not raise on a
+        non-zero exit. `environment` is the complete environment; None: a minimal one (PATH, HOME, LANG).
+        Cancellation kills the process group and waits for it.
+        """
+        ...
+
+
+class Repo(Protocol):
+    """The bare mirror of the service's repository: code comes only from here."""
+
+    async def fetch(self) -> None:
+        """Bring every branch and tag up to date. Raises Refused when the repository is missing or unreachable."""
+        ...
+
+    async def resolve(self, branch: str) -> Commit:
+        """Raises UsageError (with the branches that do exist) when there is no such branch."""
+        ...
+
+    async def contains(self, sha: str, ancestor: str) -> bool: ...
+
+    async def commits_between(self, base: str, tip: str) -> list[str]:
+        """Commits in tip and not in base, oldest first."""
+        ...
+
+    async def patch(self, sha: str) -> str:
+        """The diff one commit brings (`git show`, no rename detection, no colour, binary files named only)."""
+        ...
+
+    async def read(self, ref: str, path: str) -> bytes | None:
+        """A file at a ref, or None."""
+        ...
+
+    async def export(self, sha: str, into: Path) -> None:
+        """The tree of a commit as plain files."""
+        ...
+
+
+class Runtime(Protocol):
+    """How a release runs: `process`, later `compose`."""
+
+    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+        """Build once per key, reuse after; a warm build makes no network request. Raises StepFailed."""
+        ...
+
+    async def migrate(self, release: Release, progress: Progress) -> str:
+        """Run the release's migrations, return the schema's head ("" when the service has none)."""
+        ...
+
+    def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
+        """A free slot (port not taken by `taken` nor listened on by anybody). Raises Refused when none is free."""
+        ...
+
+    async def start(self, release: Release, slot: Slot) -> None:
+        """Start the slot, or adopt it when it runs already. Returns before it is ready."""
+        ...
+
+    async def alive(self, slot: Slot) -> bool:
+        """Whether the slot's process runs now."""
+        ...
+
+    async def notify_drain(self, release: Release, slot: Slot) -> None: ...
+
+    async def stop(self, release: Release, slot: Slot) -> None:
+        """SIGTERM, grace, then SIGKILL of its group; stopping what does not run is fine."""
+        ...
+
+    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
+        """A command of the release with the slot's own environment (its secrets too)."""
+        ...
+
+    async def tail(self, slot: Slot, lines: int) -> list[str]:
+        """The newest log lines of the slot, redacted."""
+        ...
+
+
+class Ingress(Protocol):
+    """What users reach."""
+
+    async def ensure(self) -> None:
+        """Run, listening on the public address. Raises Refused when the address is taken by somebody else."""
+        ...
+
+    async def point(self, slot: Slot | None) -> None:
+        """Switch atomically: new requests go to this slot; open sockets stay where they are. None: no backend."""
+        ...
+
+    async def current(self) -> str | None:
+        """The private URL requests go to now, or None."""
+        ...
+
+
+class Releases(Protocol):
+    """The environment's memory: which releases there were, which slot each runs in, which one serves."""
+
+    def all(self) -> list[Release]: ...
+
+    def get(self, release_id: str) -> Release: ...
+
+    def save(self, release: Release) -> None:
+        """Write beside and rename over, fsynced."""
+        ...
+
+    def serving(self) -> tuple[Release, Slot] | None: ...
+
+    def set_serving(self, release: Release | None, slot: Slot | None) -> None: ...
+
+
+class Redacting(Protocol):
+    """Adapters that see output share one redactor and may teach it what they learn (tickets, tokens)."""
+
+    redactor: Redactor
