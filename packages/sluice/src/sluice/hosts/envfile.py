@@ -1,0 +1,127 @@
+"""The server's environment file: outside git, mode 0600, read by name everywhere, by value only where needed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import stat
+import urllib.parse
+from pathlib import Path
+
+from sluice.model.errors import Refused
+from sluice.model.secret import Secret
+
+MAX_BYTES = 256 * 1024  # an environment must fit exec's limits anyway; more than this is some other file
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class EnvFile:
+    """`NAME=value` lines; `#` comments, an optional `export `, and one pair of quotes around a value are understood."""
+
+    def __init__(self, path: Path) -> None:
+        """Touches nothing."""
+        self.path = path
+
+    def check(self) -> None:
+        """Raises Refused unless it is a regular file of ours, 0600 or 0400, outside every git work tree."""
+        status = self._status()
+        if not stat.S_ISREG(status.st_mode):
+            raise self._refused("is not a regular file", f"put a plain file with NAME=value lines at {self.path}")
+        if stat.S_IMODE(status.st_mode) not in (0o600, 0o400):
+            found = f"has mode {stat.S_IMODE(status.st_mode):04o}, so others may read the secrets in it"
+            raise self._refused(found, f"chmod 600 {self.path}")
+        if status.st_uid != os.geteuid():
+            raise self._refused(
+                f"belongs to user {status.st_uid}, not to the user Sluice runs as", f"chown it to user {os.geteuid()}"
+            )
+        tree = next((folder for folder in self.path.resolve().parents if (folder / ".git").exists()), None)
+        if tree is not None and not self._ignored(tree):
+            raise self._refused(f"lies inside the git work tree {tree}", "keep it outside every repository")
+        self._values()
+
+    def names(self) -> set[str]:
+        """The variables it sets to something. Raises Refused when it cannot be read."""
+        return {name for name, value in self._values().items() if value.reveal()}
+
+    def values(self) -> dict[str, Secret]:
+        """For the launcher. Raises Refused when it cannot be read."""
+        return self._values()
+
+    def secrets(self) -> list[Secret]:
+        """Every value that may be secret, for the redactor; a bare address is not. [] when it cannot be read."""
+        try:
+            return [value for value in self._values().values() if not _is_bare_address(value.reveal())]
+        except Refused:
+            return []
+
+    def fingerprint(self, host_key: bytes) -> str:
+        """HMAC-SHA256 over names and values in a fixed order: equal means equal, and it tells nothing else."""
+        digest = hmac.new(host_key, digestmod=hashlib.sha256)
+        for name, value in sorted(self._values().items()):
+            digest.update(f"{name}={len(value.reveal())}:{value.reveal()}\n".encode())
+        return digest.hexdigest()
+
+    def _status(self) -> os.stat_result:
+        try:
+            return self.path.lstat()
+        except FileNotFoundError:
+            raise self._refused("does not exist", "create it on the server with mode 0600, outside git") from None
+        except OSError as error:
+            raise self._refused(f"cannot be read: {error.strerror}", "correct the permissions of its folder") from error
+
+    def _values(self) -> dict[str, Secret]:
+        self._status()
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise self._refused(f"cannot be read: {error.strerror}", "correct its owner and permissions") from error
+        if len(raw) > MAX_BYTES:
+            raise self._refused(f"is larger than {MAX_BYTES} bytes", "check that it is the right file")
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            raise self._refused("is not UTF-8 text", "write it anew as NAME=value lines") from None
+        values = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            parsed = self._line(number, line.strip())
+            if parsed is not None:
+                values[parsed[0]] = Secret(parsed[1])
+        return values
+
+    def _line(self, number: int, line: str) -> tuple[str, str] | None:
+        if not line or line.startswith("#"):
+            return None
+        name, equals, value = line.removeprefix("export ").partition("=")
+        name, value = name.strip(), value.strip()
+        # The line itself may hold a secret, so the message names only its number.
+        if not equals or not NAME.fullmatch(name) or "\0" in value:
+            raise self._refused(f"line {number} is not NAME=value", f"correct line {number} of {self.path}")
+        if len(value) >= 2 and value[0] in "'\"" and value[-1] == value[0]:
+            value = value[1:-1]
+        return name, value
+
+    def _ignored(self, tree: Path) -> bool:
+        # The demo keeps all it makes in one ignored folder of the checkout; git never sees what it ignores by folder.
+        return any(_ignored_folder(tree, folder) for folder in self.path.resolve().parents if tree in folder.parents)
+
+    def _refused(self, found: str, next_step: str) -> Refused:
+        return Refused(f"the environment file {self.path} {found}.", next=next_step, file=str(self.path))
+
+
+def _is_bare_address(value: str) -> bool:
+    """An origin, or the place of a SQLite file: hiding these hides the evidence. A path or query may hold a key."""
+    parts = urllib.parse.urlsplit(value)
+    origin = parts.scheme in {"http", "https"} and parts.path in {"", "/"}
+    return (origin or parts.scheme == "sqlite") and not (parts.query or parts.fragment or "@" in parts.netloc)
+
+
+def _ignored_folder(tree: Path, folder: Path) -> bool:
+    ignore = tree / ".gitignore"
+    try:
+        patterns = {line.strip().strip("/") for line in ignore.read_text().splitlines()}
+    except OSError:
+        return False
+    return folder.relative_to(tree).as_posix() in patterns

@@ -1,0 +1,219 @@
+"""The bare mirror of a service's repository: code comes only from here, and nothing of it is executed by git."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from sluice.hosts.state import StatePaths
+from sluice.model.errors import Refused, StepFailed, UsageError
+from sluice.model.release import Commit, Completed
+from sluice.runner import LocalRunner, minimal_environment
+
+LOCAL_S = 60  # a command on the mirror itself: milliseconds, unless the disk is in trouble
+FETCH_S = 300  # the first fetch of a large repository over a slow line
+NEAR_BRANCHES = 8  # enough to find a misspelt name, few enough to read
+MAX_PATCH = 64 * 1024 * 1024  # a scan holds one patch in memory; a larger one is not source code
+SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+FETCH = ("fetch", "--quiet", "--prune", "--no-auto-gc", "--no-recurse-submodules")
+# Hooks, external diff and textconv drivers, file system monitors: whatever could run a program on our account is off.
+SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never")
+
+
+class GitMirror:
+    """ports.Repo over the git command line. Refs named by a user reach git only once resolved to a commit."""
+
+    def __init__(self, paths: StatePaths, url: str, runner: LocalRunner) -> None:
+        """Touches nothing; `fetch` makes the mirror."""
+        self._git_dir = paths.repo
+        self._url = url
+        self._runner = runner
+
+    async def fetch(self) -> None:
+        """See ports.Repo. An interrupted fetch leaves a mirror that the next one repairs."""
+        # Each time: on a mirror that is there it changes nothing, on one that a kill left half made it adds the rest.
+        await self._ok(["git", "init", "--quiet", "--bare", "--template=", str(self._git_dir)], "be created")
+        done = await self._run(
+            [*FETCH, "--", self._url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"],
+            FETCH_S,
+            environment=_network_environment(),
+        )
+        if done.exit_code:
+            raise Refused(
+                f"the repository {_without_password(self._url)} cannot be fetched: {_last_line(done)}.",
+                world="Nothing was changed; what serves goes on serving.",
+                next="check `repo` in host.toml, and that this user can run `git ls-remote` on it",
+            )
+
+    async def resolve(self, branch: str) -> Commit:
+        """See ports.Repo."""
+        sha = await self._sha(f"refs/heads/{branch}") if _sane(branch) else None
+        if sha is None:
+            raise UsageError(
+                f"there is no branch {branch!r} in {_without_password(self._url)}.",
+                next=f"push it, or use one of: {', '.join(await self._near(branch)) or '(the repository is empty)'}",
+            )
+        fields = (await self._text(["log", "-1", "--no-show-signature", "--format=%T%x00%an%x00%cI", sha])).split("\0")
+        # --always gives the short sha where there is no tag, so there is always a version.
+        describe = await self._text(["describe", "--tags", "--always", sha])
+        tree, author, when = (field.strip() for field in fields)
+        return Commit(sha, tree, branch, describe.strip(), author, when)
+
+    async def contains(self, sha: str, ancestor: str) -> bool:
+        """Whether `ancestor` (a ref or a commit) is in the history of `sha`."""
+        both = [await self._required(ancestor), await self._required(sha)]
+        done = await self._run(["merge-base", "--is-ancestor", *both], LOCAL_S)
+        if done.exit_code not in (0, 1):
+            raise self._broken("merge-base", done)
+        return done.exit_code == 0
+
+    async def commits_between(self, base: str, tip: str) -> list[str]:
+        """See ports.Repo."""
+        old, new = await self._required(base), await self._required(tip)
+        return (await self._text(["rev-list", "--reverse", "--topo-order", new, f"^{old}"])).split()
+
+    async def patch(self, sha: str) -> str:
+        """See ports.Repo. Of a merge only what no parent had: the rest came with the parents' commits."""
+        options = ["--no-color", "--no-renames", "--no-ext-diff", "--no-textconv", "--cc"]
+        command = self._argv(["show", *options, "--format=", await self._required(sha)])
+        # Raw: a scanner for secrets must see what a redactor would hide, and see all of it.
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=_environment(), limit=MAX_PATCH)
+        if raw.exit_code or raw.cut:
+            reason = f"it is larger than {MAX_PATCH} bytes" if raw.cut else f"git show ended with {raw.exit_code}"
+            raise Refused(f"the diff of {sha[:12]} cannot be read whole: {reason}.", next="split the commit")
+        return raw.stdout.decode(errors="replace")
+
+    async def read(self, ref: str, path: str) -> bytes | None:
+        """See ports.Repo."""
+        sha = await self._sha(ref)
+        if sha is None:
+            return None
+        raw = await self._runner.run_raw(
+            self._argv(["cat-file", "blob", f"{sha}:{path}"]), timeout_s=LOCAL_S, environment=_environment()
+        )
+        return raw.stdout if raw.exit_code == 0 else None
+
+    async def subtree(self, sha: str, path: str) -> str | None:
+        """The tree hash of a folder in a commit: equal hashes mean equal contents. None: no such folder."""
+        command = ["ls-tree", "-d", "--format=%(objectname)", await self._required(sha), path.strip("/")]
+        done = await self._run(command, LOCAL_S)
+        return done.stdout.strip() or None if done.exit_code == 0 else None
+
+    async def export(self, sha: str, into: Path) -> None:
+        """The tree of a commit as plain files. Links that point outside and device files are refused, not followed.
+
+        `into` must be new or empty; a failure or a cancellation leaves a part of it, which the caller removes.
+        """
+        into.mkdir(parents=True, exist_ok=True)
+        archive = into.with_name(f"{into.name}.tar")
+        try:
+            command = ["archive", "--format=tar", f"--output={archive}", await self._required(sha)]
+            done = await self._run(command, FETCH_S)
+            if done.exit_code:
+                raise self._broken("archive", done)
+            await asyncio.to_thread(_unpack, archive, into)
+        except (tarfile.TarError, OSError) as error:
+            raise StepFailed(f"the tree of {sha[:12]} cannot be exported: {error}.") from error
+        finally:
+            archive.unlink(missing_ok=True)
+
+    async def _sha(self, ref: str) -> str | None:
+        if not _sane(ref):
+            return None
+        done = await self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"], LOCAL_S)
+        found = done.stdout.strip()
+        return found if done.exit_code == 0 and SHA.fullmatch(found) else None
+
+    async def _required(self, ref: str) -> str:
+        sha = await self._sha(ref)
+        if sha is None:
+            raise UsageError(
+                f"there is no commit or ref {ref!r} in {_without_password(self._url)}.", next="git push it"
+            )
+        return sha
+
+    async def _near(self, branch: str) -> list[str]:
+        text = await self._text(["for-each-ref", "--format=%(refname:strip=2)", "--sort=-committerdate", "refs/heads"])
+        names = text.split()
+        near = difflib.get_close_matches(branch, names, n=NEAR_BRANCHES, cutoff=0.4)
+        return (near + [name for name in names if name not in near])[:NEAR_BRANCHES]
+
+    async def _text(self, arguments: list[str]) -> str:
+        done = await self._run(arguments, LOCAL_S)
+        if done.exit_code:
+            raise self._broken(arguments[0], done)
+        return done.stdout
+
+    async def _ok(self, argv: list[str], wanted: str) -> None:
+        done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=_environment())
+        if done.exit_code:
+            raise Refused(
+                f"the mirror {self._git_dir} could not {wanted}: {_last_line(done)}.",
+                next="install git, and check the state folder's free space and permissions",
+            )
+
+    def _argv(self, arguments: list[str]) -> list[str]:
+        return ["git", *SAFE, f"--git-dir={self._git_dir}", *arguments]
+
+    async def _run(
+        self, arguments: list[str], timeout_s: float, environment: Mapping[str, str] | None = None
+    ) -> Completed:
+        return await self._runner.run(
+            self._argv(arguments), timeout_s=timeout_s, environment=environment or _environment()
+        )
+
+    def _broken(self, command: str, done: Completed) -> Refused:
+        return Refused(
+            f"git {command} on the mirror {self._git_dir} failed: {_last_line(done)}.",
+            next=f"if the mirror is damaged, remove {self._git_dir} and repeat the command: it is fetched anew",
+        )
+
+
+def _environment() -> dict[str, str]:
+    # Replace refs and grafts would show another content under a known commit; user and system settings stay out.
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    return minimal_environment() | quiet | {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+
+
+def _network_environment() -> dict[str, str]:
+    # The operator's own way to the origin (ssh keys, agent, credential helpers, proxies) is used here and only here.
+    passed = {
+        k: v for k, v in os.environ.items() if k.startswith(("GIT_SSH", "SSH_", "GIT_SSL_")) or "proxy" in k.lower()
+    }
+    ssh = os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+    return minimal_environment() | passed | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": ssh}
+
+
+def _sane(ref: str) -> bool:
+    return (
+        bool(ref)
+        and not ref.startswith("-")
+        and not any(c.isspace() or c in "\0:^~?*[\\" for c in ref)
+        and ".." not in ref
+    )
+
+
+def _last_line(done: Completed) -> str:
+    if done.timed_out:
+        return "it did not end within its deadline"
+    lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    return (fatal or lines or [f"exit code {done.exit_code}"])[0].rstrip(".")
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=://)[^/@]+@", "", url)
+
+
+def _unpack(archive: Path, into: Path) -> None:
+    with tarfile.open(archive) as tar:
+        # The `data` filter refuses absolute paths, paths that climb out, links that lead out, devices and setuid bits.
+        tar.extractall(into, filter="data")
+    # Folders get our umask, files do not; a run_as user reads both (what lies around an artifact is closed anyway).
+    for folder, _, _ in os.walk(into):
+        Path(folder).chmod(0o755)

@@ -1,0 +1,1 @@
+"""How a release runs. `process`: plain processes kept alive by a supervisor of our own."""

@@ -1,0 +1,229 @@
+"""The `process` runtime: each slot is one process, started by the launcher and kept alive by the host's supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sluice.hosts.git import GitMirror
+from sluice.hosts.state import StatePaths, write_file
+from sluice.hosts.system import port_is_free
+from sluice.model.errors import Refused, StepFailed
+from sluice.model.release import Artifact, Commit, Completed, Release, Slot
+from sluice.model.secret import Secret
+from sluice.model.spec import HostEnvironment, ServiceSpec
+from sluice.ports import Progress
+from sluice.runner import LocalRunner, minimal_environment
+from sluice.runtimes.build import Builder
+from sluice.runtimes.client import SupervisorClient, UnitStatus
+from sluice.runtimes.launch import launch_argv, user
+from sluice.runtimes.placeholders import HOST, render, values
+from sluice.runtimes.units import UnitSpec
+
+HEAD_S = 60  # printing the schema's head opens the database and reads one row
+CREDENTIALS_S = 60  # minting a few sessions, on a busy machine
+SECRET_LEAF = 16  # a token or ticket is longer; ids, names and dates in the same JSON must stay readable
+TAIL_BYTES = 256 * 1024  # hundreds of long lines; a log may be megabytes
+KEPT_LOGS = 20  # of slots long gone, for the question that comes a week later
+
+
+class ProcessRuntime:
+    """ports.Runtime over plain processes.
+
+    With `run_as` the service, its migrations and commands run as that user; Sluice must be root then. The build does
+    not: build backends and npm scripts of a branch run as Sluice's own user.
+    """
+
+    def __init__(self, paths: StatePaths, host: HostEnvironment, repo: GitMirror, runner: LocalRunner) -> None:
+        """Touches nothing."""
+        self._paths = paths
+        self._host = host
+        self._runner = runner
+        self._builder = Builder(paths, repo, runner)
+        self._supervisor = SupervisorClient(paths.supervisor_dir)
+
+    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+        """See ports.Runtime."""
+        self._check_user()
+        return await self._builder.build(commit, spec, progress)
+
+    async def migrate(self, release: Release, progress: Progress) -> str:
+        """See ports.Runtime. Raises StepFailed with the command's last lines."""
+        migrate = release.spec.migrate
+        if migrate.run:
+            progress("migrating")
+            self._good(await self._run(release, None, migrate.run, migrate.timeout_s), "the migration")
+        if not migrate.head:
+            return ""
+        done = self._good(await self._run(release, None, migrate.head, HEAD_S), "asking for the schema's head")
+        return done.stdout.strip()
+
+    def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
+        """See ports.Runtime. The caller records the slot before it starts anything in it."""
+        first, last = self._host.ports
+        used = {slot.port for slot in taken}
+        for port in range(first, last + 1):
+            if port not in used and port_is_free(HOST, port):
+                unit = f"{release.service}-{release.environment}-{release.id}-{port}"
+                return Slot(release.id, unit, port, f"http://{HOST}:{port}")
+        raise Refused(
+            f"no port of {first}-{last} is free for a new slot.",
+            world="Nothing was started; what serves goes on serving.",
+            next="widen `ports` in host.toml, or stop what listens there",
+        )
+
+    async def start(self, release: Release, slot: Slot) -> None:
+        """See ports.Runtime. Raises StepFailed when the supervisor cannot start it."""
+        self._prepare_data()
+        self._prune_logs()
+        argv = self.render(release, slot, release.spec.run.command)
+        spec = UnitSpec(
+            argv=argv,
+            log=str(self._log(slot.unit)),
+            settings=self._settings(release, slot),
+            env_file=self._host.env_file,
+            run_as=self._host.run_as,
+            directory=str(self._paths.data_dir),
+        )
+        try:
+            await asyncio.to_thread(self._supervisor.start, slot.unit, spec)
+        except Refused as error:
+            raise StepFailed(error.what, world=error.world, next=error.next) from error
+
+    async def alive(self, slot: Slot) -> bool:
+        """See ports.Runtime. Between a crash and the restart that follows it is not alive."""
+        status = await self.status(slot)
+        return status is not None and status.running
+
+    async def status(self, slot: Slot) -> UnitStatus | None:
+        """What the supervisor knows, restarts counted; None when it does not know the slot."""
+        return (await asyncio.to_thread(self._supervisor.status)).get(slot.unit)
+
+    async def notify_drain(self, release: Release, slot: Slot) -> None:
+        """See ports.Runtime. A slot that has ended has nobody left to tell, which is fine."""
+        name = release.spec.run.drain_notify
+        if name:
+            await asyncio.to_thread(self._supervisor.signal, slot.unit, signal.Signals[name])
+
+    async def stop(self, release: Release, slot: Slot) -> None:
+        """See ports.Runtime. Cancelled, the supervisor still ends the slot."""
+        await asyncio.to_thread(self._supervisor.stop, slot.unit, release.spec.run.stop_grace_s)
+        await asyncio.to_thread(self._supervisor.forget, slot.unit)
+
+    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
+        """See ports.Runtime. Placeholders in `argv` are filled in."""
+        return await self._run(release, slot, argv, timeout_s)
+
+    async def credentials(self, release: Release, slot: Slot) -> Path | None:
+        """Mint smoke credentials in the slot: the path of a 0600 file that the caller removes when done, or None.
+
+        The redactor knows every long string in them before anybody else does. Raises StepFailed.
+        """
+        command = release.spec.smoke.credentials
+        if not command:
+            return None
+        argv = self._launched(release, slot, command)
+        raw = await self._runner.run_raw(argv, timeout_s=CREDENTIALS_S, environment=minimal_environment())
+        try:
+            told = msgspec.json.decode(raw.stdout)
+        except msgspec.DecodeError:
+            told = None
+        self._runner.redactor.learn(Secret(leaf) for leaf in _leaves(told))
+        if raw.exit_code or raw.timed_out or told is None:
+            # Its output may hold half a credential that nobody could teach the redactor, so only stderr is quoted.
+            tail = self._runner.redactor(raw.stderr.decode(errors="replace")).strip().splitlines()[-5:]
+            raise StepFailed(
+                "the smoke credentials could not be made: "
+                + (f"the command ended with {raw.exit_code}." if raw.exit_code else "the command printed no JSON.")
+                + ("\n" + "\n".join(tail) if tail else ""),
+                next="run the command of [smoke] credentials by hand",
+            )
+        path = self._paths.credentials_dir / f"{slot.unit}.json"
+        write_file(path, raw.stdout)
+        return path
+
+    async def tail(self, slot: Slot, lines: int) -> list[str]:
+        """See ports.Runtime. [] when it never wrote a line."""
+        try:
+            with self._log(slot.unit).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        return self._runner.redactor(text).splitlines()[-lines:] if lines > 0 else []
+
+    def render(self, release: Release, slot: Slot | None, argv: Sequence[str]) -> tuple[str, ...]:
+        """An argv list of sluice.toml with its placeholders filled in."""
+        known = values(release, slot, self._paths.data_dir)
+        return tuple(render(part, known) for part in argv)
+
+    async def _run(self, release: Release, slot: Slot | None, argv: Sequence[str], timeout_s: float) -> Completed:
+        self._prepare_data()
+        launched = self._launched(release, slot, argv)
+        return await self._runner.run(launched, timeout_s=timeout_s, environment=minimal_environment())
+
+    def _launched(self, release: Release, slot: Slot | None, argv: Sequence[str]) -> list[str]:
+        return launch_argv(
+            self.render(release, slot, argv),
+            env_file=self._host.env_file,
+            run_as=self._host.run_as,
+            directory=str(self._paths.data_dir),
+            settings=self._settings(release, slot),
+        )
+
+    def _settings(self, release: Release, slot: Slot | None) -> dict[str, str]:
+        known: Mapping[str, str] = values(release, slot, self._paths.data_dir)
+        return {name: render(value, known) for name, value in release.spec.run.environment.items()}
+
+    def _good(self, done: Completed, what: str) -> Completed:
+        if done.exit_code or done.timed_out:
+            lines = (done.stderr.strip() or done.stdout.strip()).splitlines()[-10:]
+            reason = "did not end within its deadline" if done.timed_out else f"ended with {done.exit_code}"
+            raise StepFailed(f"{what} {reason}.\n" + "\n".join(lines), bad_release=not done.timed_out)
+        return done
+
+    def _check_user(self) -> None:
+        """Refuse before anything is built when the release could not be run as its user."""
+        if not self._host.run_as:
+            return
+        account = user(self._host.run_as)
+        if os.geteuid() == account.pw_uid:
+            return
+        for folder in self._paths.artifacts.resolve().parents:
+            if not folder.stat().st_mode & 0o001:
+                raise Refused(
+                    f"the user {self._host.run_as} cannot reach the artifacts: {folder} is closed to others.",
+                    next="set SLUICE_STATE to a folder under an open one, e.g. /var/lib/sluice",
+                )
+
+    def _prepare_data(self) -> None:
+        self._paths.data_dir.mkdir(exist_ok=True, mode=0o700)
+        if self._host.run_as and os.geteuid() == 0:
+            account = user(self._host.run_as)
+            os.chown(self._paths.data_dir, account.pw_uid, account.pw_gid)
+
+    def _log(self, unit: str) -> Path:
+        # A unit's name can be long; a hash keeps the file name within the kernel's 255 bytes and still one per unit.
+        name = unit if len(unit) < 200 else hashlib.sha256(unit.encode()).hexdigest()
+        return self._paths.logs_dir / f"{name}.log"
+
+    def _prune_logs(self) -> None:
+        logs = sorted(self._paths.logs_dir.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in logs[KEPT_LOGS:]:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.1").unlink(missing_ok=True)
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if len(value) >= SECRET_LEAF else []
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [leaf for child in children for leaf in _leaves(child)]

@@ -1,0 +1,128 @@
+"""Both configuration files: the examples are right, and everything that is wrong is named with its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, load_host, load_service, open_environment
+from sluice.model.errors import ConfigError, UsageError
+
+SERVICE = (
+    'name = "s"\n[run]\ncommand = ["{python.server}/s", "{port}"]\n[build.python.server]\nrequirements = "r.txt"\n'
+)
+ENV = 'public_url = "http://127.0.0.1:8080"\nenv_file = "/etc/s.env"\nports = [18100, 18119]\n'
+HOST = f'[service.s]\nrepo = "/srv/s.git"\n[service.s.env.test]\n{ENV}'
+TEST = "$.service.s.env.test"
+
+
+def host(tmp_path: Path, text: str):
+    """Write host.toml and load it."""
+    file = tmp_path / "host.toml"
+    file.write_text(text)
+    return load_host(file)
+
+
+def test_both_examples_and_our_own_file_are_valid(tmp_path):
+    """What `sluice config example` prints can be used as it stands."""
+    parsed = host(tmp_path, EXAMPLE_HOST)
+    assert parsed.service["rooms"].env["test"].ports == (18100, 18119)
+    assert load_service(EXAMPLE_SERVICE.encode(), "example").run.drain_notify == "SIGUSR1"
+    own = Path(__file__).parents[4] / "deploy" / "sluice.toml"
+    assert load_service(own.read_bytes(), str(own)).name == "boltorezka"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        ("[service.s\nrepo = 1", "$", "line 1"),
+        (HOST.replace("ports", "portz"), f"{TEST}.portz", "did you mean ports"),
+        (HOST.replace("[18100, 18119]", "[18100]"), f"{TEST}.ports", "length 2"),
+        (HOST.replace("[18100, 18119]", '[18100, "x"]'), f"{TEST}.ports[1]", "Expected `int`"),
+        (HOST.replace("18100", "18120"), f"{TEST}.ports", "at least 2 ports"),
+        (HOST.replace("18100", "80"), f"{TEST}.ports", "between 1024"),
+        (HOST.replace("8080", "18105"), f"{TEST}.ports", "port of public_url"),
+        (HOST.replace("http://127.0.0.1:8080", "test.example"), f"{TEST}.public_url", "absolute"),
+        (HOST.replace("8080", "99999"), f"{TEST}.public_url", "absolute"),
+        (HOST.replace("/etc/s.env", "s.env"), f"{TEST}.env_file", "absolute"),
+        (HOST.replace("env.test", "env.stage"), "$.service.s.env.stage", "test, prod"),
+        (HOST.replace('repo = "/srv/s.git"', ""), "$.service.s.repo", "is missing"),
+        (HOST.replace("/srv/s.git", "--upload-pack=x"), "$.service.s.repo", "not a repository"),
+        (HOST + 'runtime = "swarm"\n', f"{TEST}.runtime", "process"),
+        ("", "$.service", "missing"),
+        ("service = 3", "$.service", "table"),
+    ],
+)
+def test_wrong_host_file_is_refused_with_file_and_path(tmp_path, text, path, words):
+    """Each mistake gives a ConfigError that names the file, the key and what to do."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        host(tmp_path, text)
+    assert caught.value.data["path"] == path
+    assert caught.value.data["file"] == str(tmp_path / "host.toml")
+    assert "host.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        (SERVICE.replace("{port}", "{prt}"), "$.run.command", r"did you mean \{port\}"),
+        (SERVICE.replace("{python.server}", "{python.other}"), "$.run.command", "unknown placeholder"),
+        (SERVICE + "[run.environment]\nA = '{nope}'\n", None, "TOML|unknown placeholder"),
+        (SERVICE + "[gates]\nbranch = '['\n", "$.gates.branch", "regular expression"),
+        (SERVICE + "[watch]\nduration_s = 0\n", "$.watch.duration_s", "positive"),
+        (SERVICE + "[watch]\ninterval_s = nan\n", "$.watch.interval_s", "positive"),
+        (SERVICE + "[watch]\nhealth_failures = 9\n", "$.watch.health_failures", "at most health_window"),
+        (SERVICE.replace("[run]", '[run]\ndrain_notify = "SIGNOPE"'), "$.run.drain_notify", "not a signal"),
+        (SERVICE.replace("[run]", '[run]\nhealth_path = "health"'), "$.run.health_path", "begins with /"),
+        (SERVICE.replace("r.txt", "../r.txt"), "$.build.python.server", "inside the repository"),
+        (SERVICE.replace('command = ["{python.server}/s", "{port}"]', "command = []"), "$.run.command", "empty"),
+        ("name = 's'\n[run]\n", "$.run.command", "missing"),
+        (SERVICE + "[smok]\n", "$.smok", "did you mean smoke"),
+    ],
+)
+def test_wrong_service_file_is_refused_with_path(text, path, words):
+    """Each mistake gives a ConfigError with the key's path."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_service(text.encode(), "sluice.toml at 1a2b3c4")
+    assert path in (None, caught.value.data["path"])
+    assert "sluice.toml at 1a2b3c4" in str(caught.value)
+
+
+def test_test_beside_prod_needs_separate_users_or_the_demo(tmp_path):
+    """Two environments under one user are refused, unless demo = true says so."""
+    prod = ENV.replace("8080", "8081").replace("181", "182")
+    both = f"{HOST}[service.s.env.prod]\n{prod}"
+    with pytest.raises(ConfigError, match="run_as"):
+        host(tmp_path, both)
+    assert len(host(tmp_path, both.replace("[service.s]\n", "[service.s]\ndemo = true\n")).service["s"].env) == 2
+    apart = f'{HOST}run_as = "a"\n[service.s.env.prod]\n{prod}run_as = "b"\n'
+    assert len(host(tmp_path, apart).service["s"].env) == 2
+    with pytest.raises(ConfigError, match="one run_as user"):
+        host(tmp_path, apart.replace('"b"', '"a"'))
+    with pytest.raises(ConfigError, match="overlaps"):
+        host(tmp_path, apart.replace("182", "181"))
+
+
+def test_missing_and_non_text_files_are_configuration_errors(tmp_path):
+    """An unreadable host.toml says what to do next."""
+    with pytest.raises(ConfigError, match="config example"):
+        load_host(tmp_path / "nowhere.toml")
+    (tmp_path / "raw.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_host(tmp_path / "raw.toml")
+
+
+def test_open_environment_names_what_does_not_exist_and_knows_the_secrets(tmp_path):
+    """Unknown names are usage errors with the known ones; secrets of a badly protected env file are redacted too."""
+    env_file = tmp_path / "e.env"
+    env_file.write_text("KEY=sentinel-1234\n")
+    env_file.chmod(0o644)
+    config = host(tmp_path, HOST.replace("/etc/s.env", str(env_file)))
+    with pytest.raises(UsageError, match="one of: s"):
+        open_environment(config, tmp_path / "state", "x", "test")
+    with pytest.raises(UsageError, match="one of: test"):
+        open_environment(config, tmp_path / "state", "s", "prod")
+    opened = open_environment(config, tmp_path / "state", "s", "test")
+    assert opened.redactor("is sentinel-1234") == "is [redacted]"
+    assert all(folder.stat().st_mode & 0o077 == 0 for folder in (tmp_path / "state").rglob("*") if folder.is_dir())

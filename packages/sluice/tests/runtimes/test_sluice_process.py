@@ -1,0 +1,234 @@
+"""Builds and slots of the process runtime, with real uv, npm, processes and a real supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sluice.hosts import state
+from sluice.hosts.git import GitMirror
+from sluice.model.errors import Refused, StepFailed
+from sluice.model.release import Release
+from sluice.model.spec import BuildSpec, MigrateSpec, NodeBuild, PythonBuild, RunSpec, ServiceSpec, SmokeSpec
+
+DEADLINE_S = 20
+SPEC = ServiceSpec(
+    name="tiny",
+    run=RunSpec(
+        command=("{python.server}/tiny", "serve", "{port}"),
+        environment={"MARK": "sha={sha}"},
+        drain_notify="SIGUSR1",
+        stop_grace_s=2,
+    ),
+    build=BuildSpec(
+        python={"server": PythonBuild(requirements="requirements.txt", install=("pkg",))},
+        node={"web": NodeBuild(directory="web")},
+    ),
+    migrate=MigrateSpec(head=("{python.server}/tiny", "head")),
+    smoke=SmokeSpec(credentials=("{python.server}/tiny", "credentials")),
+)
+
+
+@pytest.fixture
+def mirror(paths, origin, runner):
+    """The mirror of the origin."""
+    return GitMirror(paths, str(origin), runner)
+
+
+async def build(runtime, mirror, progress=lambda _: None, spec=SPEC):
+    """Fetch, resolve and build."""
+    await mirror.fetch()
+    commit = await mirror.resolve("feature/a")
+    return commit, await runtime.build(commit, spec, progress)
+
+
+def release_of(commit, artifact, spec=SPEC, release_id="r1"):
+    """The release of an artifact."""
+    return Release(release_id, "tiny", "test", commit, artifact, spec, "fp")
+
+
+def fetch(url: str) -> str | None:
+    """The answer's body, or None."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - a slot of our own
+            return reply.read().decode()
+    except OSError:
+        return None
+
+
+async def until(condition) -> None:
+    """Poll another process's state: it has no way to call us."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+async def test_missing_lock_and_missing_folder_fail_the_build_by_name(runtime, mirror):
+    """What [build] names and the commit has not is said, and nothing is left."""
+    wrong = ServiceSpec(name="t", run=SPEC.run, build=BuildSpec(python={"s": PythonBuild(requirements="no.txt")}))
+    with pytest.raises(StepFailed, match=r"no\.txt is not in"):
+        await build(runtime, mirror, spec=wrong)
+    wrong = ServiceSpec(name="t", run=SPEC.run, build=BuildSpec(node={"w": NodeBuild(directory="nowhere")}))
+    with pytest.raises(StepFailed, match="nowhere is not in"):
+        await build(runtime, mirror, spec=wrong)
+
+
+async def test_failing_build_quotes_its_last_lines_and_the_next_build_starts_clean(runtime, mirror, commit_files):
+    """A package that does not build fails the step; half of it is never taken for an artifact."""
+    commit_files({"pkg/pyproject.toml": "[build-system]\nrequires=[]\nbuild-backend='nothing_like_this'\n"})
+    with pytest.raises(StepFailed, match="nothing_like_this"):
+        await build(runtime, mirror)
+    with pytest.raises(StepFailed, match="nothing_like_this"):
+        await build(runtime, mirror)
+
+
+async def test_full_disk_fails_the_build_and_leaves_no_marker(runtime, mirror, paths, monkeypatch):
+    """On a full disk nothing is marked complete."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    await mirror.fetch()
+    commit = await mirror.resolve("feature/a")
+    monkeypatch.setattr(state, "write_all", full)
+    with pytest.raises((StepFailed, Refused), match="No space left"):
+        await runtime.build(commit, SPEC, lambda _: None)
+    assert not list(paths.artifacts.glob("*/.complete"))
+
+
+async def test_two_builds_at_once_make_one_artifact_and_a_warm_build_runs_no_installer(
+    runtime, mirror, paths, runner, commit_files, monkeypatch
+):
+    """Cold: each installer runs once for both. Warm: none runs. New tree: dependencies and bundle are reused."""
+    await mirror.fetch()
+    commit = await mirror.resolve("feature/a")
+    said: list[str] = []
+    first, second = await asyncio.gather(*(runtime.build(commit, SPEC, said.append) for _ in range(2)))
+    assert first == second
+    assert runner.programs.count("npm") == 2  # ci and run build
+    assert sorted(said[-2:]) == ["artifact built", "artifact reused"]
+    note = json.loads((Path(first.path) / "build.json").read_text())
+    assert (note["tree"], set(note)) == (commit.tree, {"tree", "builtAt"})
+    assert (Path(first.node["web"]) / "page.html").read_text() == "<p>one</p>"
+
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    runner.programs.clear()
+    begun = time.monotonic()
+    assert await runtime.build(commit, SPEC, said.append) == first
+    warm_s = time.monotonic() - begun
+    assert set(runner.programs) == {"git"}
+
+    commit_files({"pkg/tiny.py": "def main():\n    print('other')\n"})
+    runner.programs.clear()
+    begun = time.monotonic()
+    _, third = await build(runtime, mirror)
+    print(f"warm {warm_s:.3f} s, new tree {time.monotonic() - begun:.3f} s")
+    assert third.key != first.key
+    assert third.node == first.node
+    assert "npm" not in runner.programs
+    assert (await runner.run([f"{third.python['server']}/tiny"], timeout_s=10)).stdout == "other\n"
+    found = await runner.run([f"{third.python['server']}/python", "-c", "import flit_core, tiny"], timeout_s=10)
+    assert found.exit_code == 0
+
+
+async def test_a_half_built_artifact_is_removed_and_built_again(runtime, mirror):
+    """What a killed build left has no marker, so it is not used."""
+    commit, artifact = await build(runtime, mirror)
+    folder = Path(artifact.path)
+    (folder / ".complete").unlink()
+    (folder / "build.json").write_text("torn")
+    _, again = await build(runtime, mirror)
+    assert again == artifact
+    assert json.loads((folder / "build.json").read_text())["tree"] == commit.tree
+
+
+async def test_no_free_port_is_refused_and_a_strangers_port_is_passed_over(runtime, mirror, free_ports):
+    """Ports of other slots and of strangers are not chosen; none left names the range."""
+    release = release_of(*await build(runtime, mirror))
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", free_ports[0]))
+        stranger.listen()
+        first = runtime.choose_slot(release, [])
+        assert first.port > free_ports[0]
+        taken = [type(first)("x", "x", port, "") for port in range(free_ports[0], free_ports[1] + 1)]
+        with pytest.raises(Refused, match=f"{free_ports[0]}-{free_ports[1]}"):
+            runtime.choose_slot(release, taken)
+
+
+async def test_a_slot_lives_its_whole_life(runtime, mirror, runner):
+    """Start twice is one process; it serves with its settings; drain, credentials, tail and stop do what they say."""
+    release = release_of(*await build(runtime, mirror))
+    runner.redactor.learn([state_secret()])
+    slot = runtime.choose_slot(release, [])
+    assert not await runtime.alive(slot)
+    assert await runtime.migrate(release, lambda _: None) == "0001"
+    await runtime.start(release, slot)
+    await runtime.start(release, slot)
+    await until(lambda: fetch(slot.url) is not None)
+    assert fetch(slot.url) == f"sha={release.commit.sha} sentinel-5f0d"
+    assert await runtime.alive(slot)
+
+    path = await runtime.credentials(release, slot)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_text())["users"][0]["token"] == "tok-" + "z" * 20
+    assert runner.redactor("got tok-" + "z" * 20) == "got [redacted]"
+    shown = await runtime.run_in_slot(release, slot, ("/usr/bin/env",), 10)
+    assert f"MARK=sha={release.commit.sha}" in shown.stdout
+    assert "sentinel-5f0d" not in shown.stdout
+
+    await runtime.notify_drain(release, slot)
+    for _ in range(200):
+        if "draining" in (lines := await runtime.tail(slot, 10)):
+            break
+        await asyncio.sleep(0.02)
+    assert lines == ["secret is [redacted]", "draining"]
+
+    os.kill((await runtime.status(slot)).pid, signal.SIGKILL)
+    for _ in range(200):
+        if not await runtime.alive(slot):
+            break
+        await asyncio.sleep(0.01)
+    assert not await runtime.alive(slot)
+    await runtime.stop(release, slot)
+    await runtime.stop(release, slot)
+    assert await runtime.status(slot) is None
+    assert fetch(slot.url) is None
+
+
+def state_secret():
+    """The env file's value, as open_environment teaches it."""
+    from sluice.model.secret import Secret
+
+    return Secret("sentinel-5f0d")
+
+
+async def test_credentials_that_are_not_json_quote_no_output(runtime, mirror):
+    """Half a credential is never shown."""
+    spec = ServiceSpec(
+        name="t", run=SPEC.run, build=SPEC.build, smoke=SmokeSpec(credentials=("/bin/echo", "half-a-token"))
+    )
+    release = release_of(*await build(runtime, mirror), spec=spec)
+    with pytest.raises(StepFailed, match="printed no JSON") as caught:
+        await runtime.credentials(release, runtime.choose_slot(release, []))
+    assert "half-a-token" not in str(caught.value)
+
+
+async def test_migration_that_fails_blames_the_release(runtime, mirror):
+    """The command's last lines are quoted and the release is marked bad."""
+    spec = ServiceSpec(
+        name="t", run=SPEC.run, build=SPEC.build, migrate=MigrateSpec(run=("/bin/ls", "/nowhere-at-all"))
+    )
+    release = release_of(*await build(runtime, mirror), spec=spec)
+    with pytest.raises(StepFailed, match="nowhere-at-all") as caught:
+        await runtime.migrate(release, lambda _: None)
+    assert caught.value.bad_release
