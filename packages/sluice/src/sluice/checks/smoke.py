@@ -1,0 +1,153 @@
+"""The smoke of one address: the built-in checks, then the service's own plug-in, line by line as it speaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sluice.checks.http import health, read_back
+from sluice.checks.plugin import PluginCall, broken, deadline_after, parse_line
+from sluice.model.release import Completed, Release
+from sluice.model.spec import ServiceSpec
+from sluice.model.verdict import Finding, Verdict
+from sluice.ports import Clock, Runner
+
+# A public address was read back after the switch already; a moment more costs nothing and spares a race.
+SERVED_TIMEOUT_S = 1.0
+# How long a plug-in may take to end by itself once its own deadline has passed.
+KILL_GRACE_S = 1.0
+MAX_FINDINGS = 200  # more lines than this is a plug-in gone wild
+OnFinding = Callable[[Finding], None]
+
+
+@dataclass(frozen=True)
+class SmokeContext:
+    """One smoke. `url` is the address asked (a slot's private one, or the public one); `argv` is rendered already."""
+
+    url: str
+    release: Release
+    spec: ServiceSpec
+    argv: tuple[str, ...]
+    credentials: Path | None
+    expect_sso_host: str
+    environment: str
+    runner: Runner
+    clock: Clock
+    timeout_s: float
+    public: bool
+    public_url: str = ""  # where browsers come back to; empty: `url`
+
+
+async def run_smoke(context: SmokeContext, required: frozenset[str], on_finding: OnFinding) -> list[Finding]:
+    """Every check of the smoke, in order; each goes to `on_finding` as soon as it is known.
+
+    A crash, nonsense or silence of the plug-in is the verdict `error`, never a fail; a required check that did not
+    come is `inconclusive`. Cancellation kills the plug-in.
+    """
+    findings: list[Finding] = []
+
+    def say(finding: Finding) -> None:
+        findings.append(finding)
+        on_finding(finding)
+
+    say(await health(context.url, context.spec.run))
+    say(await read_back(context.url, context.spec.run, context.release.commit, SERVED_TIMEOUT_S))
+    if context.argv:
+        await _run_plugin(context, say)
+    for finding in missing(findings, required):
+        say(finding)
+    return findings
+
+
+def missing(findings: list[Finding], required: frozenset[str]) -> list[Finding]:
+    """One `inconclusive` for every required check that was not judged."""
+    judged = {finding.name for finding in findings if finding.verdict is not Verdict.SKIPPED}
+    skipped = {finding.name for finding in findings if finding.verdict is Verdict.SKIPPED}
+    return [
+        Finding(
+            name,
+            Verdict.INCONCLUSIVE,
+            detail=f"Required by the policy, but {'skipped' if name in skipped else 'no plug-in reported it'}.",
+            fix=f"make [smoke] command report {name!r}, or take it out of [watch] required_checks in the policy",
+        )
+        for name in sorted(required - judged)
+    ]
+
+
+async def _run_plugin(context: SmokeContext, say: OnFinding) -> None:
+    started = time.monotonic()
+    reader = LineReader(say)
+    call = PluginCall(
+        url=context.url,
+        public_url=context.public_url or context.url,
+        release=context.release.id,
+        environment=context.environment,
+        expect_sso_host=context.expect_sso_host,
+        credentials=context.credentials,
+    )
+    done = await context.runner.run(
+        context.argv,
+        timeout_s=context.timeout_s + KILL_GRACE_S,
+        environment=call.variables(deadline_after(context.clock.now(), context.timeout_s)),
+        on_line=reader.live,
+    )
+    reader.finish(done.stdout)
+    if problem := verdict_on(done, reader):
+        say(
+            Finding("plug-in", problem.verdict, round((time.monotonic() - started) * 1000), problem.detail, problem.fix)
+        )
+
+
+@dataclass
+class LineReader:
+    """Findings out of a plug-in's output: live while it speaks, and complete once it ended."""
+
+    say: OnFinding
+    limit: int = MAX_FINDINGS
+    found: list[Finding] = field(default_factory=list)
+    nonsense: int = 0  # number of the first line that was not a check; 0: none
+    said: set[str] = field(default_factory=set)
+
+    def live(self, line: str) -> None:
+        """A line of its output or of its errors, as it comes; what is not a check is judged at the end only."""
+        if line not in self.said and len(self.found) < self.limit and (finding := parse_line(line)):
+            self._take(line, finding)
+
+    def finish(self, stdout: str) -> None:
+        """The whole output: whatever was not seen live, and whether every line kept the promise."""
+        for number, line in enumerate(stdout.split("\n"), 1):
+            if not line.strip() or line in self.said:
+                continue
+            finding = parse_line(line)
+            if finding is None or len(self.found) >= self.limit:
+                self.nonsense = self.nonsense or number
+            else:
+                self._take(line, finding)
+
+    def _take(self, line: str, finding: Finding) -> None:
+        self.said.add(line)
+        self.found.append(finding)
+        self.say(finding)
+
+
+def verdict_on(done: Completed, reader: LineReader) -> Finding | None:
+    """What is wrong with how the plug-in itself ended, or None."""
+    bad = [finding for finding in reader.found if finding.verdict is not Verdict.PASS]
+    if done.timed_out:
+        return broken(f"it was killed at its deadline after {done.ms} ms")
+    if reader.nonsense:
+        return broken(f"line {reader.nonsense} of its output is not a check")
+    if done.exit_code not in {0, 1}:
+        return broken(f"it ended with exit code {done.exit_code}; its last words: {_last_words(done.stderr)}")
+    if not reader.found:
+        return broken(f"it reported nothing (exit code {done.exit_code}); its last words: {_last_words(done.stderr)}")
+    if done.exit_code == 1 and not bad:
+        return broken("it ended with exit code 1, but every check it reported passed")
+    return None
+
+
+def _last_words(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.split("\n") if line.strip()]
+    return lines[-1][:200] if lines else "none"

@@ -1,0 +1,61 @@
+"""The gates beside each other: one that breaks says so itself and hides none of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from sluice.gates.branch import branch_policy, contains_main
+from sluice.gates.context import GateContext, OnFinding
+from sluice.gates.environment import server_env
+from sluice.gates.secrets import no_secrets
+from sluice.model.errors import SluiceError
+from sluice.model.verdict import Finding, Verdict
+
+Gate = Callable[[GateContext], Awaitable[Finding]]
+
+GATES: Mapping[str, Gate] = MappingProxyType(
+    {
+        "branch-policy": branch_policy,
+        "contains-main": contains_main,
+        "no-secrets": no_secrets,
+        "server-env": server_env,
+    }
+)
+
+# The slowest gate reads every commit of the branch (bar: 5 s for 1,000 files); past this something hangs.
+GATE_DEADLINE_S = 120.0
+
+
+async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding]:
+    """Run every gate at the same time; findings come to `on_finding` as they end and back in the order of GATES.
+
+    Never raises for a gate's own fault: that is the verdict `error`. Cancellation ends what the gates started.
+    """
+
+    async def one(name: str, gate: Gate) -> Finding:
+        started = context.clock.monotonic()
+        try:
+            async with asyncio.timeout(GATE_DEADLINE_S):
+                finding = await gate(context)
+        except TimeoutError:
+            finding = _broken(name, f"it did not end within {GATE_DEADLINE_S:g} s")
+        except SluiceError as error:
+            finding = _broken(name, error.what, error.next)
+        except Exception as error:  # noqa: BLE001 - whatever broke the gate must not read as a bad release
+            # Only the kind of error: the text of an unforeseen one may quote what the gate was reading.
+            finding = _broken(name, f"unexpected {type(error).__name__}")
+        finding = msgspec.structs.replace(finding, ms=round((context.clock.monotonic() - started) * 1000))
+        on_finding(finding)
+        return finding
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(name, gate), name=f"gate {name}") for name, gate in GATES.items()]
+    return [task.result() for task in tasks]
+
+
+def _broken(name: str, why: str, fix: str = "") -> Finding:
+    return Finding(name, Verdict.ERROR, detail=f"The gate broke: {why}.".replace("..", "."), fix=fix)

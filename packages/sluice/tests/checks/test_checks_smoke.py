@@ -1,0 +1,161 @@
+"""The plug-in protocol: what a plug-in says, and how it may break."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice.checks import SmokeContext, run_smoke
+from sluice.checks.plugin import deadline_after, parse_line
+from sluice.model.secret import Redactor
+from sluice.model.verdict import Verdict, worst
+from sluice.runner import LocalRunner
+
+GOOD = '{"name":"login","verdict":"pass","ms":3,"detail":"in"}'
+
+
+def program(code: str) -> tuple[str, ...]:
+    """A plug-in written here."""
+    return (sys.executable, "-I", "-S", "-c", code)
+
+
+def says(*lines: str, code: int = 0) -> tuple[str, ...]:
+    """A plug-in that prints these lines and ends."""
+    return program(f"import sys; [print(line, flush=True) for line in {lines!r}]; sys.exit({code})")
+
+
+@pytest.fixture
+def smoke(site, release, clock):
+    """Run a plug-in against the healthy site; returns the findings by name."""
+
+    async def run(argv: tuple[str, ...], required: frozenset[str] = frozenset(), **changes):
+        fields = {
+            "url": site.url,
+            "release": release,
+            "spec": release.spec,
+            "argv": argv,
+            "credentials": None,
+            "expect_sso_host": "",
+            "environment": "test",
+            "runner": LocalRunner(Redactor()),
+            "clock": clock,
+            "timeout_s": 10,
+            "public": False,
+        }
+        told = []
+        findings = await run_smoke(SmokeContext(**(fields | changes)), required, told.append)
+        assert told == findings
+        return findings
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("argv", "says_why"),
+    [
+        (program("raise SystemExit(3)"), "exit code 3"),
+        (program("raise ValueError('no such user')"), "every check it reported passed|reported nothing"),
+        (says("not json"), "line 1"),
+        (says(GOOD, "", "Traceback"), "line 3"),
+        (says('{"name":"login"}'), "line 1"),
+        (says('{"name":"login","verdict":"fine"}'), "line 1"),
+        (says('{"name":"Bad Name","verdict":"pass"}'), "line 1"),
+        (says(GOOD, code=1), "every check it reported passed"),
+        (says(), "reported nothing"),
+        (("/nonexistent/plug-in",), "exit code 127"),
+        (program("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"), "exit code -11"),
+    ],
+)
+async def test_a_plugin_that_breaks_is_an_error_and_never_a_fail(smoke, argv, says_why):
+    """A crash or nonsense says nothing of the release."""
+    findings = await smoke(argv)
+    assert findings[-1].name == "plug-in"
+    assert findings[-1].verdict is Verdict.ERROR
+    assert any(part in findings[-1].detail for part in says_why.split("|"))
+    assert worst(findings) is Verdict.ERROR
+
+
+async def test_a_plugin_past_its_deadline_is_killed(smoke):
+    """What it reported before stays, and the probe is said to be broken."""
+    code = f"print({GOOD!r}, flush=True); import signal; signal.pause()"
+    findings = await smoke(program(code), timeout_s=-0.5)
+    assert [f.name for f in findings][-2:] == ["login", "plug-in"]
+    assert "killed at its deadline" in findings[-1].detail
+
+
+async def test_a_failed_check_is_a_fail(smoke):
+    """What the plug-in judged bad is bad, whatever else it says."""
+    findings = await smoke(says(GOOD, '{"name":"message","verdict":"fail","detail":"lost"}', code=1))
+    assert worst(findings) is Verdict.FAIL
+    assert "plug-in" not in {f.name for f in findings}
+
+
+@pytest.mark.parametrize("line", [None, '{"name":"message","verdict":"skipped","detail":"no room"}'])
+async def test_a_required_check_may_be_neither_missing_nor_skipped(smoke, line):
+    """What policy requires and nobody judged is inconclusive."""
+    lines = [GOOD] + ([line] if line else [])
+    findings = await smoke(says(*lines), frozenset({"login", "message"}))
+    assert (findings[-1].name, findings[-1].verdict) == ("message", Verdict.INCONCLUSIVE)
+
+
+async def test_without_a_plugin_the_builtin_checks_alone_are_not_enough(smoke):
+    """Required checks are missing then; nothing required, and the built-in ones decide."""
+    assert worst(await smoke((), frozenset({"login"}))) is Verdict.INCONCLUSIVE
+    findings = await smoke(())
+    assert [f.name for f in findings] == ["http-health", "served-release"]
+    assert worst(findings) is Verdict.PASS
+
+
+async def test_the_builtin_checks_catch_another_release(smoke, site):
+    """A server that answers 200 but serves another commit fails its smoke."""
+    site.answer = lambda _m, _p: (200, b'{"sha":"other","tree":"other"}')
+    assert worst(await smoke(says(GOOD))) is Verdict.FAIL
+
+
+async def test_a_plugin_gets_the_variables_of_the_protocol_and_nothing_else(smoke, site, monkeypatch):
+    """No variable of ours leaks into it; all of the protocol are there."""
+    monkeypatch.setenv("A_SECRET_OF_OURS", "x")
+    code = "import json, os; print(json.dumps({'name': 'env', 'verdict': 'pass', 'metrics': dict(os.environ)}))"
+    findings = await smoke(
+        program(code), credentials=Path("/run/c.json"), expect_sso_host="sso:1", public_url="https://x", public=True
+    )
+    seen = findings[-1].metrics
+    assert {k: v for k, v in seen.items() if k.startswith("SLUICE_")} == {
+        "SLUICE_URL": site.url,
+        "SLUICE_OLD_URL": "",
+        "SLUICE_PUBLIC_URL": "https://x",
+        "SLUICE_RELEASE": "r1",
+        "SLUICE_ENV": "test",
+        "SLUICE_DEADLINE": f"{deadline_after('2026-01-01T00:00:00Z', 10):.3f}",
+        "SLUICE_EXPECT_SSO_HOST": "sso:1",
+        "SLUICE_CREDENTIALS": "/run/c.json",
+    }
+    assert "A_SECRET_OF_OURS" not in seen
+
+
+async def test_a_plugin_gone_wild_is_bounded(smoke):
+    """Thousands of checks are not taken; the probe is broken."""
+    code = '[print(\'{"name":"c%d","verdict":"pass"}\' % n) for n in range(3000)]'
+    findings = await smoke(program(code))
+    assert len(findings) < 250
+    assert findings[-1].verdict is Verdict.ERROR
+
+
+@given(st.text(max_size=200))
+def test_no_line_breaks_the_parser(line):
+    """Any text is a check or is not; nothing is raised."""
+    parse_line(line)
+
+
+@given(st.text(max_size=2000))
+def test_a_detail_is_one_bounded_line(detail):
+    """However a plug-in talks, the table stays a table."""
+    finding = parse_line(json.dumps({"name": "x", "verdict": "pass", "detail": detail}))
+    assert finding is not None
+    assert len(finding.detail) <= 600
+    assert "\n" not in finding.detail

@@ -1,0 +1,127 @@
+"""Branch policy, the policy branch's tip, the env file, and that no gate hides another."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import pytest
+
+from sluice.gates import GATES, run_gates
+from sluice.gates.branch import branch_policy, contains_main
+from sluice.gates.environment import server_env
+from sluice.gates.placeholder import is_placeholder
+from sluice.model.spec import EnvironmentName, GatesSpec
+from sluice.model.verdict import Verdict
+
+
+@pytest.mark.parametrize("branch", ["feature/X", "fix/x", "feature/x/y", "x-feature/x", "feature/"])
+async def test_a_branch_outside_the_policy_is_refused(origin, branch):
+    """The whole name must match; the sentence names the policy and how to rename."""
+    context = await origin.context()
+    commit = dataclasses.replace(context, commit=renamed(context, branch))
+    finding = await branch_policy(commit)
+    assert finding.verdict is Verdict.FAIL
+    assert "git branch -m" in finding.fix
+
+
+def renamed(context, branch):
+    """The same commit under another branch name."""
+    return msgspec.structs.replace(context.commit, branch=branch)
+
+
+async def test_a_feature_branch_never_goes_to_prod(origin):
+    """A branch the policy allows in test is refused in prod all the same."""
+    context = dataclasses.replace(await origin.context(), environment=EnvironmentName.PROD)
+    finding = await branch_policy(context)
+    assert finding.verdict is Verdict.FAIL
+    assert "Never prod from a feature branch" in finding.detail
+
+
+@pytest.mark.parametrize(("branch", "verdict"), [("feature/x", Verdict.PASS), ("main", Verdict.SKIPPED)])
+async def test_good_branches(origin, branch, verdict):
+    """A feature branch passes; the policy's own branch is accepted, said to be skipped, with the reason."""
+    finding = await branch_policy(await origin.context(branch))
+    assert finding.verdict is verdict
+    assert finding.detail
+
+
+async def test_a_branch_behind_main_must_be_brought_up(origin):
+    """The evidence counts what is missing, and the fix says how; after a merge it passes."""
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"b.txt": "1\n"})
+    origin.commit({"b.txt": "2\n"})
+    origin.git("checkout", "--quiet", "feature/x")
+    finding = await contains_main(await origin.context())
+    assert finding.verdict is Verdict.FAIL
+    assert "2 of its commits" in finding.detail
+    assert "rebase origin/main" in finding.fix
+    origin.git("merge", "--quiet", "main")
+    assert (await contains_main(await origin.context())).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("value", ["", "  ", "changeme", "CHANGE_ME", "<secret>", "xxx", "XXXXXX", "${TOKEN}", "todo"])
+def test_placeholders(value):
+    """What example files write is not a value."""
+    assert is_placeholder(value)
+
+
+@pytest.mark.parametrize("value", ["1", "true", "xx", "postgres://db/x", "change-me-not-really-3f9"])
+def test_values(value):
+    """Short and odd values are values."""
+    assert not is_placeholder(value)
+
+
+async def test_the_env_file_is_judged_by_name(origin):
+    """Missing, empty and placeholder names are listed, the policy's too; no value appears."""
+    context = await origin.context()
+    env_file = origin.root / "test.env"
+    env_file.write_text("TOKEN=changeme\nOTHER=very-much-a-value\nEMPTY=\n")
+    finding = await server_env(dataclasses.replace(context, policy=GatesSpec(required_env=("EMPTY", "LACKS", "OTHER"))))
+    assert finding.verdict is Verdict.FAIL
+    assert "missing: LACKS; empty or a placeholder: EMPTY, TOKEN" in finding.detail
+    assert "very-much-a-value" not in f"{finding}"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
+async def test_an_env_file_others_can_read_is_refused(origin, mode):
+    """The permissions are a gate of their own, with the command that mends them."""
+    context = await origin.context()
+    (origin.root / "test.env").chmod(mode)
+    finding = await server_env(context)
+    assert finding.verdict is Verdict.FAIL
+    assert "chmod 600" in finding.fix
+
+
+async def test_a_missing_env_file_is_refused(origin):
+    """The finding names the file."""
+    context = await origin.context()
+    (origin.root / "test.env").unlink()
+    finding = await server_env(context)
+    assert finding.verdict is Verdict.FAIL
+    assert "test.env" in finding.detail
+
+
+async def test_all_gates_run_and_are_timed(origin):
+    """Four findings in their fixed order, each also told as it came."""
+    origin.commit({"a.txt": "x\n"})
+    told = []
+    findings = await run_gates(await origin.context(), told.append)
+    assert [f.name for f in findings] == list(GATES)
+    assert {f.verdict for f in findings} == {Verdict.PASS}
+    assert sorted(f.name for f in told) == sorted(GATES)
+    assert max(f.ms for f in findings) > 0
+
+
+async def test_a_gate_that_breaks_says_so_and_hides_no_other(origin):
+    """A defect of a gate is the verdict `error` without the text of the defect, beside the others' verdicts."""
+
+    class Torn:
+        def check(self):
+            raise ZeroDivisionError("sentinel-value")
+
+    context = dataclasses.replace(await origin.context(), env_file=Torn())
+    findings = {f.name: f for f in await run_gates(context, lambda _: None)}
+    assert findings["server-env"].verdict is Verdict.ERROR
+    assert "sentinel-value" not in findings["server-env"].detail
+    assert findings["branch-policy"].verdict is Verdict.PASS

@@ -1,0 +1,189 @@
+"""No secret in what the branch adds. Everything that looks like one is put together here, at run time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+import time
+
+import pytest
+
+from sluice.gates.added import Added, parse_patch
+from sluice.gates.scanner import scan
+from sluice.gates.secrets import no_secrets
+from sluice.model.errors import ProbeBroken
+from sluice.model.release import Completed
+from sluice.model.verdict import Verdict
+
+
+def noise(length: int, seed: int = 7) -> str:
+    """Letters and digits as a generator of passwords makes them; the same in every run."""
+    letters = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+    return "".join(random.Random(seed).choices(letters, k=length))
+
+
+AWS = "AK" + "IA" + "Q3EGRCTZPLMN5KVX"
+PRIVATE_KEY = "\n".join(
+    ["-----BEGIN RSA " + "PRIVATE KEY-----", *(noise(64, n) for n in range(12)), "-----END RSA " + "PRIVATE KEY-----"]
+)
+SECRETS = {
+    "aws": f'key = "{AWS}"\n',
+    "private key": PRIVATE_KEY + "\n",
+    "password": "DB_PASS" + f'WORD = "{noise(20)}"\n',
+    "turn": "TURN_SEC" + f"RET={hashlib.sha256(b'turn').hexdigest()[:32]}\n",
+    "turn in a config": "static-auth-sec" + f"ret={noise(32, 3)}\n",
+    "token": "gh" + "p_" + noise(36, 5) + "\n",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+async def test_a_secret_is_found_and_never_shown(origin, kind):
+    """The evidence names file, line, rule and commit; the value is in no part of the finding."""
+    origin.commit({"deploy/settings.conf": "# settings\n\n" + SECRETS[kind]})
+    finding = await no_secrets(await origin.context())
+    assert finding.verdict is Verdict.FAIL
+    assert "deploy/settings.conf:3" in finding.detail
+    assert origin.git("rev-parse", "HEAD")[:12] in finding.detail
+    words = SECRETS[kind].replace('"', " ").replace("=", " ").split()
+    shown = f"{finding.detail} {finding.fix} {finding.metrics}"
+    assert not [word for word in words if len(word) > 15 and word in shown]
+
+
+async def test_a_secret_taken_away_again_is_still_known(origin):
+    """What was pushed once is known, so a later commit that removes it does not make it good."""
+    origin.commit({"a.conf": SECRETS["aws"]})
+    origin.commit({"a.conf": None})
+    assert (await no_secrets(await origin.context())).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("mark", ["gitleaks:allow", "betterleaks:allow", "#gitleaks:allow"])
+async def test_the_candidate_cannot_excuse_itself(origin, mark):
+    """An allow mark in the branch's own text does not hide a secret from the gate."""
+    origin.commit({"a.py": f'key = "{AWS}"  # {mark}\n'})
+    assert (await no_secrets(await origin.context())).verdict is Verdict.FAIL
+
+
+async def test_a_secret_behind_odd_line_ends_is_found(origin):
+    """Characters at which a careless reader ends a line hide nothing."""
+    origin.commit({"a.conf": f"x\fy\vz\u2028\x85\r {SECRETS['aws']}"})
+    assert (await no_secrets(await origin.context())).verdict is Verdict.FAIL
+
+
+def test_a_nul_does_not_end_the_scan():
+    """The scanner is a C library; what stands behind a NUL is scanned all the same."""
+    assert scan([f"x\0y\n{SECRETS['aws']}"]) != []
+
+
+async def test_a_secret_written_while_merging_is_found(origin):
+    """What a merge brings in by hand, from neither parent, is looked at too."""
+    origin.commit({"a.txt": "ours\n"})
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"b.txt": "theirs\n"})
+    origin.git("checkout", "--quiet", "feature/x")
+    origin.git("merge", "--quiet", "--no-commit", "--no-ff", "main")
+    origin.commit({"c.conf": SECRETS["aws"]})
+    finding = await no_secrets(await origin.context())
+    assert finding.verdict is Verdict.FAIL
+    assert "c.conf:1" in finding.detail
+
+
+async def test_what_is_in_main_already_is_not_the_branchs_fault(origin):
+    """Only the branch's own commits are looked at."""
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"old.conf": SECRETS["aws"]})
+    origin.git("checkout", "--quiet", "-b", "feature/y")
+    origin.commit({"new.txt": "harmless\n"})
+    assert (await no_secrets(await origin.context("feature/y"))).verdict is Verdict.PASS
+
+
+async def test_merging_main_does_not_make_its_past_the_branchs_fault(origin):
+    """The merge that `contains-main` asks for brings in what was accepted there; it is not looked at again."""
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"old.conf": SECRETS["aws"]})
+    origin.git("checkout", "--quiet", "feature/x")
+    origin.commit({"new.txt": "harmless\n"})
+    origin.git("merge", "--quiet", "--no-ff", "main")
+    assert (await no_secrets(await origin.context())).verdict is Verdict.PASS
+
+
+async def test_harmless_look_alikes_raise_no_alarm(origin):
+    """Locked hashes, integrity sums, identifiers, placeholders and documentation pass."""
+    digests = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(400)]
+    lock = "".join(f"package{n}==1.{n} \\\n    --hash=sha256:{digest}\n" for n, digest in enumerate(digests))
+    npm = "".join(f'  "node_modules/p{n}": {{"integrity": "sha512-{noise(86, n)}=="}},\n' for n in range(400))
+    code = (
+        'ROOM = "0198a3c4-5d6e-7f80-91a2-b3c4d5e6f708"\nPASSWORD = "changeme"\nJWT_SECRET=<your secret>\n'
+        'token = os.environ["TOKEN"]\npassword: str = Field(min_length=8)\nSECRET_KEY=${SECRET_KEY}\n'
+        f'TREE = "{hashlib.sha256(b"tree").hexdigest()[:40]}"\n'
+    )
+    origin.commit({"requirements/dev.txt": lock, "web/package-lock.json": npm, "a.py": code})
+    finding = await no_secrets(await origin.context())
+    assert (finding.verdict, finding.detail.split(" (")[0]) == (
+        Verdict.PASS,
+        "Nothing in the added lines of 1 commits",
+    )
+
+
+async def test_binary_files_are_counted_and_huge_lines_are_read(origin):
+    """A binary file is said to be unread; a secret at the end of a line of two megabytes is found."""
+    origin.commit({"logo.png": bytes(range(256)) * 40, "bundle.js": f"var a=0;{'a=a+1;' * 350_000}{SECRETS['aws']}"})
+    finding = await no_secrets(await origin.context())
+    assert finding.verdict is Verdict.FAIL
+    assert finding.metrics["binary"] == 1
+
+
+async def test_a_thousand_files_take_less_than_the_bar(origin):
+    """The bar of the design: five seconds for a diff of a thousand files."""
+    body = "".join(f"def function_{n}(argument):\n    return argument + {n}\n" for n in range(40))
+    origin.commit({f"src/part{n % 20}/module_{n}.py": body for n in range(1000)})
+    context = await origin.context()
+    began = time.monotonic()
+    finding = await no_secrets(context)
+    assert finding.verdict is Verdict.PASS
+    assert finding.metrics["files"] == 1000
+    assert time.monotonic() - began < 5
+
+
+class Broken:
+    """A runner whose every command ends as told."""
+
+    def __init__(self, done: Completed) -> None:
+        self.done = done
+
+    async def run(self, *_: object, **__: object) -> Completed:
+        return self.done
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        Completed((), 1, "", "boom", 1),
+        Completed((), 0, "nonsense", "", 1),
+        Completed((), -9, "", "", 1, timed_out=True),
+    ],
+)
+async def test_a_scanner_that_breaks_is_neither_good_nor_bad(origin, done):
+    """A crash, nonsense or a deadline is the probe's fault, never a pass."""
+    origin.commit({"a.txt": "x\n"})
+    context = dataclasses.replace(await origin.context(), runner=Broken(done))
+    with pytest.raises(ProbeBroken):
+        await no_secrets(context)
+
+
+def test_lines_of_every_hunk_keep_their_place():
+    """Line numbers are those of the file after the commit."""
+    patch = (
+        "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,3 @@\n same\n+one\n-gone\n+two\n"
+        "@@ -10 +11,2 @@ def f\n same\n+++ three\n\\ No newline at end of file\n"
+    )
+    added, binary = parse_patch("f" * 40, patch)
+    assert binary == 0
+    assert added == [Added("f" * 40, "x", "one\ntwo\n\n++ three", (2, 3, 11, 12))]
+
+
+def test_of_a_merge_only_what_no_parent_had_is_added():
+    """A combined diff has one column per parent."""
+    patch = "diff --cc x\n--- a/x\n+++ b/x\n@@@ -1,1 -1,1 +1,3 @@@\n  both\n+ from one side\n++by hand\n"
+    (added,), _ = parse_patch("f" * 40, patch)
+    assert (added.text, added.lines) == ("by hand", (3,))
