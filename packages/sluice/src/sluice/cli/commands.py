@@ -1,0 +1,235 @@
+"""The commands. Each does one thing with one environment and returns an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from sluice.cli.render import Unbroken, screen
+from sluice.cli.session import Session, drive_to_end, request_of, world_of
+from sluice.cli.tables import findings_table, log_table, print_result, record_table
+from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, Environment, load_service
+from sluice.drive import Drive, Request, Result
+from sluice.drive.planning import SPEC_PATHS, plan_rollout
+from sluice.drive.status import status_of
+from sluice.journal import read_all
+from sluice.ledger import Ledger
+from sluice.model.errors import ConfigError, ExitCode, Refused
+from sluice.model.spec import EnvironmentName
+from sluice.model.verdict import Finding, Verdict, worst
+
+Command = Callable[..., int]
+MAX_WIDTH = 160
+
+
+def console() -> Console:
+    """Where tables go. Piped output is never folded narrower than a wide terminal."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=MAX_WIDTH)
+
+
+def in_environment(command: Callable[..., int]) -> Command:
+    """A command about one environment: --env, --service, --json."""
+
+    def wrapped(session: Session, /, environment: str, service: str | None, as_json: bool, **options: Any) -> int:
+        session.json = as_json
+        return command(session, session.environment(service, environment), **options)
+
+    decorated: Command = functools.update_wrapper(click.pass_obj(wrapped), command)
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="One JSON object per event on stdout."),
+        click.option("--service", default=None, help="The service; not needed where the host has one."),
+        click.option("--env", "environment", required=True, help="The environment: test or prod."),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--host-config", type=click.Path(path_type=Path), help="host.toml (else $SLUICE_HOST_CONFIG).")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(package_name="sluice")
+@click.pass_obj
+def cli(session: Session, host_config: Path | None, debug: bool) -> None:
+    """Execute a deploy runbook: gates, rollout, smoke, watch, rollback, audit trail."""
+    session.host_config, session.debug = host_config, debug
+
+
+def mutate(session: Session, env: Environment, use: Callable[[Drive], Any]) -> Any:
+    """Drive with a screen, and show how it ended."""
+    out = console()
+    with screen(out, as_json=session.json) as shown:
+        unbroken = Unbroken(shown)
+        result = drive_to_end(session, env, unbroken, use, unbroken.interrupted)
+    for one in result if isinstance(result, list) else [result]:
+        if not session.json:
+            print_result(out, one)
+    return result
+
+
+@cli.command()
+@click.option("--branch", required=True, help="The branch to roll out.")
+@click.option("--owner", help="Who answers for this run (else $USER@host).")
+@click.option("--override", default="", help="Why an artifact that failed before may be tried again; recorded.")
+@in_environment
+def rollout(session: Session, env: Environment, branch: str, owner: str | None, override: str) -> int:
+    """Bring a branch into an environment, gate by gate, or leave everything as it was."""
+    request = request_of(owner, branch, override)
+    result: Result = mutate(session, env, lambda drive: drive.rollout(request))
+    return result.exit_code
+
+
+@cli.command()
+@click.option("--owner", help="Who answers for this run (else $USER@host).")
+@in_environment
+def rollback(session: Session, env: Environment, owner: str | None) -> int:
+    """Bring the last verified release back."""
+    result: Result = mutate(session, env, lambda drive: drive.rollback(request_of(owner)))
+    return result.exit_code
+
+
+@cli.command()
+@click.option("--owner", help="Who answers for this run (else $USER@host).")
+@in_environment
+def resume(session: Session, env: Environment, owner: str | None) -> int:
+    """Finish or undo what a killed run left."""
+    request: Request = request_of(owner)
+    results: list[Result] = mutate(session, env, lambda drive: drive.resume(request))
+    if not results and not session.json:
+        click.echo("There is nothing to resume.")
+    settled = {ExitCode.DONE, ExitCode.REFUSED, ExitCode.ROLLED_BACK, ExitCode.USAGE}
+    return next((result.exit_code for result in results if result.exit_code not in settled), 0)
+
+
+@cli.command()
+@in_environment
+def status(session: Session, env: Environment) -> int:
+    """What serves, what runs, who holds the environment, what is unfinished."""
+    found = asyncio.run(status_of(world_of(env)))
+    if session.json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        for key, value in msgspec.to_builtins(found).items():
+            click.echo(f"{key.replace('_', ' '):14} {value if value not in (None, '', []) else '-'}")
+    return 0
+
+
+def show_findings(session: Session, title: str, findings: list[Finding], required: frozenset[str]) -> int:
+    """A table, or one JSON object per finding; exit 0 only when everything required passed."""
+    findings = [msgspec.convert(session.redact_tree(msgspec.to_builtins(f)), Finding) for f in findings]
+    if session.json:
+        for finding in findings:
+            click.echo(msgspec.json.encode({"event": "finding", "finding": finding}))
+    else:
+        console().print(findings_table(title, findings))
+    return 0 if worst(findings, required) is Verdict.PASS else int(ExitCode.REFUSED)
+
+
+@cli.command()
+@in_environment
+def smoke(session: Session, env: Environment) -> int:
+    """Smoke what serves now through its public URL; changes nothing."""
+    if env.name is EnvironmentName.PROD:
+        raise Refused("smoke --env prod needs a live approval or a finished promotion.", next="sluice promote")
+    world = world_of(env)
+    serving = world.releases.serving()
+    if serving is None:
+        raise Refused("Nothing serves in this environment.", next="sluice rollout --branch BRANCH")
+    release, slot = serving
+    required = frozenset(release.spec.watch.required_checks)
+    findings = asyncio.run(world.judge.smoke(release, slot, required, lambda _finding: None, public=True))
+    return show_findings(session, f"Smoke of {release.commit.describe} at {world.public_url}", findings, required)
+
+
+@cli.command()
+@click.option("--branch", required=True, help="The branch to judge.")
+@in_environment
+def check(session: Session, env: Environment, branch: str) -> int:
+    """Run the gates alone; changes nothing."""
+    world = world_of(env)
+
+    async def judge() -> list[Finding]:
+        plan = await plan_rollout(world, branch, lambda _text: None)
+        return await world.judge.gates(plan.commit, plan.candidate, plan.policy, lambda _finding: None)
+
+    return show_findings(session, f"Gates for {branch}", asyncio.run(judge()), frozenset())
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--env", "environment", help="The environment: test or prod.")
+@click.option("--service", default=None, help="The service; not needed where the host has one.")
+@click.option("--run", default="", help="One run in full.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per record.")
+@click.pass_context
+def log(context: click.Context, environment: str | None, service: str | None, run: str, as_json: bool) -> int:
+    """The audit trail of an environment."""
+    if context.invoked_subcommand is not None:
+        return 0
+    if environment is None:
+        raise click.UsageError("Missing option '--env'.")
+    session: Session = context.obj
+    session.json = as_json
+    env = session.environment(service, environment)
+    records = [r for r in Ledger(env.paths.ledger).records() if not run or r["run"] == run]
+    if as_json:
+        for record in records:
+            click.echo(msgspec.json.encode(record))
+    elif run:
+        for record in records:
+            console().print(record_table(record))
+    else:
+        console().print(log_table(records))
+    return 0
+
+
+@log.command()
+@in_environment
+def verify(session: Session, env: Environment) -> int:
+    """Prove that no record was removed, changed, inserted, reordered or cut, as far as a chain can."""
+    journals = read_all(env.paths.journal_dir, repair=False)
+    recorded = [j.run for j in journals if j.ended and j.entries[-1].facts.get("recorded")]
+    verdict = Ledger(env.paths.ledger).verify(recorded)
+    if session.json:
+        click.echo(msgspec.json.encode({"event": "verify", "ok": verdict.ok, **msgspec.to_builtins(verdict)}))
+    else:
+        click.echo(f"{verdict.records} records: " + (verdict.problem or "the chain holds"))
+        for note in verdict.notes:
+            click.echo(f"  {note}")
+    return 0 if verdict.ok else int(ExitCode.ROLLBACK_FAILED)
+
+
+@cli.group()
+def config() -> None:
+    """Configuration: judge it, or print an annotated example."""
+
+
+@config.command("check")
+@click.argument("service_file", required=False, type=click.Path(path_type=Path))
+@click.pass_obj
+def check_config(session: Session, service_file: Path | None) -> int:
+    """Judge host.toml, and sluice.toml (SERVICE_FILE, else the one in this folder, if any)."""
+    host = session.host()
+    click.echo(f"host configuration: {', '.join(sorted(host.service))}: good")
+    found = service_file or next((path for path in map(Path, SPEC_PATHS) if path.is_file()), None)
+    if found is not None:
+        try:
+            raw = found.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{found} cannot be read: {error.strerror}.", next="name a readable file") from error
+        click.echo(f"{found}: {load_service(raw, str(found)).name}: good")
+    return 0
+
+
+@config.command()
+def example() -> int:
+    """Print annotated examples of host.toml and sluice.toml."""
+    click.echo(EXAMPLE_HOST)
+    click.echo(EXAMPLE_SERVICE)
+    return 0

@@ -1,0 +1,63 @@
+"""From arguments to an exit code: every error ends as one clear message, never as a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import click
+import msgspec
+
+from sluice.cli.commands import cli
+from sluice.cli.session import Session
+from sluice.model.errors import ExitCode, SluiceError
+
+
+def main(arguments: Sequence[str] | None = None, after_entry: Callable[[str], None] | None = None) -> int:
+    """Run one command and return its exit code (sluice.md, "Verdicts and exit codes").
+
+    `after_entry` is called with the name of each journal entry once it is on disk: drills end the process there.
+    """
+    session = Session(after_entry=after_entry)
+    try:
+        code = cli.main(
+            args=list(sys.argv[1:] if arguments is None else arguments),
+            prog_name="sluice",
+            standalone_mode=False,
+            obj=session,
+        )
+        return int(code or 0)
+    except click.ClickException as error:
+        return _say(session, "Usage", error.format_message(), "Nothing was changed.", "sluice --help", ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _say(session, "Interrupted", "Interrupted.", "Nothing was changed.", "", ExitCode.REFUSED)
+    except SluiceError as error:
+        return _say(session, error.code, error.what, error.world, error.next, error.exit_code)
+    except BrokenPipeError:
+        return int(ExitCode.REFUSED)
+    except Exception as error:
+        if session.debug:
+            raise
+        return _internal(session, error)
+
+
+def _internal(session: Session, error: Exception) -> int:
+    what = f"Internal error: {type(error).__name__}: {session.redact(str(error))}"
+    if session.journals is None:
+        world = "Nothing was changed."
+        return _say(session, "Internal", what, world, "the same command with --debug", ExitCode.REFUSED)
+    world = f"The run may have stopped half-way; its journal is in {session.journals}."
+    return _say(session, "Internal", what, world, "sluice resume", ExitCode.ROLLBACK_FAILED)
+
+
+def _say(session: Session, code: str, what: str, world: str, next_: str, exit_code: ExitCode) -> int:
+    what, world, next_ = (session.redact(text) for text in (what, world, next_))
+    if session.json:
+        told = {"event": "error", "code": code, "what": what, "world": world, "next": next_, "exit_code": exit_code}
+        click.echo(msgspec.json.encode(told))
+    else:
+        click.echo(f"{code}: {what}", err=True)
+        click.echo(f"  {world}", err=True)
+        if next_:
+            click.echo(f"  Next: {next_}", err=True)
+    return int(exit_code)

@@ -1,0 +1,136 @@
+"""What a run knows, folded from its journal: the same fold whether it goes on or comes back after a crash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, Event, Kind, State
+from sluice.journal import Record, canonical
+from sluice.model.release import Commit, Release, Slot
+from sluice.model.spec import ServiceSpec
+from sluice.model.verdict import Finding
+
+# [gates] and [watch] are the policy: they take effect from policy_ref only.
+POLICY_PARTS = ("gates", "watch")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What this run will do, fixed before anything is touched."""
+
+    commit: Commit
+    candidate: ServiceSpec
+    policy: ServiceSpec
+    policy_sha: str
+    env_fingerprint: str
+    old_release: Release | None
+    old_slot: Slot | None
+    steps: tuple[str, ...]
+    policy_changed: tuple[str, ...]  # keys where the candidate's own policy differs from the effective one
+    hash: str = ""
+    old_alive: bool = True  # False: what is remembered as serving does not run (the machine was restarted, say)
+
+    @property
+    def old(self) -> tuple[Release, Slot] | None:
+        """What serves now and is gone back to; what does not run is neither that nor a control group."""
+        if self.old_release is None or self.old_slot is None or not self.old_alive:
+            return None
+        return self.old_release, self.old_slot
+
+
+def steps_of(kind: Kind) -> tuple[str, ...]:
+    """The forward steps this kind of run has."""
+    return tuple(s.value for s in FORWARD if s not in TERMINAL and s not in PASSED_OVER[kind])
+
+
+def policy_changes(candidate: ServiceSpec, policy: ServiceSpec) -> tuple[str, ...]:
+    """The policy keys the candidate would like otherwise, as dotted paths."""
+    theirs, ours = msgspec.to_builtins(candidate), msgspec.to_builtins(policy)
+    return tuple(
+        f"{part}.{key}" for part in POLICY_PARTS for key in ours[part] if theirs[part].get(key) != ours[part][key]
+    )
+
+
+def with_hash(plan: Plan, service: str, environment: str) -> Plan:
+    """The plan with its hash: over everything that could change what the run does."""
+    policy = msgspec.to_builtins(plan.policy)
+    hashed = {
+        "service": service,
+        "environment": environment,
+        "commit": plan.commit.sha,
+        "tree": plan.commit.tree,
+        "policy": {part: policy[part] for part in POLICY_PARTS},
+        "policy_sha": plan.policy_sha,
+        "env_fingerprint": plan.env_fingerprint,
+        "serving": plan.old_release.id if plan.old_release else "",
+        "steps": list(plan.steps),
+    }
+    return msgspec.structs.replace(plan, hash=hashlib.sha256(canonical(hashed)).hexdigest())
+
+
+class Facts(msgspec.Struct):
+    """Everything the steps of one run share. Filled only through `absorb`, so the journal can always fill it again."""
+
+    run: str
+    kind: Kind
+    owner: str
+    owner_source: str
+    branch: str = ""
+    override: str = ""
+    started: str = ""
+    plan: Plan | None = None
+    release: Release | None = None
+    slot: Slot | None = None
+    partly: bool = False
+    reason: str = ""
+    exit_code: int | None = None  # of a usage or configuration error, which the engine knows only as "given up"
+    findings: dict[str, list[Finding]] = {}
+    observed: list[tuple[State, Event]] = []
+
+    def absorb(self, facts: Mapping[str, Any]) -> None:
+        """Take over what an intent or an observation holds."""
+        for key, kind in (("plan", Plan), ("release", Release), ("slot", Slot)):
+            if facts.get(key) is not None:
+                setattr(self, key, msgspec.convert(facts[key], kind))
+        self.exit_code = facts.get("exit", self.exit_code)
+
+    def note(self, state: State, event: Event, notes: Mapping[str, Any]) -> None:
+        """Take over what a step came to, and its evidence; the first reason given is the one that is told."""
+        self.observed.append((state, event))
+        self.partly = self.partly or event is Event.PARTLY
+        if "findings" in notes:
+            self.findings[state.value] = msgspec.convert(notes["findings"], list[Finding])
+        if event not in {Event.OK, Event.SKIP, Event.BROKEN, Event.NONE}:
+            self.reason = self.reason or str(notes.get("reason", ""))
+
+    def passed(self, state: State) -> bool:
+        """Whether this step was done."""
+        return (state, Event.OK) in self.observed
+
+    @property
+    def effective_plan(self) -> Plan:
+        """The plan, for steps which only come after planning."""
+        if self.plan is None:
+            raise LookupError("no plan yet")
+        return self.plan
+
+    @property
+    def running(self) -> tuple[Release, Slot]:
+        """The new release and its slot, for steps which only come after starting."""
+        if self.release is None or self.slot is None:
+            raise LookupError("nothing started yet")
+        return self.release, self.slot
+
+
+def facts_of(record: Record) -> Facts:
+    """The facts of a run as its journal tells them."""
+    begin = record.entries[0]
+    facts = msgspec.convert({"run": record.run, "started": begin.at, **begin.facts}, Facts)
+    for entry in record.entries[1:]:
+        facts.absorb(entry.facts)
+        if entry.entry == "observed":
+            facts.note(State(entry.state), Event(entry.event), entry.notes)
+    return facts

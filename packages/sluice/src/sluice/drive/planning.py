@@ -1,0 +1,125 @@
+"""Plans: what a run will do is decided, hashed and shown before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sluice.drive.facts import Plan, policy_changes, steps_of, with_hash
+from sluice.drive.world import World
+from sluice.engine import Kind
+from sluice.ledger import Ledger
+from sluice.model.errors import ConfigError, Refused
+from sluice.model.release import Release, Slot
+from sluice.model.spec import EnvironmentName, ServiceSpec
+from sluice.ports import Progress
+
+SPEC_PATHS = ("sluice.toml", "deploy/sluice.toml")
+
+
+async def read_service(world: World, ref: str, shown: str) -> ServiceSpec:
+    """The service's specification at a ref. Raises ConfigError when it is missing, wrong or another service's."""
+    for path in SPEC_PATHS:
+        raw = await world.repo.read(ref, path)
+        if raw is None:
+            continue
+        spec = world.load_service(raw, f"{shown}:{path}")
+        if spec.name != world.service:
+            raise ConfigError(
+                f"{shown}:{path} describes the service {spec.name!r}, not {world.service!r}.",
+                next="correct `name` in it, or name the service as host.toml does",
+            )
+        return spec
+    raise ConfigError(
+        f"{shown} has no {' and no '.join(SPEC_PATHS)}.",
+        next="add one (sluice config example prints it) and merge it into the policy branch first",
+    )
+
+
+async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
+    """Raises Refused, UsageError (no such branch) or ConfigError; nothing has been touched then."""
+    if world.environment is EnvironmentName.PROD:
+        raise Refused(
+            f"prod takes only what was proven in test, never {branch!r} directly.",
+            next="sluice rollout --env test; only `sluice promote` reaches prod, and this version does not have it yet",
+        )
+    fingerprint = world.fingerprint()
+    progress("fetching the repository")
+    await world.repo.fetch()
+    commit = await world.repo.resolve(branch)
+    policy_commit = await world.repo.resolve(world.policy_ref)
+    policy = await read_service(world, policy_commit.sha, world.policy_ref)
+    candidate = await read_service(world, commit.sha, branch)
+    release, slot = world.releases.serving() or (None, None)
+    alive = slot is not None and await world.runtime.alive(slot)
+    if release is not None and not alive:
+        progress(f"{release.commit.describe} is remembered as serving, but does not run")
+    plan = Plan(
+        commit=commit,
+        candidate=candidate,
+        policy=policy,
+        policy_sha=policy_commit.sha,
+        env_fingerprint=fingerprint,
+        old_release=release,
+        old_slot=slot,
+        steps=steps_of(Kind.ROLLOUT),
+        policy_changed=policy_changes(candidate, policy),
+        old_alive=alive,
+    )
+    return with_hash(plan, world.service, world.environment.value)
+
+
+async def plan_rollback(world: World) -> tuple[Plan, Release]:
+    """The plan and the release to go back to. Needs no origin: the mirror has the policy. Raises Refused."""
+    serving = world.releases.serving()
+    if serving is not None and not await world.runtime.alive(serving[1]):
+        serving = None
+    target = rollback_target(world, serving)
+    policy, policy_sha = target.spec, ""
+    for path in SPEC_PATHS:
+        raw = await world.repo.read(world.policy_ref, path)
+        if raw is not None:
+            policy = world.load_service(raw, f"{world.policy_ref}:{path}")
+            policy_sha = (await world.repo.resolve(world.policy_ref)).sha
+            break
+    release, slot = serving or (None, None)
+    plan = Plan(
+        commit=target.commit,
+        candidate=target.spec,
+        policy=policy,
+        policy_sha=policy_sha,
+        env_fingerprint=world.fingerprint(),
+        old_release=release,
+        old_slot=slot,
+        steps=steps_of(Kind.ROLLBACK),
+        policy_changed=(),
+    )
+    return with_hash(plan, world.service, world.environment.value), target
+
+
+def rollback_target(world: World, serving: tuple[Release, Slot] | None) -> Release:
+    """The newest verified release that does not serve now and was not itself rolled back from.
+
+    Raises Refused when there is none, or when its artifact is gone.
+    """
+    left = {serving[0].id} if serving else set()
+    left |= Ledger(world.paths.ledger).rolled_back_from()
+    candidates = [release for release in world.releases.all() if release.verified and release.id not in left]
+    now = (
+        f"{serving[0].commit.describe} ({serving[0].commit.sha[:12]}) goes on serving."
+        if serving
+        else "Nothing serves."
+    )
+    if not candidates:
+        raise Refused(
+            "There is nothing to roll back to: no other release was verified here.",
+            world=now,
+            next="sluice rollout a branch that is good",
+        )
+    target = max(candidates, key=lambda release: release.id)
+    if not Path(target.artifact.path).is_dir():
+        raise Refused(
+            f"The artifact of {target.id} ({target.commit.sha[:12]}) is gone: {target.artifact.path}.",
+            world=now,
+            next=f"sluice rollout --branch {target.commit.branch}",
+        )
+    return target

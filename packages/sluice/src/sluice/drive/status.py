@@ -1,0 +1,62 @@
+"""What an environment looks like now, read without holding it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sluice.drive.world import World
+from sluice.engine import State
+from sluice.journal import read_all
+from sluice.ledger import Ledger
+from sluice.lock import is_held, read_holder
+from sluice.model.errors import StateCorrupted
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One environment, for people and programs. Sentences where something is damaged."""
+
+    service: str
+    environment: str
+    public_url: str
+    serving: str = ""
+    commit: str = ""
+    tree: str = ""
+    branch: str = ""
+    release: str = ""
+    slot: str = ""
+    alive: bool = False
+    ingress: str | None = None
+    lock: str = ""
+    unfinished: list[str] = []
+    last_record: str = ""
+    damaged: list[str] = []
+
+
+async def status_of(world: World) -> Status:
+    """Read everything that can be read; what is damaged is named instead of raised."""
+    status = Status(world.service, world.environment.value, world.public_url)
+    damaged: list[str] = []
+    changes: dict[str, object] = {}
+    try:
+        changes["ingress"] = await world.ingress.current()
+        serving = world.releases.serving()
+        if serving is not None:
+            release, slot = serving
+            commit = release.commit
+            changes |= {"serving": commit.describe, "commit": commit.sha, "tree": commit.tree, "branch": commit.branch}
+            changes |= {"release": release.id, "slot": slot.url, "alive": await world.runtime.alive(slot)}
+    except StateCorrupted as error:
+        damaged.append(error.what)
+    if is_held(world.paths.lock):
+        holder = read_holder(world.paths.lock_info)
+        changes["lock"] = f"{holder.who}: {holder.what}, since {holder.since}" if holder else "held by somebody unknown"
+    try:
+        runs = [record for record in read_all(world.paths.journal_dir, repair=False) if not record.ended]
+        changes["unfinished"] = [f"{record.run}: {record.kind} in {State(record.state).value}" for record in runs]
+        records = Ledger(world.paths.ledger).records()
+        if records:
+            last = records[-1]
+            changes["last_record"] = f"{last['n']}: {last['type']} {last['outcome']}, {last['ended']}, {last['owner']}"
+    except StateCorrupted as error:
+        damaged.append(error.what)
+    return msgspec.structs.replace(status, damaged=damaged, **changes)

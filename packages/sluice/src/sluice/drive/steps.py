@@ -1,0 +1,289 @@
+"""What each step does, through the ports. A step is handed the run's facts and says what came of it.
+
+Steps are called only after their intent is on disk. They may be cancelled (an interrupt) up to the watch; what a
+cancelled step leaves behind is what its undo removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sluice.drive.facts import Facts
+from sluice.drive.planning import plan_rollback, plan_rollout
+from sluice.drive.world import World
+from sluice.engine import Event, Kind, State
+from sluice.journal import read_all
+from sluice.ledger import Ledger
+from sluice.model.errors import Refused, StepFailed
+from sluice.model.release import Release, Slot
+from sluice.model.verdict import Finding, Verdict, worst
+
+# Traefik takes a new file within its 100 ms throttle; two slow cores have been seen to need a second. Users are on
+# the new slot meanwhile, and a release that is dead after the switch must be noticed in less than 5 s.
+READ_BACK_DEADLINE_S = 4.0
+READ_BACK_EVERY_S = 0.05
+LOG_LINES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a step. `facts` go into the journal as they are, `notes` redacted."""
+
+    event: Event
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def judged(findings: list[Finding], required: frozenset[str] = frozenset()) -> Event:
+    """Many verdicts as one event: anything that could not be judged is neither a pass nor the release's fault."""
+    verdict = worst(findings, required)
+    return {Verdict.PASS: Event.OK, Verdict.FAIL: Event.FAIL}.get(verdict, Event.BROKEN)
+
+
+def evidence(findings: list[Finding], required: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The findings as notes, with the first sentence a person should read."""
+    reason = next((f"{f.name}: {f.detail or f.verdict.value}" for f in _worst_first(findings)), "")
+    missing = sorted(required - {f.name for f in findings if f.verdict is not Verdict.SKIPPED})
+    if not reason and missing:
+        reason = f"required checks did not run: {', '.join(missing)}"
+    return {"findings": msgspec.to_builtins(findings), "reason": reason}
+
+
+def _worst_first(findings: list[Finding]) -> list[Finding]:
+    order = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
+    return [f for verdict in order for f in findings if f.verdict is verdict]
+
+
+class Steps:
+    """The steps of one run."""
+
+    def __init__(
+        self, world: World, facts: Facts, on_finding: Callable[[Finding], None], on_progress: Callable[[str], None]
+    ) -> None:
+        """`on_finding` and `on_progress` are told things while they happen."""
+        self._world, self._facts = world, facts
+        self._on_finding, self._on_progress = on_finding, on_progress
+        self._do: dict[State, Callable[[], Awaitable[Outcome]]] = {
+            State.PLANNING: self._plan,
+            State.GATING: self._gate,
+            State.BUILDING: self._build,
+            State.MIGRATING: self._migrate,
+            State.STARTING: self._start,
+            State.SMOKING_PRIVATE: self._smoke_private,
+            State.SWITCHING: self._switch,
+            State.SMOKING_PUBLIC: self._smoke_public,
+            State.DRAINING: self._drain,
+            State.WATCHING: self._watch,
+            State.RETIRING: self._retire,
+            State.RECORDING: self._record,
+            State.DISCARDING: self._discard,
+            State.RESTORING: self._restore,
+            State.CLEANING: self._clean,
+        }
+
+    async def perform(self, state: State) -> Outcome:
+        """Do one step to its end."""
+        return await self._do[state]()
+
+    async def intent(self, state: State) -> dict[str, Any]:
+        """What the intent of a step must hold, decided before the step begins. Touches nothing."""
+        facts, plan = self._facts, self._facts.plan
+        old = plan.old[1] if plan and plan.old else None
+        new = facts.slot
+        told: dict[str, Any] = {"plan_hash": plan.hash if plan else ""}
+        if state is State.STARTING:
+            told["slot"] = msgspec.to_builtins(new or await self._choose_slot())
+        elif state in {State.SWITCHING, State.WATCHING, State.RESTORING}:
+            told |= {"new": new.url if new else "", "old": old.url if old else ""}
+        elif state in {State.DRAINING, State.RETIRING}:
+            told["old"] = old.unit if old else ""
+        elif state in {State.DISCARDING, State.CLEANING}:
+            told["new"] = new.unit if new else ""
+        elif state in {State.SMOKING_PRIVATE, State.SMOKING_PUBLIC}:
+            told["url"] = facts.running[1].url if state is State.SMOKING_PRIVATE else self._world.public_url
+        return told
+
+    # ------------------------------------------------------------ forward
+
+    async def _plan(self) -> Outcome:
+        if self._facts.kind is Kind.ROLLBACK:
+            plan, target = await plan_rollback(self._world)
+            return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan), "release": msgspec.to_builtins(target)})
+        plan = await plan_rollout(self._world, self._facts.branch, self._on_progress)
+        return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan)})
+
+    async def _gate(self) -> Outcome:
+        plan = self._facts.effective_plan
+        findings = await self._world.judge.gates(plan.commit, plan.candidate, plan.policy, self._on_finding)
+        event = judged(findings)
+        if event is Event.OK and self._world.fingerprint() != plan.env_fingerprint:
+            raise Refused("The env file changed while the gates ran.", next="type the same command again")
+        return Outcome(event, notes=evidence(findings))
+
+    async def _build(self) -> Outcome:
+        plan, world = self._facts.effective_plan, self._world
+        artifact = await world.runtime.build(plan.commit, plan.candidate, self._on_progress)
+        bad = Ledger(world.paths.ledger).bad_run(artifact.key, plan.env_fingerprint)
+        if bad and not self._facts.override:
+            raise Refused(
+                f"This artifact ({artifact.key[:12]}) failed in this environment before, in run {bad}.",
+                next=f"fix the branch, or say why it is good now: --override 'REASON' (see: sluice log --run {bad})",
+            )
+        release = Release(
+            id=self._facts.run,
+            service=world.service,
+            environment=world.environment.value,
+            commit=plan.commit,
+            artifact=artifact,
+            spec=plan.candidate,
+            env_fingerprint=plan.env_fingerprint,
+            created_at=world.clock.now(),
+        )
+        return Outcome(Event.OK, {"release": msgspec.to_builtins(release)})
+
+    async def _migrate(self) -> Outcome:
+        release = self._facts.release
+        if release is None:
+            raise LookupError("nothing built yet")
+        head = await self._world.runtime.migrate(release, self._on_progress)
+        migrated = msgspec.structs.replace(release, migration_head=head)
+        return Outcome(Event.OK, {"release": msgspec.to_builtins(migrated)}, {"head": head})
+
+    async def _choose_slot(self) -> Slot:
+        release, plan = self._facts.release, self._facts.effective_plan
+        if release is None:
+            raise LookupError("nothing built yet")
+        if self._facts.kind is Kind.ROLLBACK:
+            warm = await self._warm_slot(release)
+            if warm is not None:
+                return warm
+        return self._world.runtime.choose_slot(release, [plan.old_slot] if plan.old_slot else [])
+
+    async def _warm_slot(self, release: Release) -> Slot | None:
+        for record in reversed(read_all(self._world.paths.journal_dir, repair=False)):
+            for entry in record.entries:
+                if entry.name == "intent:starting" and entry.facts["slot"]["release_id"] == release.id:
+                    slot = msgspec.convert(entry.facts["slot"], Slot)
+                    return slot if await self._world.runtime.alive(slot) else None
+        return None
+
+    async def _start(self) -> Outcome:
+        release, slot = self._facts.running
+        await self._world.ingress.ensure()
+        await self._world.runtime.start(release, slot)
+        finding = await self._world.judge.ready(release, slot)
+        self._on_finding(finding)
+        notes = evidence([finding])
+        if finding.verdict is not Verdict.PASS:
+            notes["log"] = await self._world.runtime.tail(slot, LOG_LINES)
+        return Outcome(judged([finding]), notes=notes)
+
+    async def _smoke_private(self) -> Outcome:
+        release, slot = self._facts.running
+        served = await self._world.judge.read_back(slot.url, release)
+        if served.verdict is not Verdict.PASS:
+            # Nothing more is asked of a server that is not the release: its answers would be about something else.
+            self._on_finding(served)
+            return Outcome(judged([served]), notes=evidence([served]))
+        return await self._smoke(release, slot, public=False)
+
+    async def _switch(self) -> Outcome:
+        release, slot = self._facts.running
+        await self._world.ingress.ensure()
+        await self._world.ingress.point(slot)
+        return Outcome(Event.OK, notes=evidence([await self._read_back(release, slot)]))
+
+    async def _smoke_public(self) -> Outcome:
+        release, slot = self._facts.running
+        return await self._smoke(release, slot, public=True)
+
+    async def _drain(self) -> Outcome:
+        old = self._facts.effective_plan.old
+        if old is None:
+            return Outcome(Event.OK, notes={"reason": "no old slot"})
+        await self._world.runtime.notify_drain(*old)
+        await self._world.clock.sleep(old[0].spec.run.drain_grace_s)
+        return Outcome(Event.OK)
+
+    async def _watch(self) -> Outcome:
+        plan = self._facts.effective_plan
+        findings = await self._world.judge.watch(self._facts.running, plan.old, plan.policy, self._on_finding)
+        event = judged(findings)
+        # The window was the time to hold; what is not known at its end is not waited for again.
+        return Outcome(Event.GIVE_UP if event is Event.BROKEN else event, notes=evidence(findings))
+
+    async def _retire(self) -> Outcome:
+        plan = self._facts.effective_plan
+        if plan.old_release is not None and plan.old_slot is not None:
+            # Also when it did not run: a supervisor may be about to start it again.
+            await self._world.runtime.stop(plan.old_release, plan.old_slot)
+        return Outcome(Event.OK)
+
+    async def _record(self) -> Outcome:
+        release, slot = self._facts.running
+        verified = msgspec.structs.replace(release, verified=True)
+        self._world.releases.save(verified)
+        self._world.releases.set_serving(verified, slot)
+        return Outcome(Event.OK, {"release": msgspec.to_builtins(verified)})
+
+    # ------------------------------------------------------------ back
+
+    async def _discard(self) -> Outcome:
+        return await self._stop_new(Event.OK)
+
+    async def _restore(self) -> Outcome:
+        old, world = self._facts.effective_plan.old, self._world
+        if old is None:
+            await world.ingress.point(None)
+            return Outcome(Event.NONE)
+        release, slot = old
+        if not await world.runtime.alive(slot):
+            await world.runtime.start(release, slot)
+        ready = await world.judge.ready(release, slot)
+        if ready.verdict is not Verdict.PASS:
+            raise StepFailed(f"The old release {release.id} does not answer: {ready.detail}")
+        await world.ingress.ensure()
+        await world.ingress.point(slot)
+        await self._read_back(release, slot)
+        smoked = await self._smoke(release, slot, public=True)
+        return Outcome(Event.OK if smoked.event is Event.OK else Event.PARTLY, notes=smoked.notes)
+
+    async def _clean(self) -> Outcome:
+        return await self._stop_new(Event.PARTLY if self._facts.partly else Event.OK)
+
+    async def _stop_new(self, otherwise: Event) -> Outcome:
+        if self._facts.slot is None or self._facts.release is None:
+            return Outcome(Event.OK)  # it never came to a slot: whatever served before, or nothing, is as it was
+        await self._world.runtime.stop(self._facts.release, self._facts.slot)
+        return Outcome(otherwise if self._facts.effective_plan.old else Event.NONE)
+
+    # ------------------------------------------------------------ shared
+
+    async def _smoke(self, release: Release, slot: Slot, *, public: bool) -> Outcome:
+        required = frozenset(self._facts.effective_plan.policy.watch.required_checks)
+        findings = await self._world.judge.smoke(release, slot, required, self._on_finding, public=public)
+        return Outcome(judged(findings, required), notes=evidence(findings, required))
+
+    async def _read_back(self, release: Release, slot: Slot) -> Finding:
+        """Ask the public URL until it serves the release.
+
+        Raises StepFailed: at once, blaming the release, when its process died; after the deadline, blaming nobody.
+        """
+        clock, url = self._world.clock, self._world.public_url
+        deadline = clock.monotonic() + READ_BACK_DEADLINE_S
+        while True:
+            served = await self._world.judge.read_back(url, release)
+            if served.verdict is Verdict.PASS:
+                self._on_finding(served)
+                return served
+            if not await self._world.runtime.alive(slot):
+                raise StepFailed(f"The process of {release.id} died after the switch.", bad_release=True)
+            if clock.monotonic() >= deadline:
+                raise StepFailed(
+                    f"{url} does not serve commit {release.commit.sha[:12]} after the switch: {served.detail}"
+                )
+            await clock.sleep(READ_BACK_EVERY_S)

@@ -1,0 +1,96 @@
+"""What a run is given: ports, where its state lies, and whom it tells what is going on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from sluice.model.release import Commit, Release, Slot
+from sluice.model.secret import Redactor
+from sluice.model.spec import EnvironmentName, ServiceSpec
+from sluice.model.verdict import Finding
+from sluice.ports import Clock, Ingress, Releases, Repo, Runtime
+
+OnFinding = Callable[[Finding], None]
+
+
+class Paths(Protocol):
+    """Where one environment's state lies (sluice.hosts.state.StatePaths)."""
+
+    @property
+    def lock(self) -> Path: ...
+
+    @property
+    def lock_info(self) -> Path: ...
+
+    @property
+    def journal_dir(self) -> Path: ...
+
+    @property
+    def ledger(self) -> Path: ...
+
+
+class Judge(Protocol):
+    """Gates, checks and criteria, each with its own deadline. None raises for a fault of its own: it says `error`."""
+
+    async def gates(
+        self, commit: Commit, candidate: ServiceSpec, policy: ServiceSpec, on_finding: OnFinding
+    ) -> list[Finding]: ...
+
+    async def ready(self, release: Release, slot: Slot) -> Finding:
+        """Three successes in a row, or why not; ends early when the slot's process died."""
+        ...
+
+    async def read_back(self, url: str, release: Release) -> Finding:
+        """Whether this URL serves this commit and tree, and if not, what it serves."""
+        ...
+
+    async def smoke(
+        self, release: Release, slot: Slot, required: frozenset[str], on_finding: OnFinding, *, public: bool
+    ) -> list[Finding]: ...
+
+    async def watch(
+        self, new: tuple[Release, Slot], old: tuple[Release, Slot] | None, policy: ServiceSpec, on_finding: OnFinding
+    ) -> list[Finding]: ...
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that happened, for the terminal and for `--json`. Every text in it is redacted."""
+
+    event: str  # run | step | finding | progress | note | result
+    at: str
+    run: str = ""
+    step: str = ""
+    status: str = ""  # of a step: started, or the engine's event
+    ms: int = 0
+    text: str = ""
+    finding: Finding | None = None
+    data: dict[str, Any] = {}
+
+
+Tell = Callable[[Report], None]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One environment of one service on this host."""
+
+    service: str
+    environment: EnvironmentName
+    public_url: str
+    policy_ref: str
+    paths: Paths
+    repo: Repo
+    runtime: Runtime
+    ingress: Ingress
+    releases: Releases
+    judge: Judge
+    fingerprint: Callable[[], str]  # of the env file; raises Refused when that is not as it must be
+    redactor: Redactor
+    clock: Clock
+    new_run_id: Callable[[], str]  # time-ordered and unique
+    load_service: Callable[[bytes, str], ServiceSpec]  # raises ConfigError

@@ -1,0 +1,299 @@
+"""For tests and drills: a world in memory that the real drive acts upon, and a real command line that dies on cue.
+
+`python -m sluice.testing kill-after ENTRY -- rollout …` runs the real command and kills its own process, with SIGKILL,
+right after the named journal entry (`intent:switching`, `observed:starting`, `begin`, `end`) is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sluice.cli import main as sluice_main
+from sluice.drive import Drive, Report, Request, World
+from sluice.hosts.releases import FileReleases
+from sluice.hosts.state import StatePaths
+from sluice.model.errors import StepFailed, UsageError
+from sluice.model.release import Artifact, Commit, Completed, Release, Slot
+from sluice.model.secret import Redactor, Secret
+from sluice.model.spec import EnvironmentName, GatesSpec, RunSpec, ServiceSpec, WatchSpec
+from sluice.model.verdict import Finding, Verdict
+from sluice.ports import Progress
+
+PUBLIC_URL = "http://public.test"
+FIRST_PORT = 18100
+SPEC = ServiceSpec(
+    name="shop",
+    run=RunSpec(command=("serve",), drain_notify="SIGUSR1", drain_grace_s=5),
+    gates=GatesSpec(),
+    watch=WatchSpec(duration_s=8, interval_s=1, required_checks=("login",)),
+)
+
+
+class Killed(BaseException):
+    """The simulated death of the tool: nothing between the journal and the test may catch it."""
+
+
+class ManualClock:
+    """Time moves only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        """Starts at zero."""
+        self.elapsed = 0.0
+
+    def now(self) -> str:
+        return f"2030-01-01T00:00:00.{int(self.elapsed * 1000):09d}Z"
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        self.elapsed += seconds
+        await asyncio.sleep(0)
+
+
+def commit_of(branch: str) -> Commit:
+    """One commit per branch name, the same every time."""
+    sha = branch.encode().hex().ljust(40, "0")[:40]
+    return Commit(sha, sha[::-1], branch, f"v1-{branch}", "A. Author", "2030-01-01T00:00:00Z")
+
+
+@dataclass
+class MemoryWorld:
+    """Repository, runtime, ingress and judge of one environment. It survives the tool's death, as the real ones do.
+
+    `faults` maps a step to what goes wrong there for a branch: see `verdicts` and the methods below.
+    """
+
+    folder: Path
+    branches: set[str] = field(default_factory=lambda: {"main", "feature/good", "feature/bad"})
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)  # (judgement, branch) -> verdict
+    broken: dict[str, Exception] = field(default_factory=dict)  # port method -> raised each time
+    hold: dict[str, asyncio.Event] = field(default_factory=dict)  # port method -> set when reached, then waits for ever
+    specs: dict[str, ServiceSpec] = field(default_factory=dict)  # a branch's own sluice.toml, else SPEC
+    env_file: str = "fingerprint"
+    running: dict[str, str] = field(default_factory=dict)  # unit -> release id
+    pointed: str | None = None
+    migrated: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    served: list[str | None] = field(default_factory=list)
+    clock: ManualClock = field(default_factory=ManualClock)
+    redactor: Redactor = field(default_factory=lambda: Redactor([Secret("sentinel-secret-value")]))
+    runs: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.paths = StatePaths(self.folder, "shop", "test")
+        self.paths.prepare()
+        self.releases = FileReleases(self.paths)
+        self.reports: list[Report] = []
+        self.artifact = self.folder / "artifact"
+        self.artifact.mkdir(exist_ok=True)
+
+    def world(self, environment: EnvironmentName = EnvironmentName.TEST) -> World:
+        """As a newly started command sees it."""
+        return World(
+            service="shop",
+            environment=environment,
+            public_url=PUBLIC_URL,
+            policy_ref="main",
+            paths=self.paths,
+            repo=self,
+            runtime=self,
+            ingress=self,
+            releases=self.releases,
+            judge=self,
+            fingerprint=lambda: self.env_file,
+            redactor=self.redactor,
+            clock=self.clock,
+            new_run_id=lambda: f"run-{next(self.runs):04d}",
+            load_service=lambda _raw, where: self.specs.get(where.partition(":")[0], SPEC),
+        )
+
+    def drive(self, after_entry: Callable[[str], None] | None = None) -> Drive:
+        """A command line's drive over this world."""
+        return Drive(self.world(), self.reports.append, after_entry)
+
+    async def _reach(self, what: str) -> None:
+        self.log.append(what)
+        if what in self.hold:
+            self.hold[what].set()
+            await asyncio.Event().wait()
+        if what in self.broken:
+            raise self.broken[what]
+
+    # ------------------------------------------------------------ Repo
+
+    async def fetch(self) -> None:
+        await self._reach("fetch")
+
+    async def resolve(self, branch: str) -> Commit:
+        if branch not in self.branches:
+            raise UsageError(f"there is no branch {branch!r}.", next=f"use one of: {', '.join(sorted(self.branches))}")
+        return commit_of(branch)
+
+    async def contains(self, sha: str, ancestor: str) -> bool:
+        return bool(sha and ancestor)
+
+    async def commits_between(self, base: str, tip: str) -> list[str]:
+        return [base, tip]
+
+    async def patch(self, sha: str) -> str:
+        return sha
+
+    async def read(self, ref: str, path: str) -> bytes | None:
+        return b"toml" if ref and path == "sluice.toml" else None
+
+    async def export(self, sha: str, into: Path) -> None:
+        (into / "sha").write_text(sha)
+
+    # ------------------------------------------------------------ Runtime
+
+    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+        await self._reach("build")
+        progress(f"building {spec.name}")
+        return Artifact(key=f"key-{commit.tree[:12]}", path=str(self.artifact), tree=commit.tree, digests={"a": "b"})
+
+    async def migrate(self, release: Release, progress: Progress) -> str:
+        await self._reach("migrate")
+        progress("migrating")
+        self.migrated.append(release.id)
+        return "head-1"
+
+    def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
+        used = {slot.port for slot in taken} | {int(unit.rpartition("-")[2]) for unit in self.running}
+        port = next(port for port in itertools.count(FIRST_PORT) if port not in used)
+        return Slot(release.id, f"shop-test-{port}", port, f"http://127.0.0.1:{port}")
+
+    async def start(self, release: Release, slot: Slot) -> None:
+        self.running[slot.unit] = release.id
+        await self._reach("start")
+
+    async def alive(self, slot: Slot) -> bool:
+        return slot.unit in self.running
+
+    async def notify_drain(self, release: Release, slot: Slot) -> None:
+        await self._reach(f"drain {release.id} {slot.port}")
+
+    async def stop(self, release: Release, slot: Slot) -> None:
+        await self._reach(f"stop {release.id}")
+        self.running.pop(slot.unit, None)
+
+    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
+        await self._reach(f"run {release.id} {slot.port} within {timeout_s:g} s")
+        return Completed(tuple(argv), 0, "", "", 1)
+
+    async def tail(self, slot: Slot, lines: int) -> list[str]:
+        return [f"{slot.unit} says sentinel-secret-value"][:lines]
+
+    # ------------------------------------------------------------ Ingress
+
+    async def ensure(self) -> None:
+        await self._reach("ensure")
+
+    async def point(self, slot: Slot | None) -> None:
+        self.pointed = slot.url if slot else None
+        self.served.append(self.pointed)
+        await self._reach("point")
+
+    async def current(self) -> str | None:
+        return self.pointed
+
+    def serving_release(self) -> str | None:
+        """The id of the release users get now, or None."""
+        units = {f"http://127.0.0.1:{unit.rpartition('-')[2]}": release for unit, release in self.running.items()}
+        return units.get(self.pointed or "")
+
+    # ------------------------------------------------------------ Judge
+
+    def _verdict(self, name: str, release: Release, judgement: str = "") -> Finding:
+        verdict = self.verdicts.get((judgement or name, release.commit.branch), Verdict.PASS)
+        return Finding(name, verdict, 1, f"{judgement or name} of {release.commit.branch}: sentinel-secret-value")
+
+    async def gates(
+        self, commit: Commit, candidate: ServiceSpec, policy: ServiceSpec, on_finding: Callable[[Finding], None]
+    ) -> list[Finding]:
+        await self._reach("gates")
+        verdict = self.verdicts.get(("gates", commit.branch), Verdict.PASS)
+        on_finding(Finding("branch-policy", verdict, 1, f"{candidate.name} {policy.name}"))
+        return [Finding("branch-policy", verdict, 1, "the branch")]
+
+    async def ready(self, release: Release, slot: Slot) -> Finding:
+        await self._reach("ready")
+        return self._verdict("ready", release) if slot.unit in self.running else Finding("ready", Verdict.FAIL)
+
+    async def read_back(self, url: str, release: Release) -> Finding:
+        await self._reach("read_back")
+        if url == PUBLIC_URL and self.serving_release() != release.id:
+            return Finding("served-release", Verdict.FAIL, 1, f"{self.serving_release()} answers")
+        return self._verdict("served-release", release)
+
+    async def smoke(
+        self,
+        release: Release,
+        slot: Slot,
+        required: frozenset[str],
+        on_finding: Callable[[Finding], None],
+        *,
+        public: bool,
+    ) -> list[Finding]:
+        await self._reach("smoke public" if public else "smoke private")
+        finding = self._verdict("login", release, "smoke public" if public else "smoke private")
+        on_finding(finding)
+        return [finding] if required and slot.port else []
+
+    async def watch(
+        self,
+        new: tuple[Release, Slot],
+        old: tuple[Release, Slot] | None,
+        policy: ServiceSpec,
+        on_finding: Callable[[Finding], None],
+    ) -> list[Finding]:
+        await self._reach("watch")
+        await self.clock.sleep(policy.watch.duration_s)
+        finding = self._verdict("messages", new[0], "watch")
+        on_finding(finding)
+        return [finding, Finding("health", Verdict.PASS, 1, "both slots" if old else "one slot")]
+
+
+ASKED = Request("ann@host", "test", "feature/good")
+
+
+def killer(entry: str) -> Callable[[str], None]:
+    """An `after_entry` that simulates the tool's death after the named entry."""
+
+    def after(name: str) -> None:
+        if name == entry:
+            raise Killed(name)
+
+    return after
+
+
+def broken_step(what: str) -> StepFailed:
+    """A failure that is nobody's fault."""
+    return StepFailed(what)
+
+
+def _kill_after(entry: str) -> Callable[[str], None]:
+    def after(name: str) -> None:
+        if name == entry:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return after
+
+
+def main(arguments: list[str]) -> int:
+    """`kill-after ENTRY -- COMMAND…`."""
+    if len(arguments) < 4 or arguments[0] != "kill-after" or arguments[2] != "--":
+        sys.stderr.write("usage: python -m sluice.testing kill-after ENTRY -- rollout …\n")
+        return 2
+    return sluice_main(arguments[3:], after_entry=_kill_after(arguments[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""The command line itself: examples, mistakes, and how a run looks."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from sluice.cli import commands
+from sluice.cli.main import main
+from sluice.cli.render import LineScreen, Unbroken, screen
+from sluice.drive import Report
+from sluice.model.verdict import Finding, Verdict
+from sluice.testing import main as drill_main
+
+
+@pytest.fixture
+def _nowhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLUICE_HOST_CONFIG", str(tmp_path / "host.toml"))
+    monkeypatch.setenv("SLUICE_STATE", str(tmp_path / "state"))
+
+
+@pytest.mark.usefixtures("_nowhere")
+def test_a_missing_configuration_is_a_usage_error_with_the_next_command(capsys):
+    """Exit code 2; what, state of the world, next."""
+    assert main(["status", "--env", "test"]) == 2
+    told = capsys.readouterr().err
+    assert "host.toml cannot be read" in told
+    assert "Nothing was changed." in told
+    assert "sluice config example" in told
+
+
+@pytest.mark.parametrize("arguments", [["rollout"], ["nonsense"], ["status", "--env"], ["log"], ["config", "nonsense"]])
+def test_a_command_line_that_makes_no_sense_is_exit_code_2(capsys, arguments):
+    """One message, no traceback."""
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("Usage: ")
+
+
+@pytest.mark.usefixtures("_nowhere")
+def test_errors_are_json_where_json_was_asked_for(capsys):
+    """A program gets code, what, world and next."""
+    assert main(["status", "--env", "test", "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["event"], told["code"], told["exit_code"]) == ("error", "Config", 2)
+
+
+def test_a_defect_is_one_short_message_and_a_traceback_only_on_request(capsys, monkeypatch):
+    """`Internal`, exit code 1 while nothing was touched; --debug shows where."""
+
+    def broken(_session):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("sluice.cli.session.Session.host", broken)
+    assert main(["status", "--env", "test"]) == 1
+    told = capsys.readouterr().err
+    assert "Internal error: ZeroDivisionError" in told
+    assert "Traceback" not in told
+    with pytest.raises(ZeroDivisionError):
+        main(["--debug", "status", "--env", "test"])
+
+
+def test_the_examples_it_prints_are_good_configurations(capsys, tmp_path):
+    """`config example` gives what `config check` takes."""
+    (tmp_path / "host.toml").write_text(commands.EXAMPLE_HOST)
+    (tmp_path / "sluice.toml").write_text(commands.EXAMPLE_SERVICE)
+    assert main(["config", "example"]) == 0
+    assert commands.EXAMPLE_SERVICE in capsys.readouterr().out
+    code = main(["--host-config", str(tmp_path / "host.toml"), "config", "check", str(tmp_path / "sluice.toml")])
+    assert (code, capsys.readouterr().out.count("good")) == (0, 2)
+
+
+REPORTS = [
+    Report("run", "now", "run-1", text="rollout of shop in test"),
+    Report("step", "now", "run-1", step="gating", status="started", text="gates"),
+    Report("progress", "now", "run-1", step="gating", text="half-way"),
+    Report("finding", "now", "run-1", step="gating", finding=Finding("no-secrets", Verdict.FAIL, 7, "a [key]")),
+    Report("step", "now", "run-1", step="gating", status="fail", ms=1500, text="no-secrets: a [key]"),
+]
+
+
+def test_a_run_in_a_pipe_is_plain_lines():
+    """No control characters, one line per finished step, evidence verbatim."""
+    out = io.StringIO()
+    shown = LineScreen(Console(file=out, width=120))
+    for report in REPORTS:
+        shown(report)
+    text = out.getvalue()
+    assert "\x1b" not in text
+    assert "fail  gating              1.5 s  no-secrets: a [key]" in text
+    assert "FAIL  no-secrets" in text
+
+
+def test_a_run_on_a_terminal_leaves_the_same_lines():
+    """The spinner is taken away at the end; the lines stay."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120, color_system=None)
+    with screen(console, as_json=False) as shown:
+        for report in REPORTS:
+            shown(report)
+    assert "fail  gating              1.5 s" in out.getvalue()
+
+
+def test_a_terminal_that_goes_away_does_not_disturb_the_run():
+    """A closed pipe silences the screen, once and for all."""
+
+    class Gone:
+        calls = 0
+
+        def __call__(self, report):
+            self.calls += 1
+            raise BrokenPipeError(report.event)
+
+        def interrupted(self):
+            raise AssertionError
+
+    gone = Gone()
+    unbroken = Unbroken(gone)
+    for report in REPORTS:
+        unbroken(report)
+    unbroken.interrupted()
+    assert gone.calls == 1
+
+
+def test_the_drill_command_wants_an_entry_and_a_command(capsys):
+    """`kill-after` without a command says how it is used."""
+    assert drill_main(["kill-after", "intent:switching"]) == 2
+    assert "usage" in capsys.readouterr().err

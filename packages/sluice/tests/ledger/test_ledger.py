@@ -1,0 +1,138 @@
+"""The audit trail: whatever is done to it afterwards is named by the number of the first record it touched."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sluice.journal import canonical
+from sluice.ledger import Ledger, record_hash
+from sluice.model.errors import StateCorrupted
+
+
+def filled(folder, count=5):
+    """A ledger of some rollouts."""
+    ledger = Ledger(folder / "ledger.jsonl")
+    for number in range(1, count + 1):
+        ledger.append({"type": "rollout", "run": f"run-{number}", "decision": "go", "owner": "ann"})
+    return ledger
+
+
+def lines_of(ledger):
+    """The file as lines, newlines kept."""
+    return ledger.path.read_bytes().splitlines(keepends=True)
+
+
+def test_a_changed_record_is_named(tmp_path):
+    """A record whose content no longer has its hash is named by its number."""
+    ledger = filled(tmp_path)
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"run":"run-3"', b'"run":"run-8"'))
+    assert "record 3 was changed" in ledger.verify().problem
+    with pytest.raises(StateCorrupted, match="record 3"):
+        ledger.append({"type": "rollout", "run": "run-6"})
+
+
+def test_a_changed_record_with_a_new_hash_of_its_own_is_named(tmp_path):
+    """Whoever recomputes one hash breaks the link to the next record."""
+    ledger = filled(tmp_path)
+    lines = lines_of(ledger)
+    forged = json.loads(lines[1])
+    forged["owner"] = "bob"
+    forged["hash"] = record_hash(forged)
+    lines[1] = canonical(forged) + b"\n"
+    ledger.path.write_bytes(b"".join(lines))
+    assert ledger.verify().number == 3
+
+
+def test_a_removed_record_is_named(tmp_path):
+    """A hole in the numbers is a removed record."""
+    ledger = filled(tmp_path)
+    lines = lines_of(ledger)
+    ledger.path.write_bytes(b"".join(lines[:2] + lines[3:]))
+    assert "record 3 was removed" in ledger.verify().problem
+
+
+def test_an_inserted_record_is_named(tmp_path):
+    """A record that came in later is named, whatever number it gives itself."""
+    ledger = filled(tmp_path)
+    lines = lines_of(ledger)
+    ledger.path.write_bytes(b"".join([*lines[:2], lines[0], *lines[2:]]))
+    assert ledger.verify().number == 3
+
+
+def test_reordered_records_are_named(tmp_path):
+    """Two records in each other's place are named as such."""
+    ledger = filled(tmp_path)
+    lines = lines_of(ledger)
+    lines[2], lines[3] = lines[3], lines[2]
+    ledger.path.write_bytes(b"".join(lines))
+    assert "record 3 was reordered" in ledger.verify().problem
+
+
+def test_records_cut_from_the_beginning_or_the_end_are_named(tmp_path):
+    """The beginning is known by its number; the end by the journals of the runs that were recorded."""
+    ledger = filled(tmp_path)
+    lines = lines_of(ledger)
+    ledger.path.write_bytes(b"".join(lines[1:]))
+    assert "record 1 was cut" in ledger.verify().problem
+    ledger.path.write_bytes(b"".join(lines[:3]))
+    assert ledger.verify().ok
+    cut = ledger.verify(["run-1", "run-4"])
+    assert (cut.number, cut.ok) == (4, False)
+    assert "run run-4 was recorded once" in cut.problem
+
+
+@settings(max_examples=60)
+@given(place=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
+def test_no_flipped_bit_goes_unnoticed(tmp_path_factory, place, bit):
+    """Any single damaged bit is noticed, in whatever record it is."""
+    ledger = filled(tmp_path_factory.mktemp("ledger"), 3)
+    raw = bytearray(ledger.path.read_bytes())
+    raw[place % (len(raw) - 1)] ^= 1 << bit
+    ledger.path.write_bytes(raw)
+    assert not ledger.verify().ok
+
+
+def test_a_torn_last_line_is_set_aside_by_the_next_run(tmp_path):
+    """Reading says it, appending repairs it and keeps the bytes, and the chain goes on."""
+    ledger = filled(tmp_path)
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole[:-20])
+    verdict = ledger.verify()
+    assert verdict.ok
+    assert (verdict.records, len(verdict.notes)) == (4, 2)
+    assert ledger.path.read_bytes() == whole[:-20]
+    assert ledger.append({"type": "rollout", "run": "run-5"})["n"] == 5
+    assert "torn by a crash" in ledger.note
+    assert ledger.verify().ok
+    assert len(list(tmp_path.glob("*.torn-*"))) == 1
+
+
+def test_a_run_is_recorded_once(tmp_path):
+    """Appending the same run again, as a recovery does, gives back the record that is there."""
+    ledger = filled(tmp_path, 2)
+    again = ledger.append({"type": "rollout", "run": "run-1", "decision": "refused"})
+    assert (again["n"], again["decision"]) == (1, "go")
+    assert len(ledger.records()) == 2
+    assert ledger.append({"type": "recovery", "run": "run-1"})["n"] == 3
+
+
+def test_a_whole_chain_says_what_it_cannot_prove(tmp_path):
+    """Even a good ledger says that its tail is not anchored."""
+    verdict = filled(tmp_path).verify()
+    assert verdict.ok
+    assert "tail not anchored" in verdict.notes[-1]
+
+
+def test_a_release_is_bad_until_a_later_run_proved_it(tmp_path):
+    """The memory of bad releases is the ledger itself, per artifact and environment."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    body = {"type": "rollout", "artifact_key": "key", "env_fingerprint": "env"}
+    ledger.append({**body, "run": "run-1", "bad_release": True, "decision": "rollback"})
+    assert ledger.bad_run("key", "env") == "run-1"
+    assert ledger.bad_run("key", "other") == ""
+    ledger.append({**body, "run": "run-2", "bad_release": False, "decision": "go"})
+    assert ledger.bad_run("key", "env") == ""
