@@ -39,5 +39,6 @@ def test_next_rollout_recovers_a_killed_one_by_itself(served_world):
     done = world.rollout("feature/next")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "recovering run" in done.stdout
+    assert "demo = true" in done.stdout, "a host without separated users must say so"
     assert world.version()["sha"] == candidate
     assert len(world.slots_alive()) == 1

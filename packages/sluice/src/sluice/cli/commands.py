@@ -137,7 +137,10 @@ def show_findings(session: Session, title: str, findings: list[Finding], require
 def smoke(session: Session, env: Environment) -> int:
     """Smoke what serves now through its public URL; changes nothing."""
     if env.name is EnvironmentName.PROD:
-        raise Refused("smoke --env prod needs a live approval or a finished promotion.", next="sluice promote")
+        raise Refused(
+            "smoke --env prod needs a live approval or a finished promotion, which this version does not have yet.",
+            next="sluice smoke --env test",
+        )
     world = world_of(env)
     serving = world.releases.serving()
     if serving is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sluice.config import Environment, load_host, load_service, open_environment
-from sluice.drive import Drive, Request, Tell, World
+from sluice.drive import Drive, Report, Request, Tell, World
 from sluice.drive.judge import HostJudge
 from sluice.hosts.state import default_root
 from sluice.journal import redact_tree
@@ -123,6 +123,9 @@ def drive_to_end(
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         return await use(drive)
 
+    if env.host_service.demo:
+        shared = "demo = true in host.toml: test and prod may share this host under one user, which no real host should"
+        tell(Report("note", env.clock.now(), text=shared))
     session.journals = env.paths.journal_dir
     result = asyncio.run(run())
     session.journals = None

@@ -18,7 +18,7 @@ async def branch_policy(context: GateContext) -> Finding:
             name,
             Verdict.FAIL,
             detail=f"Never prod from a feature branch: {branch!r} is not {context.policy_ref!r}.",
-            fix=f"roll {branch} out to test, merge it into {context.policy_ref}, then `sluice promote`",
+            fix=f"roll {branch} out to test and merge it into {context.policy_ref}; only a promotion reaches prod",
         )
     if branch == context.policy_ref:
         return Finding(
