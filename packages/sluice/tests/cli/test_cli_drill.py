@@ -192,9 +192,13 @@ def test_ctrl_c_undoes_and_a_second_run_is_refused_meanwhile(shop):
     (shop.folder / "origin" / "smoke.py").write_text("import signal\nsignal.pause()\n")
     shop.git("commit", "-qam", "slow")
     shop.branch("feature/slow")
+    journals = shop.paths.journal_dir
+    ended = set(journals.iterdir())  # the first rollout's journal speaks of a smoke too
     with shop.start("rollout", "--env", "test", "--branch", "feature/slow", "--owner", "bob") as running:
-        journals = shop.paths.journal_dir
-        wait_for(lambda: any(b"smoking_private" in p.read_bytes() for p in journals.iterdir()), "the smoke began")
+        wait_for(
+            lambda: any(b"smoking_private" in path.read_bytes() for path in set(journals.iterdir()) - ended),
+            "the smoke began",
+        )
         assert_says(shop.rollout("feature/second"), 6, "bob", "rollout feature/slow", "since")
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=WAIT_S)
