@@ -29,6 +29,7 @@ class Users:
         self.caught_up = asyncio.Event()  # everything sent was heard, and nothing more will be sent
         self.silent = asyncio.Event()  # the listener may leave
         self.requests = 0
+        self.rate = 0.0
         self.failures: list[str] = []
         self.unacked: dict[str, str] = {}  # idempotency key -> text, in order
         self.sent: list[str] = []
@@ -40,12 +41,16 @@ class Users:
         """100 requests a second, each judged; pooled connections, as a browser or a proxy keeps them."""
         async with httpx.AsyncClient(timeout=5, limits=httpx.Limits(max_connections=50)) as client:
             pending: set[asyncio.Task[None]] = set()
+            clock = asyncio.get_running_loop().time
+            begun = due = clock()
             while not self.stopping.is_set():
                 task = asyncio.create_task(self._request(client))
                 pending.add(task)
                 task.add_done_callback(pending.discard)
+                due += 1 / REQUESTS_PER_SECOND  # a fixed schedule: a late request does not make the next ones late
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.stopping.wait(), 1 / REQUESTS_PER_SECOND)
+                    await asyncio.wait_for(self.stopping.wait(), max(0.0, due - clock()))
+            self.rate = self.requests / (clock() - begun)
             await asyncio.gather(*pending)
 
     async def _request(self, client: httpx.AsyncClient) -> None:
@@ -190,6 +195,7 @@ async def test_rollout_and_rollback_under_traffic(served_world):
     users = await under_load(world, [roll_out, roll_back])
     assert seen == [candidate, before]
     assert users.requests > 5 * REQUESTS_PER_SECOND
+    assert users.rate > 0.9 * REQUESTS_PER_SECOND
     assert users.failures == []
     drill = [text for _, text in users.heard if text.startswith("drill ")]
     assert drill == users.sent
