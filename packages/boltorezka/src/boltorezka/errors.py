@@ -6,7 +6,8 @@ BoltorezkaError
 │   ├── NotFound 404             (RoomNotFound, UserNotFound, MessageNotFound)
 │   ├── Conflict 409             ├── SsoOnly 410             ├── PayloadTooLarge 413
 │   ├── RateLimited 429          ├── SsoUnavailable 503      └── Unavailable 503 (a dependency of ours is down)
-│   └── socket only: UnknownEvent, NoActiveRoom, IdempotencyConflict, ServerError
+│   └── socket only: UnknownEvent, NoActiveRoom, IdempotencyConflict, EditWindowExpired, DeleteWindowExpired,
+│       TargetNotInRoom, VoiceFull, ServerError
 ├── ConfigError                  settings are missing, unknown or malformed (start-up)
 └── SchemaError                  the database is older than this server, or is not ours (start-up)
 """
@@ -129,6 +130,30 @@ class IdempotencyConflict(Refusal):
     """The idempotency key was used before with another body."""
 
     code, status = "IdempotencyConflict", 409
+
+
+class EditWindowExpired(Refusal):
+    """The message is too old to be edited."""
+
+    code, status = "EditWindowExpired", 409
+
+
+class DeleteWindowExpired(Refusal):
+    """The message is too old to be deleted."""
+
+    code, status = "DeleteWindowExpired", 409
+
+
+class TargetNotInRoom(Refusal):
+    """Nobody of that name is in voice in this room."""
+
+    code, status = "TargetNotInRoom", 409
+
+
+class VoiceFull(Refusal):
+    """Every voice seat of the room is taken."""
+
+    code, status, retryable = "VoiceFull", 409, True
 
 
 class ConfigError(BoltorezkaError):

@@ -12,7 +12,21 @@ from typing import Protocol
 import msgspec
 
 from boltorezka.auth.model import Identity, Session, TicketGrant
-from boltorezka.rooms.model import Appended, Event, EventKind, Page, Role, Room, RoomView, User
+from boltorezka.rooms.hints import AnyHint
+from boltorezka.rooms.model import (
+    Appended,
+    DaySummary,
+    Entrance,
+    Event,
+    EventKind,
+    Member,
+    Page,
+    Role,
+    Room,
+    RoomView,
+    User,
+)
+from boltorezka.voice.model import Seat, Taken
 
 
 class Clock(Protocol):
@@ -39,6 +53,14 @@ class Ids(Protocol):
         ...
 
 
+# A number above this is "many" to a person, and counting on would cost more than it tells.
+MAX_UNREAD = 1000
+# A socket that drops comes back within seconds, after a deploy too; longer and others wait for somebody who has gone.
+SEAT_HOLD_US = 30 * 1_000_000
+# One answer of the list of members; a room with more is not managed by reading a list.
+MAX_MEMBERS = 10_000
+
+
 class NewEvent(msgspec.Struct, frozen=True):
     """An event somebody wants stored. `id` and `created_at` are chosen by the caller; seq by the store."""
 
@@ -51,6 +73,7 @@ class NewEvent(msgspec.Struct, frozen=True):
     created_at: int
     request_id: str | None = None
     idempotency_key: str | None = None
+    ref: str | None = None
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -68,7 +91,16 @@ class LogStore(Protocol):
     async def append(self, batch: Sequence[NewEvent]) -> list[Appended]:
         """Store a batch in one transaction, in order, each room's seq growing by one; return when it is durable.
 
-        The answer has one entry per item, in the same order. Idempotency: unique (user, key) for good.
+        The answer has one entry per item, in the same order; a refused item takes nothing else with it. In the
+        transaction, with the facts of that moment:
+        - idempotency, unique (user, key) for good: the same kind, room, ref and text again answers the first event with
+          `duplicate`, another body IdempotencyConflict; a message that was deleted meanwhile counts as the same body;
+        - message, edit, delete: `access.written` (RoomNotFound, Forbidden); edit, delete: `access.changed` of the
+          message `ref`, a deleted one being none;
+        - joined: `user_id` becomes a member with the role `text` and has read everything up to now, Unchanged when they
+          are one; left: they are no longer one and have no seat there, UserNotFound when they were none. `ref` is who
+          caused it.
+        An edit changes what `page` shows; a delete erases the text of the message and of its edits for good.
         """
         ...
 
@@ -85,32 +117,51 @@ class LogStore(Protocol):
     ) -> Page:
         """The newest `limit` messages before a seq, or before the message `before_id`; oldest first in the page.
 
-        Raises RoomNotFound; MessageNotFound when `before_id` is unknown in the room.
+        Each with its newest text and the time of its last edit; deleted ones are left out, but are still a good
+        `before_id`. Raises RoomNotFound; MessageNotFound when `before_id` is unknown in the room.
         """
         ...
 
-    async def room_by_slug(self, slug: str) -> Room | None:
-        """The room with its present epoch and last_seq, or None."""
+    async def entrance(self, slug: str, user_id: str) -> Entrance | None:
+        """The room with its present epoch and last_seq, and this user's membership; None when there is no room."""
         ...
 
     async def rooms_for(self, user_id: str) -> list[RoomView]:
-        """Public rooms and the private ones this user is a member of, by creation time."""
+        """Public rooms and the private ones this user is a member of, by creation time.
+
+        `unread` counts messages of others after the read pointer that are not deleted, up to MAX_UNREAD.
+        """
+        ...
+
+    async def create_room(self, room: Room, owner_id: str, event_id: str) -> Room:
+        """Create a room with its owner as the first event of its log. Raises Conflict when the slug is taken."""
         ...
 
     async def ensure_room(self, room: Room) -> Room:
         """Create the room unless its slug is taken; return the one that is there."""
         ...
 
-    async def is_member(self, room_id: str, user_id: str) -> bool:
-        """Whether the user has joined the room once, or was added to it."""
+    async def members(self, room_id: str) -> list[Member]:
+        """Everybody who is a member, by the time they joined; at most MAX_MEMBERS."""
         ...
 
-    async def add_member(self, room_id: str, user_id: str, at: int) -> None:
-        """Make the user a member; adding twice is fine."""
+    async def set_read(self, room_id: str, user_id: str, seq: int) -> int:
+        """Move the read pointer of a member forward, never backwards and never beyond the log; return where it is.
+
+        Raises RoomNotFound when they are not a member.
+        """
         ...
 
-    async def heads(self) -> dict[str, int]:
-        """last_seq of every room, by room id: one cheap query, used to find out what another process wrote."""
+    async def new_epochs(self, slugs: Sequence[str] | None = None) -> int:
+        """Give these rooms (None: all) a new epoch, after the log was restored; return how many were changed."""
+        ...
+
+    async def heads(self) -> dict[str, tuple[str, int]]:
+        """(epoch, last_seq) of every room, by room id: one cheap query, to find out what another process wrote."""
+        ...
+
+    async def day_summary(self, since: int) -> DaySummary:
+        """What was written since this moment, for the telemetry."""
         ...
 
 
@@ -125,6 +176,25 @@ class IdentityStore(Protocol):
         ...
 
     async def user(self, user_id: str) -> User | None: ...
+
+    async def users(self, limit: int, after_id: str | None = None) -> list[User]:
+        """Users by id, for the admin's list: the first `limit` after `after_id`."""
+        ...
+
+    async def set_role(self, user_id: str, role: Role, at: int) -> User:
+        """Give the user this role; return the user as they are now. Raises UserNotFound."""
+        ...
+
+    async def set_banned(self, user_id: str, banned: bool, at: int) -> User:
+        """Ban or unban. A ban revokes all sessions and deletes all tickets and the seat of the user in its transaction.
+
+        Raises UserNotFound.
+        """
+        ...
+
+    async def changed_users(self, at: int) -> list[User]:
+        """Users whose role or ban was changed at or after `at`: how another process's decision reaches our sockets."""
+        ...
 
     async def create_session(self, session: Session) -> None: ...
 
@@ -153,11 +223,15 @@ class InstanceStore(Protocol):
     """Leases: which processes live on this database, and who is present through each."""
 
     async def renew_lease(self, instance: str, at: int, expires_at: int) -> list[str]:
-        """Take or renew our lease, drop expired ones together with their presence; return the other live instances."""
+        """Take or renew our lease; return the other live instances.
+
+        Expired leases are dropped together with their presence; their seats are held for SEAT_HOLD_US from `at` on.
+        Seats whose hold has passed are dropped.
+        """
         ...
 
-    async def release_lease(self, instance: str) -> None:
-        """Give the lease and its presence back (clean shutdown)."""
+    async def release_lease(self, instance: str, at: int) -> None:
+        """Give the lease and its presence back (clean shutdown); its seats are held for SEAT_HOLD_US."""
         ...
 
     async def set_presence(self, instance: str, present: Sequence[Presence], absent: Sequence[Presence]) -> None:
@@ -169,7 +243,43 @@ class InstanceStore(Protocol):
         ...
 
 
-class Store(LogStore, IdentityStore, InstanceStore, Protocol):
+class SeatStore(Protocol):
+    """Voice seats: leased facts, at most one for each user. A seat whose `held_until` has passed is not there."""
+
+    async def take_seat(self, seat: Seat, limit: int, *, move: bool) -> Taken:
+        """Take `seat` (its `taken_at` is now), in one transaction with the look at who sits where.
+
+        - The user's held seat in this room is reclaimed: the stored one, now of `seat.instance`, connected.
+        - A held seat in another room is given up for the new one, and answered as `left`.
+        - A connected seat of the user, in any room: Conflict, unless `move`; then it is given up, answered as `left`.
+        Raises VoiceFull when `limit` seats of the room, held ones included, are taken by others; RoomNotFound when the
+        user is not a member of the room; Forbidden when banned.
+        """
+        ...
+
+    async def hold_seat(self, seat_id: str, instance: str, until: int) -> None:
+        """Its socket is gone: keep it until then. Nothing happens when the seat is no longer this instance's."""
+        ...
+
+    async def set_seat(
+        self, seat_id: str, *, muted: bool | None = None, audio_muted: bool | None = None, moderated: bool | None = None
+    ) -> None:
+        """Keep what is said of it, None being unchanged: its user and a moderator write without knowing of each other.
+
+        Nothing happens when it is gone.
+        """
+        ...
+
+    async def drop_seat(self, seat_id: str) -> bool:
+        """Give a seat up; whether it was there."""
+        ...
+
+    async def seats(self, at: int) -> list[Seat]:
+        """Every seat that is there at this moment, by room and the time it was taken."""
+        ...
+
+
+class Store(LogStore, IdentityStore, InstanceStore, SeatStore, Protocol):
     """The whole store of one process."""
 
     async def open(self) -> None:
@@ -184,12 +294,35 @@ class Store(LogStore, IdentityStore, InstanceStore, Protocol):
         """Raise Unavailable unless the database answers a read now."""
         ...
 
-    def watch(self, on_foreign_commit: Callable[[], None]) -> None:
-        """Call back (on the event loop) soon after another process committed. A hint: the log is the truth."""
+
+class Bus(Protocol):
+    """Hints between the processes of one database; ours do not come back to us."""
+
+    async def start(self, on_hint: Callable[[AnyHint], None]) -> None:
+        """Begin to hear: `on_hint` is called on the event loop. After an interruption it hears `Look`.
+
+        Does not wait for a bus that is away: it is connected to as soon as it is there.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Send what was published, within a deadline, and hear nothing more."""
+        ...
+
+    def publish(self, hint: AnyHint) -> None:
+        """Tell the others, soon and without a promise; never blocks, never raises. Bounded: beyond it, hints are lost.
+
+        Bytes that a bus of this kind need not carry (the database itself tells, nobody else is live) are not sent.
+        """
         ...
 
     def set_peers_live(self, live: bool) -> None:
-        """Watch for foreign commits only while another process is alive: polling is not free."""
+        """Whether another process is alive: with nobody to hear, watching and publishing are not worth their cost."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether hints travel now."""
         ...
 
 
@@ -234,4 +367,23 @@ class RealtimeMetrics(Protocol):
 
     def dropped(self, kind: str, frames: int) -> None:
         """Droppable frames that were not sent, or a socket cut as a slow consumer."""
+        ...
+
+    def log_read(self, kind: str) -> None:
+        """The log was read from the database: `delta` for a resume or a gap, `page` for history."""
+        ...
+
+    def voice_setup(self, outcome: str, seconds: float | None) -> None:
+        """A voice setup `started`, or ended: `ok`, `failed` (both as its client said) or `unreported`.
+
+        `seconds` from taking the seat to the first sound, where the client said it.
+        """
+        ...
+
+    def voice_relayed(self, event_type: str, seats: int) -> None:
+        """A signal was passed on to so many seats."""
+        ...
+
+    def voice_seats(self, connected: int, held: int) -> None:
+        """How many voice seats this process has now."""
         ...

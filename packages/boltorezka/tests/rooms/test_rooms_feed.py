@@ -72,7 +72,17 @@ def test_the_newest_events_answer_those_who_come_back():
     assert feed.since(feed.head + 1, 300) is None
     assert feed.since(5, 10 * KEEP) is None
     assert feed.since(feed.head - 301, 300) is None
-    assert len(feed.newest(50)) == 50
+
+
+def test_the_newest_page_is_answered_from_what_is_kept_or_not_at_all():
+    """As many messages as asked and whether there are older ones; None when too few are kept to know."""
+    feed = Feed("e", 0)
+    feed.offer([event(seq) for seq in range(1, 11)])
+    assert feed.page(10) == (tuple(event(seq) for seq in range(1, 11)), False)
+    assert feed.page(9) == (tuple(event(seq) for seq in range(2, 11)), True)
+    feed.offer([event(seq) for seq in range(11, KEEP + 2)])
+    assert feed.page(KEEP) is None
+    assert feed.page(KEEP - 1)[1] is True
 
 
 def test_held_events_are_bounded():

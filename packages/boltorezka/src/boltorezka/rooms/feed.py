@@ -14,7 +14,9 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
-from boltorezka.rooms.model import Event
+import msgspec
+
+from boltorezka.rooms.model import Event, EventKind
 
 # Enough for any delta (protocol.MAX_DELTA) and for some pages of history; about 300 kB for a busy room.
 KEEP = 400
@@ -54,10 +56,18 @@ class Feed:
         following: Event | None = event
         while following is not None:
             self.head = following.seq
+            if following.kind is EventKind.DELETE:
+                self._erase(following)
             self._kept.append(following)
             run.append(following)
             following = self._held.pop(self.head + 1, None)
         self.rumoured = max(self.rumoured, self.head)
+
+    def _erase(self, delete: Event) -> None:
+        """What was taken back is not told to those who come later: the store has erased it too."""
+        for index, event in enumerate(self._kept):
+            if event.text and delete.ref in {event.id, event.ref}:
+                self._kept[index] = msgspec.structs.replace(event, text="")
 
     def rumour(self, head: int) -> None:
         """Somebody says the log reaches at least this far."""
@@ -84,7 +94,21 @@ class Feed:
             return None
         return tuple(islice(self._kept, len(self._kept) - missing, None))
 
-    def newest(self, limit: int) -> tuple[Event, ...] | None:
-        """The newest events, oldest first: `limit` of them, or all there are; None when fewer are kept than exist."""
-        wanted = min(limit, self.head)
-        return self.since(self.head - wanted, limit)
+    def page(self, limit: int) -> tuple[tuple[Event, ...], bool] | None:
+        """The newest messages as they are shown now, oldest first, and whether there are older ones.
+
+        None when too few are kept to say.
+        """
+        shown: dict[str, Event] = {}
+        for event in self._kept:
+            if event.kind is EventKind.MESSAGE:
+                shown[event.id] = event
+            elif event.kind is EventKind.DELETE:
+                shown.pop(event.ref or "", None)
+            elif event.kind is EventKind.EDIT and event.ref in shown:
+                first = shown[event.ref]
+                shown[event.ref] = msgspec.structs.replace(first, text=event.text, edited_at=event.created_at)
+        from_the_start = len(self._kept) == self.head
+        if len(shown) <= limit and not from_the_start:
+            return None
+        return tuple(shown.values())[-limit:], len(shown) > limit

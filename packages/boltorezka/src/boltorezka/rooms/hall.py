@@ -7,14 +7,14 @@ what it was told, broadcasts after it reach it live: nothing is lost or doubled 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from boltorezka import protocol
 from boltorezka.rooms import effects as do
-from boltorezka.rooms.connection import Connection, Stage, ack
+from boltorezka.rooms.connection import Connection
 from boltorezka.rooms.effects import Effect
-from boltorezka.rooms.live import READ_LIMIT, LiveRoom
-from boltorezka.rooms.model import Event, Room
+from boltorezka.rooms.live import READ_LIMIT, LiveRoom, Waiting
+from boltorezka.rooms.model import Event, EventKind, Page, Room
 from boltorezka.rooms.presence import Person, Roster
 
 # A room nobody is in keeps its newest events this long: everybody of a dropped network is back within minutes.
@@ -27,27 +27,35 @@ class Hall:
     def __init__(self) -> None:
         self.roster = Roster()
         self._rooms: dict[str, LiveRoom] = {}
+        self._by_slug: dict[str, LiveRoom] = {}
+
+    def room_of(self, conn: Connection) -> LiveRoom | None:
+        """The room the socket is in."""
+        return None if conn.room_id is None else self._rooms[conn.room_id]
+
+    def live(self, room_id: str) -> LiveRoom | None:
+        """The room, if somebody is, or lately was, in it."""
+        return self._rooms.get(room_id)
 
     # entering and leaving
 
-    def expect(self, conn: Connection, request: protocol.Request, room: Room) -> LiveRoom:
-        """The socket will enter this room as soon as the feed has what its row and the client's position promise."""
+    def expect(self, conn: Connection, room: Room, after: protocol.Position | None) -> LiveRoom:
+        """The socket looks into this room as soon as the feed has what its row and the client's position promise."""
         live = self._rooms.get(room.id)
         if live is None:
-            live = self._rooms[room.id] = LiveRoom(room)
+            live = self._rooms[room.id] = self._by_slug[room.slug] = LiveRoom(room)
         elif live.feed.epoch != room.epoch:
-            live.rebuild(room)
+            live.rebuild(room.epoch, room.last_seq)
         need = room.last_seq
-        after = request.said.after if isinstance(request.said, protocol.RoomJoin) else None
         if after is not None and after.epoch == room.epoch:
             need = max(need, after.seq)
         live.feed.rumour(need)
-        live.joining.append((conn, need))
+        live.waiting.append(Waiting(conn, need, room.last_seq))
         live.empty_since = None
         return live
 
-    def advance(self, live: LiveRoom, now: int, out: list[Effect]) -> list[Connection]:
-        """Ask for the log while there is a gap; let in everybody whose position is reached, and return them."""
+    def advance(self, live: LiveRoom, out: list[Effect]) -> list[Connection]:
+        """Ask for the log while there is a gap; return everybody whose position is reached."""
         if live.feed.gap and not live.reading:
             live.reading = True
             live.feed.reading()
@@ -59,38 +67,31 @@ class Hall:
             live.reset_due = False
             reset = protocol.RoomReset(live.room.slug, live.feed.epoch, live.feed.head)
             out.append(do.Broadcast(live.room.id, protocol.encode(reset)))
-        ready = [conn for conn, need in live.joining if need <= live.feed.head or not live.feed.gap]
-        live.joining = [(conn, need) for conn, need in live.joining if need > live.feed.head and live.feed.gap]
-        entered = [conn for conn in ready if conn.stage is Stage.OPEN and conn.joining is not None]
-        for conn in entered:
-            self._enter(conn, live, now, out)
-        return entered
+        ready = [each.conn for each in live.waiting if each.need <= live.feed.head or not live.feed.gap]
+        live.waiting = [each for each in live.waiting if each.need > live.feed.head and live.feed.gap]
+        return ready
 
-    def _enter(self, conn: Connection, live: LiveRoom, now: int, out: list[Effect]) -> None:
-        request = conn.joining
-        if request is None or not isinstance(request.said, protocol.RoomJoin):
-            raise TypeError("only a socket that joins can enter")
-        if conn.room is live:
+    def enter(self, conn: Connection, live: LiveRoom, after: protocol.Position | None, out: list[Effect]) -> None:
+        """Into the room, with everything a client needs to draw it."""
+        room = live.room
+        if conn.room_id == room.id:
             # Joining again is how a client draws anew: no one else needs to know.
-            out.append(do.Exit(conn.key, live.room.id))
+            out.append(do.Exit(conn.key, room.id))
         else:
             self.leave(conn, out)
-            self._arrive(Person(live.room.id, conn.user_id, conn.user_name), live, out)
-            conn.room = live
-            live.sockets += 1
-        conn.busy, conn.joining = False, None
-        room = live.room
+            self._arrive(Person(room.id, conn.user_id, conn.user_name), live, out)
+            conn.room_id = room.id
+            live.sockets[conn.key] = conn
         out.append(do.Enter(conn.key, room.id))
         told: list[protocol.Payload] = [
             protocol.RoomJoined(room.id, room.slug, room.title, live.feed.epoch, live.feed.head)
         ]
-        if request.said.after is not None:
-            told.append(live.catch_up(request.said.after))
+        if after is not None:
+            told.append(live.catch_up(after))
         present = self.roster.users(room.id)
         users = tuple(protocol.PresentUser(user_id, name) for user_id, name in present.items())
         told.append(protocol.RoomPresence(room.id, room.slug, users))
         out += [do.Send(conn.key, protocol.encode(payload)) for payload in told]
-        out += ack(conn.key, request.request_id, protocol.RoomJoin.EVENT, now, room_id=room.id, room_slug=room.slug)
 
     def _arrive(self, person: Person, live: LiveRoom, out: list[Effect]) -> None:
         first_here, first = self.roster.enter(person)
@@ -101,10 +102,10 @@ class Hall:
 
     def leave(self, conn: Connection, out: list[Effect]) -> None:
         """Take the socket out of its room, if it is in one."""
-        live, conn.room = conn.room, None
+        live, conn.room_id = self.room_of(conn), None
         if live is None:
             return
-        live.sockets -= 1
+        del live.sockets[conn.key]
         out.append(do.Exit(conn.key, live.room.id))
         person = Person(live.room.id, conn.user_id, conn.user_name)
         last_here, last = self.roster.leave(person)
@@ -129,11 +130,18 @@ class Hall:
 
     # the logs
 
-    def offer(self, room_id: str, events: Sequence[Event], out: list[Effect]) -> LiveRoom | None:
-        """Our own commits. A room that is not live needs none of it: it reads the log when somebody comes."""
+    def offer(
+        self, room_id: str, events: Sequence[Event], out: list[Effect], epoch: str | None = None
+    ) -> LiveRoom | None:
+        """What was committed, by us or (then with its epoch) by another process.
+
+        A room that is not live needs none of it: it reads the log when somebody comes. Of a foreign epoch nothing is
+        believed: the store says which one is true.
+        """
         live = self._rooms.get(room_id)
-        if live is not None:
-            self._deliver(live, live.feed.offer(events), out)
+        if live is None or (epoch is not None and epoch != live.feed.epoch):
+            return None
+        self._deliver(live, live.feed.offer(events), out)
         return live
 
     def read(self, asked: do.ReadLog, events: Sequence[Event], out: list[Effect]) -> LiveRoom | None:
@@ -153,7 +161,7 @@ class Hall:
         live = self._asking(asked)
         if live is None:
             return []
-        waiting, live.joining = [conn for conn, _ in live.joining], []
+        waiting, live.waiting = [each.conn for each in live.waiting], []
         return waiting
 
     def _asking(self, asked: do.ReadLog) -> LiveRoom | None:
@@ -164,19 +172,45 @@ class Hall:
         return live
 
     def _deliver(self, live: LiveRoom, run: Sequence[Event], out: list[Effect]) -> None:
-        if live.sockets:
-            out += [do.Broadcast(live.room.id, protocol.encode(live.message(event))) for event in run]
+        """Each event to everybody who may have it: whoever is removed by one gets it, and nothing that comes after."""
+        for event in run:
+            if live.sockets:
+                out.append(do.Broadcast(live.room.id, protocol.encode(live.shown(event))))
+            if event.kind is EventKind.LEFT:
+                self._remove(live, event, out)
 
-    def again(self, key: int, event: Event) -> list[Effect]:
-        """The first message of a repeated key, for its sender alone."""
+    def _remove(self, live: LiveRoom, event: Event, out: list[Effect]) -> None:
+        for conn in [each for each in live.sockets.values() if each.user_id == event.user_id]:
+            self.leave(conn, out)
+            out.append(do.Send(conn.key, protocol.encode(protocol.RoomLeft(live.room.id, live.room.slug))))
+        for each in live.waiting:
+            if each.conn.user_id == event.user_id and each.known < event.seq and each.conn.visit is not None:
+                each.conn.visit.barred = True
+
+    def again(self, conn: Connection, event: Event, out: list[Effect]) -> LiveRoom | None:
+        """The first event of a repeated key, for its sender alone if they are in the room.
+
+        One that the feed has not reached is on its way to everybody: then the room that has to advance is answered.
+        A message that was taken back meanwhile is not shown again.
+        """
         live = self._rooms.get(event.room_id)
-        return [] if live is None else [do.Send(key, protocol.encode(live.message(event)))]
+        if live is None or conn.room_id != event.room_id:
+            return None
+        if event.seq > live.feed.head:
+            live.feed.rumour(event.seq)
+            return live
+        if event.text or event.kind is not EventKind.MESSAGE:
+            out.append(do.Send(conn.key, protocol.encode(live.shown(event))))
+        return None
 
-    def rumour(self, heads: dict[str, int]) -> list[LiveRoom]:
-        """How far the logs reach; returns the rooms that are behind."""
+    def rumour(self, heads: Mapping[str, tuple[str, int]]) -> list[LiveRoom]:
+        """Which epoch the logs have and how far they reach; returns the rooms that are behind."""
         behind: list[LiveRoom] = []
         for room_id, live in self._rooms.items():
-            live.feed.rumour(heads.get(room_id, 0))
+            epoch, top = heads.get(room_id, (live.feed.epoch, 0))
+            if epoch != live.feed.epoch:
+                live.rebuild(epoch, top)
+            live.feed.rumour(top)
             if live.feed.gap:
                 behind.append(live)
         return behind
@@ -184,18 +218,22 @@ class Hall:
     def unfinished(self, tick: float) -> list[LiveRoom]:
         """Rooms whose gap nobody is filling; rooms that have been empty for long are forgotten on the way."""
         for room_id, live in list(self._rooms.items()):
-            if live.sockets or live.joining:
+            if live.sockets or live.waiting:
                 live.empty_since = None
             elif live.empty_since is None:
                 live.empty_since = tick
             elif tick - live.empty_since > UNLOAD_AFTER_S:
-                del self._rooms[room_id]
+                del self._rooms[room_id], self._by_slug[live.room.slug]
         return [live for live in self._rooms.values() if live.feed.gap and not live.reading]
 
-    def recent(self, room_id: str, limit: int) -> tuple[str, int, tuple[Event, ...]] | None:
-        """The newest events of a room that is live and not behind."""
-        live = self._rooms.get(room_id)
+    def recent(self, slug: str, user_id: str, limit: int) -> Page | None:
+        """The newest messages of a room that is live and not behind, for somebody who may read it.
+
+        A private room is readable for those who are in it: the log has told of everybody who was removed.
+        """
+        live = self._by_slug.get(slug)
         if live is None or live.feed.gap:
             return None
-        events = live.feed.newest(limit)
-        return None if events is None else (live.feed.epoch, live.feed.head, events)
+        if not live.room.is_public and not self.roster.is_here(live.room.id, user_id):
+            return None
+        return live.page(limit)

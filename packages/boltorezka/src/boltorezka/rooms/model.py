@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from boltorezka.errors import Refusal
+
 
 class Role(StrEnum):
     """What a user may do on the whole server."""
@@ -50,10 +52,42 @@ class EventKind(StrEnum):
     """The durable events of a room's log. Each takes one seq."""
 
     MESSAGE = "message"
+    EDIT = "edit"
+    DELETE = "delete"
+    JOINED = "joined"
+    LEFT = "left"
+
+
+class MemberRole(StrEnum):
+    """What a member may do in one room."""
+
+    OWNER = "owner"
+    MEMBER = "member"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A user who has joined a room once, or was added to it."""
+
+    user_id: str
+    user_name: str
+    role: MemberRole
+    joined_at: int
+
+
+class Entrance(msgspec.Struct, frozen=True):
+    """A room as one user finds it: `member` is None when they are not one. Rights are judged by `access`."""
+
+    room: Room
+    member: Member | None
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One row of a room's append-only log. `id` is the message id for messages; it never changes."""
+    """One row of a room's append-only log. `id` never changes; for messages it is the message id.
+
+    `ref` is the message of an edit or a delete; of a membership event (`user_id` is the member, `text` the role) who
+    caused it. A message that was deleted has an empty text, and so have its edits. `edited_at` is set in pages only:
+    there `text` is the newest one.
+    """
 
     room_id: str
     seq: int
@@ -65,6 +99,8 @@ class Event(msgspec.Struct, frozen=True):
     created_at: int
     request_id: str | None = None
     idempotency_key: str | None = None
+    ref: str | None = None
+    edited_at: int | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -82,16 +118,21 @@ class Stored(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-class Conflicting(msgspec.Struct, frozen=True):
-    """The idempotency key was used before with another text or room; nothing was stored."""
-
-    first: Event
+class Unchanged(msgspec.Struct, frozen=True):
+    """Nothing had to be stored: the user is a member already."""
 
 
-class Missing(msgspec.Struct, frozen=True):
-    """The room is gone; nothing was stored."""
-
-    room_id: str
+# What became of one event: it is stored, it was not needed, or it was refused and why.
+Appended = Stored | Unchanged | Refusal
 
 
-Appended = Stored | Conflicting | Missing
+class DaySummary(msgspec.Struct, frozen=True):
+    """What the log and the sessions say about the time since a moment."""
+
+    messages: int
+    edits: int
+    deletes: int
+    authors: int
+    new_users: int
+    logins: int
+    rooms: int

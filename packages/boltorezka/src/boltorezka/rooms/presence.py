@@ -57,6 +57,10 @@ class Roster:
         """Everybody present through this process."""
         return [Person(room_id, user_id, self._rooms[room_id][user_id]) for room_id, user_id in self._sockets]
 
+    def is_here(self, room_id: str, user_id: str) -> bool:
+        """Whether the user is in the room through a socket of ours."""
+        return (room_id, user_id) in self._sockets
+
     def users(self, room_id: str) -> dict[str, str]:
         """Names by user id of everybody in a room."""
         return self._rooms.get(room_id, {})

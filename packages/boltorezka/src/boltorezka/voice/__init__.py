@@ -1,0 +1,1 @@
+"""Voice without I/O: seats, engines, and the credentials of relays."""
