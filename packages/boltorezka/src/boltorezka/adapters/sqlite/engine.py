@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from boltorezka.errors import BoltorezkaError, RateLimited, Unavailable
+from boltorezka.errors import RateLimited, Unavailable
 
 T = TypeVar("T")
 Call = Callable[[sqlite3.Connection], Any]
@@ -107,8 +107,8 @@ class Engine:
         finally:
             self._reads -= 1
 
-    def watch(self, on_foreign: Callable[[], None]) -> None:
-        """Call this on the loop after another process's commit, while watching is on."""
+    def watch(self, on_foreign: Callable[[], None] | None) -> None:
+        """Call this on the loop after another process's commit, while watching is on; None: nothing any more."""
         self._on_foreign = on_foreign
 
     def set_watching(self, watching: bool) -> None:
@@ -118,6 +118,11 @@ class Engine:
                 self._data_version = -1
             self._watching = watching
             self._lock.notify()
+
+    @property
+    def running(self) -> bool:
+        """Whether writes are done and other processes' commits are seen."""
+        return self._thread.is_alive() and not self._closing
 
     async def close(self) -> None:
         """Finish what was accepted, then close every connection. Raises Unavailable when the disk hangs."""
@@ -198,7 +203,10 @@ class Engine:
         self._db.execute("SAVEPOINT one")
         try:
             result = call(self._db)
-        except (BoltorezkaError, sqlite3.IntegrityError) as error:
+        except Exception as error:
+            # A sick disk or file ends the whole transaction; a refusal or a mistake in one call is its own affair.
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
             self._db.execute("ROLLBACK TO one")
             self._db.execute("RELEASE one")
             return None, error

@@ -1,16 +1,16 @@
-"""The SQL of users, sessions, tickets, leases and presence: functions of one connection, inside a transaction."""
+"""The SQL of users, sessions and tickets: functions of one connection, inside a transaction of the caller."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
 
+import msgspec
+
+from boltorezka.adapters.sqlite.rows import USER, user_of
 from boltorezka.auth.model import Identity, Session, TicketGrant
-from boltorezka.ports import Presence
+from boltorezka.errors import UserNotFound
 from boltorezka.rooms.model import Role, User
 
-_USER = "id, name, email, role, created_at, banned"
 _SESSION = "id, user_id, generation, created_at, rotated_at, expires_at, revoked_at"
 _RANK = {Role.USER: 0, Role.ADMIN: 1, Role.SUPER_ADMIN: 2}
 
@@ -26,18 +26,53 @@ def upsert_user(db: sqlite3.Connection, identity: Identity, user_id: str, role: 
         " ON CONFLICT (driver, issuer, subject) DO UPDATE SET email = excluded.email, name = excluded.name",
         (user_id, *who, identity.email, identity.name, Role.USER.value, at),
     )
-    row = db.execute(f"SELECT {_USER} FROM users WHERE driver = ? AND issuer = ? AND subject = ?", who).fetchone()
-    user = _user(row)
+    row = db.execute(f"SELECT {USER} FROM users WHERE driver = ? AND issuer = ? AND subject = ?", who).fetchone()
+    user = user_of(row)
     if role is None or _RANK[role] <= _RANK[user.role]:
         return user
-    db.execute("UPDATE users SET role = ? WHERE id = ?", (role.value, user.id))
-    return User(user.id, user.name, user.email, role, user.created_at, user.banned)
+    db.execute("UPDATE users SET role = ?, changed_at = ? WHERE id = ?", (role.value, at, user.id))
+    return msgspec.structs.replace(user, role=role)
 
 
 def user(db: sqlite3.Connection, user_id: str) -> User | None:
     """The user, or None."""
-    row = db.execute(f"SELECT {_USER} FROM users WHERE id = ?", (user_id,)).fetchone()
-    return None if row is None else _user(row)
+    row = db.execute(f"SELECT {USER} FROM users WHERE id = ?", (user_id,)).fetchone()
+    return None if row is None else user_of(row)
+
+
+def users(db: sqlite3.Connection, limit: int, after_id: str | None) -> list[User]:
+    """Users by id."""
+    rows = db.execute(f"SELECT {USER} FROM users WHERE id > ? ORDER BY id LIMIT ?", (after_id or "", limit))
+    return [user_of(row) for row in rows]
+
+
+def set_role(db: sqlite3.Connection, user_id: str, role: Role, at: int) -> User:
+    """Give a role."""
+    return _changed(db, user_id, "role", role.value, at)
+
+
+def set_banned(db: sqlite3.Connection, user_id: str, banned: bool, at: int) -> User:
+    """Ban or unban; who is banned has no session, no ticket and no voice seat left."""
+    changed = _changed(db, user_id, "banned", banned, at)
+    if banned:
+        db.execute("UPDATE sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", (at, user_id))
+        db.execute("DELETE FROM tickets WHERE user_id = ?", (user_id,))
+        db.execute("DELETE FROM seats WHERE user_id = ?", (user_id,))
+    return changed
+
+
+def _changed(db: sqlite3.Connection, user_id: str, column: str, value: object, at: int) -> User:
+    row = db.execute(
+        f"UPDATE users SET {column} = ?, changed_at = ? WHERE id = ? RETURNING {USER}", (value, at, user_id)
+    ).fetchone()
+    if row is None:
+        raise UserNotFound("There is no such user.")
+    return user_of(row)
+
+
+def changed_users(db: sqlite3.Connection, at: int) -> list[User]:
+    """Users whose role or ban was changed at or after a time."""
+    return [user_of(row) for row in db.execute(f"SELECT {USER} FROM users WHERE changed_at >= ? ORDER BY id", (at,))]
 
 
 def create_session(db: sqlite3.Connection, session: Session) -> None:
@@ -93,48 +128,3 @@ def take_ticket(db: sqlite3.Connection, ticket_hash: bytes) -> TicketGrant | Non
         "DELETE FROM tickets WHERE hash = ? RETURNING session_id, user_id, via_bearer, expires_at", (ticket_hash,)
     ).fetchone()
     return None if row is None else TicketGrant(row[0], row[1], bool(row[2]), row[3])
-
-
-def renew_lease(db: sqlite3.Connection, instance: str, at: int, expires_at: int) -> list[str]:
-    """Renew ours, drop what expired, answer the others."""
-    db.execute("DELETE FROM leases WHERE expires_at <= ? AND instance != ?", (at, instance))
-    db.execute(
-        "INSERT INTO leases (instance, expires_at) VALUES (?, ?)"
-        " ON CONFLICT (instance) DO UPDATE SET expires_at = excluded.expires_at",
-        (instance, expires_at),
-    )
-    db.execute("DELETE FROM presence WHERE instance NOT IN (SELECT instance FROM leases)")
-    return [row[0] for row in db.execute("SELECT instance FROM leases WHERE instance != ? ORDER BY 1", (instance,))]
-
-
-def release_lease(db: sqlite3.Connection, instance: str) -> None:
-    """Leave without a trace."""
-    db.execute("DELETE FROM leases WHERE instance = ?", (instance,))
-    db.execute("DELETE FROM presence WHERE instance = ?", (instance,))
-
-
-def set_presence(
-    db: sqlite3.Connection, instance: str, present: Sequence[Presence], absent: Sequence[Presence]
-) -> None:
-    """Write who came and who went through this instance."""
-    db.executemany(
-        "DELETE FROM presence WHERE room_id = ? AND user_id = ? AND instance = ?",
-        [(gone.room_id, gone.user_id, instance) for gone in absent],
-    )
-    db.executemany(
-        "INSERT INTO presence (room_id, user_id, instance, user_name) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(came.room_id, came.user_id, instance, came.user_name) for came in present],
-    )
-
-
-def presence(db: sqlite3.Connection) -> list[Presence]:
-    """Everybody present through a lease that was not dropped."""
-    rows = db.execute(
-        "SELECT p.room_id, p.user_id, p.user_name, p.instance FROM presence p JOIN leases l ON l.instance = p.instance"
-        " ORDER BY 1, 2, 4"
-    )
-    return [Presence(*row) for row in rows]
-
-
-def _user(row: tuple[Any, ...]) -> User:
-    return User(row[0], row[1], row[2], Role(row[3]), row[4], bool(row[5]))

@@ -15,7 +15,7 @@ from pathlib import Path
 from boltorezka.errors import SchemaError, Unavailable
 
 # Revisions are zero-padded numbers, so that "older" and "newer" can be told without reading the migrations.
-_CODE_HEAD = "0001"
+_CODE_HEAD = "0002"
 
 # Another process migrates for milliseconds; a minute means that it hangs, and a person has to look.
 _LOCK_DEADLINE_S = 60.0
@@ -84,7 +84,7 @@ def migrate(path: Path) -> str:
     return _CODE_HEAD
 
 
-def _upgrade(path: Path) -> None:
+def _upgrade(path: Path, revision: str = "head") -> None:
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import URL, Connection, NullPool, create_engine, event
@@ -109,7 +109,7 @@ def _upgrade(path: Path) -> None:
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     except SQLAlchemyError as error:
         raise Unavailable(f"The database {path} could not be migrated ({error}); it is as it was.") from error
     finally:

@@ -1,35 +1,46 @@
-"""`ports.Store` on one SQLite file: each method names a call and where it runs; the SQL is in `log` and `identity`."""
+"""`ports.Store` on one SQLite file: each method names a call and where it runs; the SQL is in the modules beside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from boltorezka.adapters.sqlite import identity as people
-from boltorezka.adapters.sqlite import log
+from boltorezka.adapters.sqlite import instances, log
+from boltorezka.adapters.sqlite import seats as voice
+from boltorezka.adapters.sqlite.append import append
 from boltorezka.adapters.sqlite.engine import Engine
 from boltorezka.adapters.sqlite.schema import require_current
 from boltorezka.auth.model import Identity, Session, TicketGrant
 from boltorezka.errors import Unavailable
 from boltorezka.ports import Clock, NewEvent, Presence
-from boltorezka.rooms.model import Appended, Event, Page, Role, Room, RoomView, User
+from boltorezka.rooms.model import (
+    Appended,
+    DaySummary,
+    Entrance,
+    Event,
+    Member,
+    Page,
+    Role,
+    Room,
+    RoomView,
+    User,
+)
+from boltorezka.voice.model import Seat, Taken
 
 
 class SqliteStore:
-    """The store of one process on one file. Several processes may have the same file open (`watch`, leases)."""
+    """The store of one process on one file. Several processes may have the same file open (leases, `SqliteBus`)."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
+        self.clock = clock
         self._path = path
-        self._clock = clock
         self._engine: Engine | None = None
-        self._on_foreign: Callable[[], None] | None = None
 
     async def open(self) -> None:
         require_current(self._path)
         self._engine = Engine(self._path)
-        if self._on_foreign is not None:
-            self._engine.watch(self._on_foreign)
 
     async def close(self) -> None:
         engine, self._engine = self._engine, None
@@ -37,18 +48,11 @@ class SqliteStore:
             await engine.close()
 
     async def ping(self) -> None:
-        await self._running.read(lambda db: db.execute("SELECT 1 FROM rooms LIMIT 1").fetchone())
-
-    def watch(self, on_foreign_commit: Callable[[], None]) -> None:
-        self._on_foreign = on_foreign_commit
-        if self._engine is not None:
-            self._engine.watch(on_foreign_commit)
-
-    def set_peers_live(self, live: bool) -> None:
-        self._running.set_watching(live)
+        await self.engine.read(lambda db: db.execute("SELECT 1 FROM rooms LIMIT 1").fetchone())
 
     @property
-    def _running(self) -> Engine:
+    def engine(self) -> Engine:
+        """The running engine. Raises Unavailable before open() and after close()."""
         if self._engine is None:
             raise Unavailable("The store is closed.")
         return self._engine
@@ -56,76 +60,117 @@ class SqliteStore:
     # rooms and their logs
 
     async def append(self, batch: Sequence[NewEvent]) -> list[Appended]:
-        return await self._running.write(partial(log.append, batch=tuple(batch)))
+        return await self.engine.write(partial(append, batch=tuple(batch)))
 
     async def delta(self, room_id: str, after_seq: int, limit: int) -> list[Event]:
-        return await self._running.read(partial(log.delta, room_id=room_id, after_seq=after_seq, limit=limit))
+        return await self.engine.read(partial(log.delta, room_id=room_id, after_seq=after_seq, limit=limit))
 
     async def page(self, room_id: str, limit: int, before_seq: int | None = None, before_id: str | None = None) -> Page:
         call = partial(log.page, room_id=room_id, limit=limit, before_seq=before_seq, before_id=before_id)
-        return await self._running.read(call)
+        return await self.engine.read(call)
 
-    async def room_by_slug(self, slug: str) -> Room | None:
-        return await self._running.read(partial(log.room_by_slug, slug=slug))
+    async def entrance(self, slug: str, user_id: str) -> Entrance | None:
+        return await self.engine.read(partial(log.entrance, slug=slug, user_id=user_id))
 
     async def rooms_for(self, user_id: str) -> list[RoomView]:
-        return await self._running.read(partial(log.rooms_for, user_id=user_id))
+        return await self.engine.read(partial(log.rooms_for, user_id=user_id))
+
+    async def create_room(self, room: Room, owner_id: str, event_id: str) -> Room:
+        return await self.engine.write(partial(log.create_room, room=room, owner_id=owner_id, event_id=event_id))
 
     async def ensure_room(self, room: Room) -> Room:
-        return await self._running.write(partial(log.ensure_room, room=room))
+        return await self.engine.write(partial(log.ensure_room, room=room))
 
-    async def is_member(self, room_id: str, user_id: str) -> bool:
-        return await self._running.read(partial(log.is_member, room_id=room_id, user_id=user_id))
+    async def members(self, room_id: str) -> list[Member]:
+        return await self.engine.read(partial(log.members, room_id=room_id))
 
-    async def add_member(self, room_id: str, user_id: str, at: int) -> None:
-        await self._running.write(partial(log.add_member, room_id=room_id, user_id=user_id, at=at))
+    async def set_read(self, room_id: str, user_id: str, seq: int) -> int:
+        return await self.engine.write(partial(log.set_read, room_id=room_id, user_id=user_id, seq=seq))
 
-    async def heads(self) -> dict[str, int]:
-        return await self._running.read(log.heads)
+    async def new_epochs(self, slugs: Sequence[str] | None = None) -> int:
+        return await self.engine.write(partial(log.new_epochs, slugs=None if slugs is None else tuple(slugs)))
+
+    async def heads(self) -> dict[str, tuple[str, int]]:
+        return await self.engine.read(log.heads)
+
+    async def day_summary(self, since: int) -> DaySummary:
+        return await self.engine.read(partial(log.day_summary, since=since))
 
     # users, sessions, tickets
 
     async def upsert_user(self, identity: Identity, user_id: str, role: Role | None, at: int) -> User:
         call = partial(people.upsert_user, identity=identity, user_id=user_id, role=role, at=at)
-        return await self._running.write(call)
+        return await self.engine.write(call)
 
     async def user(self, user_id: str) -> User | None:
-        return await self._running.read(partial(people.user, user_id=user_id))
+        return await self.engine.read(partial(people.user, user_id=user_id))
+
+    async def users(self, limit: int, after_id: str | None = None) -> list[User]:
+        return await self.engine.read(partial(people.users, limit=limit, after_id=after_id))
+
+    async def set_role(self, user_id: str, role: Role, at: int) -> User:
+        return await self.engine.write(partial(people.set_role, user_id=user_id, role=role, at=at))
+
+    async def set_banned(self, user_id: str, banned: bool, at: int) -> User:
+        return await self.engine.write(partial(people.set_banned, user_id=user_id, banned=banned, at=at))
+
+    async def changed_users(self, at: int) -> list[User]:
+        return await self.engine.read(partial(people.changed_users, at=at))
 
     async def create_session(self, session: Session) -> None:
-        await self._running.write(partial(people.create_session, session=session))
+        await self.engine.write(partial(people.create_session, session=session))
 
     async def session(self, session_id: str) -> tuple[Session, User] | None:
-        return await self._running.read(partial(people.session, session_id=session_id))
+        return await self.engine.read(partial(people.session, session_id=session_id))
 
     async def advance_session(self, session_id: str, from_generation: int, at: int) -> bool:
         call = partial(people.advance_session, session_id=session_id, from_generation=from_generation, at=at)
-        return await self._running.write(call)
+        return await self.engine.write(call)
 
     async def revoke_session(self, session_id: str, at: int) -> None:
-        await self._running.write(partial(people.revoke_session, session_id=session_id, at=at))
+        await self.engine.write(partial(people.revoke_session, session_id=session_id, at=at))
 
     async def revoked_since(self, at: int) -> list[str]:
-        return await self._running.read(partial(people.revoked_since, at=at))
+        return await self.engine.read(partial(people.revoked_since, at=at))
 
     async def put_ticket(self, ticket_hash: bytes, grant: TicketGrant) -> None:
-        await self._running.write(partial(people.put_ticket, ticket_hash=ticket_hash, grant=grant))
+        await self.engine.write(partial(people.put_ticket, ticket_hash=ticket_hash, grant=grant))
 
     async def take_ticket(self, ticket_hash: bytes) -> TicketGrant | None:
-        return await self._running.write(partial(people.take_ticket, ticket_hash=ticket_hash))
+        return await self.engine.write(partial(people.take_ticket, ticket_hash=ticket_hash))
 
     # leases and presence
 
     async def renew_lease(self, instance: str, at: int, expires_at: int) -> list[str]:
-        call = partial(people.renew_lease, instance=instance, at=at, expires_at=expires_at)
-        return await self._running.write(call)
+        call = partial(instances.renew_lease, instance=instance, at=at, expires_at=expires_at)
+        return await self.engine.write(call)
 
-    async def release_lease(self, instance: str) -> None:
-        await self._running.write(partial(people.release_lease, instance=instance))
+    async def release_lease(self, instance: str, at: int) -> None:
+        await self.engine.write(partial(instances.release_lease, instance=instance, at=at))
 
     async def set_presence(self, instance: str, present: Sequence[Presence], absent: Sequence[Presence]) -> None:
-        call = partial(people.set_presence, instance=instance, present=tuple(present), absent=tuple(absent))
-        await self._running.write(call)
+        call = partial(instances.set_presence, instance=instance, present=tuple(present), absent=tuple(absent))
+        await self.engine.write(call)
 
     async def presence(self) -> list[Presence]:
-        return await self._running.read(people.presence)
+        return await self.engine.read(instances.presence)
+
+    # voice seats
+
+    async def take_seat(self, seat: Seat, limit: int, *, move: bool) -> Taken:
+        return await self.engine.write(partial(voice.take_seat, seat=seat, limit=limit, move=move))
+
+    async def hold_seat(self, seat_id: str, instance: str, until: int) -> None:
+        await self.engine.write(partial(voice.hold_seat, seat_id=seat_id, instance=instance, until=until))
+
+    async def set_seat(
+        self, seat_id: str, *, muted: bool | None = None, audio_muted: bool | None = None, moderated: bool | None = None
+    ) -> None:
+        call = partial(voice.set_seat, seat_id=seat_id, muted=muted, audio_muted=audio_muted, moderated=moderated)
+        await self.engine.write(call)
+
+    async def drop_seat(self, seat_id: str) -> bool:
+        return await self.engine.write(partial(voice.drop_seat, seat_id=seat_id))
+
+    async def seats(self, at: int) -> list[Seat]:
+        return await self.engine.read(partial(voice.seats, at=at))
