@@ -1,6 +1,60 @@
-"""Property tests give the same answer every time, also on a slow machine: fixed seeds, no deadline per example."""
+"""Property tests give the same answer every time, also on a slow machine: fixed seeds, no deadline per example.
 
+And the servers that tests of several parts share: started when the first test asks for one, stopped at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from boltorezka.adapters.addresses import PostgresAddress
+    from boltorezka.testing_servers import NatsServer, PostgresServer
 
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def _postgres_cluster() -> Generator[PostgresServer]:
+    from boltorezka.testing_servers import running_postgres
+
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_server(_postgres_cluster: PostgresServer) -> Generator[PostgresServer]:
+    """A PostgreSQL server that runs, of all tests; a test may stop and start it, the next one finds it running."""
+    _postgres_cluster.start()
+    yield _postgres_cluster
+    _postgres_cluster.start()
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Generator[PostgresAddress]:
+    """The address of a database of this test alone, migrated and otherwise empty."""
+    name = postgres_server.new_database()
+    yield postgres_server.address(name)
+    postgres_server.start()
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _nats_process() -> Generator[NatsServer]:
+    from boltorezka.testing_servers import running_nats
+
+    with running_nats() as server:
+        yield server
+
+
+@pytest.fixture
+def nats_server(_nats_process: NatsServer) -> Generator[NatsServer]:
+    """A NATS server that runs, of all tests; a test may stop and start it, the next one finds it running."""
+    _nats_process.start()
+    yield _nats_process
+    _nats_process.start()

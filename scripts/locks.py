@@ -60,11 +60,12 @@ def write() -> None:
     """Resolve every set anew (needs the network), then take the installer's pin out of sluice.txt."""
     for name, arguments in SETS.items():
         subprocess.run([*COMPILE, *arguments, "-o", f"requirements/{name}.txt"], cwd=ROOT, check=True)
-    block = re.search(r"^uv==.*?(?=^\S)", (ROOT / "requirements/sluice.txt").read_text(), re.MULTILINE | re.DOTALL)
+    block = re.search(r"^uv==.*?(?=^\S|\Z)", (ROOT / "requirements/sluice.txt").read_text(), re.MULTILINE | re.DOTALL)
     if block is None:
         sys.exit("requirements/sluice.txt does not pin uv")
-    comment = "# The installer itself, the first thing put into a new environment (see the Makefile).\n"
-    (ROOT / "requirements/installer.txt").write_text(comment + block.group(0))
+    comment = "# The installer itself, the first thing put into a new environment (see the Makefile)"
+    comment += "; the same pin as in sluice.txt."
+    (ROOT / "requirements/installer.txt").write_text(f"{comment}\n{block.group(0)}")
 
 
 def main() -> None:
