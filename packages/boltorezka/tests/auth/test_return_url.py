@@ -120,6 +120,47 @@ _PIECES = st.sampled_from(
 )
 _ADDRESSES = st.lists(_PIECES, max_size=10).map("".join) | st.text(max_size=40)
 
+# What leads to a foreign host in some browser or parser. Each is put in the forms below, and none may be returned to.
+_ATTACKS = st.sampled_from(
+    [
+        "//evil.example",
+        "///evil.example/x",
+        "/\\evil.example",
+        "\\/evil.example",
+        "/\t/evil.example",
+        "/\r\n/evil.example",
+        "/.//evil.example",
+        "/a/..//evil.example",
+        "https://evil.example",
+        "https:evil.example",
+        "https:/evil.example",
+        "https:///evil.example",
+        "https://rooms.example@evil.example/",
+        "https://rooms.example:x@evil.example/",
+        "https://evil.example\\@rooms.example/",
+        "https://evil.example#@rooms.example/",
+        "https://evil.example?@rooms.example/",
+        "https://rooms.example.evil.example/",
+        "https://evil.example:443/",
+        "https://[::ffff:203.0.113.1]/",
+        "ftp://rooms.example/",
+        "javascript:alert(1)//rooms.example",
+        "data:text/html,rooms.example",
+        "\x00//evil.example",
+        "\u2028//evil.example",
+    ]
+)
+
+
+def _encoded(text: str, times: int) -> str:
+    for _ in range(times):
+        text = "".join(f"%{byte:02x}" if not chr(byte).isalnum() else chr(byte) for byte in text.encode())
+    return text
+
+
+def _mixed_case(text: str, choices: int) -> str:
+    return "".join(char.upper() if choices >> place & 1 else char for place, char in enumerate(text))
+
 
 def _as_a_browser(address: str) -> str:
     """The host a browser would go to: WHATWG strips control characters and takes a backslash for a slash."""
@@ -135,3 +176,33 @@ def test_nothing_leads_to_a_foreign_host(address):
     path, _, _ = checked.partition("?")
     for form in (path, unquote(path), unquote(unquote(path))):
         assert _as_a_browser(form) in {"rooms.example", "127.0.0.1", "::1"}
+
+
+@given(
+    attack=_ATTACKS, times=st.integers(0, 4), case=st.integers(0, 2**40), before=st.sampled_from(["", " ", "\t", "/"])
+)
+def test_no_form_of_an_attack_is_returned_to(attack, times, case, before):
+    """Encoded on top of itself, in mixed case, behind blanks or a slash: it becomes home, or a path of our own."""
+    asked = before + _mixed_case(_encoded(attack, times), case)
+    checked = checked_return_url(asked, HOSTS)
+    assert checked == "/" or (checked == asked and checked.startswith("/"))
+    form = checked.partition("?")[0]
+    for _ in range(times + 2):
+        assert _as_a_browser(form) == "rooms.example"
+        form = unquote(form)
+
+
+@given(st.text(max_size=30))
+def test_what_is_returned_to_fits_in_a_header(text):
+    """No control character, blank or letter beyond ASCII can reach the Location, whatever was asked for."""
+    for asked in (text, f"/{text}", f"{ORIGIN}/{text}"):
+        checked = checked_return_url(asked, HOSTS)
+        assert all("!" <= char <= "~" for char in checked)
+        assert absolute_return_url(asked, HOSTS, ORIGIN).startswith("https://rooms.example/")
+
+
+@given(st.from_regex(r"/[a-z0-9-]{0,8}(/[a-z0-9-]{1,8}){0,3}(\?[a-z]=[0-9]{1,3})?(#[a-z]{1,5})?", fullmatch=True))
+def test_every_plain_path_of_ours_stays(path):
+    """The rule is not so strict that people lose their place."""
+    assert checked_return_url(path, HOSTS) == (path if not path.startswith("//") else "/")
+    assert checked_return_url(ORIGIN + path, HOSTS) == ORIGIN + path
