@@ -15,20 +15,27 @@ import uvicorn
 
 from boltorezka import __version__
 from boltorezka.adapters.broker_sso import BrokerSso
+from boltorezka.adapters.database import open_bus, open_store
 from boltorezka.adapters.http import BuildInfo, HttpParts, HttpSettings, http_application
 from boltorezka.adapters.http.accounts import Accounts
+from boltorezka.adapters.http.limits import LimitSettings
+from boltorezka.adapters.http.server import BoundedHttp
+from boltorezka.adapters.http.signing_in import CALLBACK, LOGGED_OUT
 from boltorezka.adapters.metrics import Metrics
+from boltorezka.adapters.oidc_sso import FlowSeal, OidcClient, OidcSso
 from boltorezka.adapters.realtime import Realtime, RealtimeSettings
-from boltorezka.adapters.sqlite import SqliteStore
 from boltorezka.adapters.system import SystemClock, SystemIds
 from boltorezka.adapters.tokens import Tokens
 from boltorezka.adapters.websocket import websocket_protocol
 from boltorezka.auth.model import Identity
 from boltorezka.config import PREFIX, Settings
 from boltorezka.errors import ConfigError
-from boltorezka.ports import Clock, Ids, Store
+from boltorezka.ports import Clock, Ids, NewEvent, Store
 from boltorezka.protocol import iso_time
-from boltorezka.rooms.model import Room
+from boltorezka.rooms.connection import CHAT, DEFAULT_RATES
+from boltorezka.rooms.limits import Rate
+from boltorezka.rooms.model import EventKind, MemberRole, Room
+from boltorezka.voice.turn import IceServers
 
 SERVICE = "boltorezka"
 
@@ -102,22 +109,18 @@ async def running_server(
     clock, ids = clock or SystemClock(), ids or SystemIds()
     build = build_info(settings)
     metrics = Metrics(build.version, build.sha or "unknown")
-    store = SqliteStore(settings.database_url, clock)
+    store = open_store(settings.database_url, clock)
     await store.open()
     try:
-        realtime_settings = RealtimeSettings(
-            allowed_origins=settings.allowed_origins,
-            heartbeat_s=settings.heartbeat_s,
-            drain_spread_s=settings.drain_spread_s,
-            close_grace_s=CLOSE_GRACE_S,
-        )
-        realtime = Realtime(store, clock, ids, metrics, realtime_settings, ids.new_id())
-        sso = BrokerSso(settings.auth_sso_base_url, settings.auth_sso_cookie_names, settings.auth_sso_providers)
+        instance = ids.new_id()
+        bus = open_bus(settings.nats_url, store, instance)
+        realtime = Realtime(store, bus, clock, ids, metrics, _realtime_settings(settings), instance)
+        sso = _sso(settings, clock, ids)
         parts = HttpParts(store, clock, ids, Tokens(settings.jwt_secret.reveal()), sso, metrics, realtime)
         application = http_application(_http_settings(settings, build), parts, settings.metrics_token.reveal())
         config = uvicorn.Config(
             application,
-            http="httptools",
+            http=BoundedHttp,
             ws=websocket_protocol(realtime),
             lifespan="off",
             log_config=None,
@@ -169,7 +172,7 @@ async def serve_forever(settings: Settings, listener: socket.socket) -> None:
 async def smoke_sessions(settings: Settings, ttl_s: int) -> dict[str, object]:
     """Sessions of `ttl_s` seconds for the fixed smoke accounts, and the private canary room they are members of."""
     clock, ids = SystemClock(), SystemIds()
-    store = SqliteStore(settings.database_url, clock)
+    store = open_store(settings.database_url, clock)
     await store.open()
     try:
         tokens = Tokens(settings.jwt_secret.reveal())
@@ -181,7 +184,11 @@ async def smoke_sessions(settings: Settings, ttl_s: int) -> dict[str, object]:
         for subject, name in SMOKE_PEOPLE:
             identity = Identity("smoke", SERVICE, subject, f"{subject}@smoke.invalid", name, "user", False)
             signed = await accounts.sign_in(identity, lifetime_s=ttl_s)
-            await store.add_member(room.id, signed.user.id, now)
+            member = NewEvent(
+                room.id, EventKind.JOINED, ids.new_id(), signed.user.id, signed.user.name, MemberRole.MEMBER.value, now,
+                ref=signed.user.id,
+            )  # fmt: skip
+            await store.append([member])
             users.append(
                 {
                     "userId": signed.user.id,
@@ -221,11 +228,47 @@ def build_info(settings: Settings) -> BuildInfo:
     return BuildInfo(SERVICE, version, settings.release_sha, build.tree, build.built_at)
 
 
+def _realtime_settings(settings: Settings) -> RealtimeSettings:
+    chat, frames = settings.chat_per_second, settings.frames_per_second
+    return RealtimeSettings(
+        allowed_origins=settings.allowed_origins,
+        heartbeat_s=settings.heartbeat_s,
+        drain_spread_s=settings.drain_spread_s,
+        close_grace_s=CLOSE_GRACE_S,
+        # What was written in a tunnel comes at once: ten seconds' worth of it.
+        rates={**DEFAULT_RATES, CHAT: Rate(chat, 10 * chat)},
+        frames=Rate(frames, 4 * frames),
+        ice=_ice_servers(settings),
+    )
+
+
+def _ice_servers(settings: Settings) -> IceServers:
+    secret = None if settings.turn_secret is None else settings.turn_secret.reveal()
+    return IceServers(settings.turn_urls, secret, int(settings.turn_ttl_s))
+
+
+def _sso(settings: Settings, clock: Clock, ids: Ids) -> BrokerSso | OidcSso:
+    if settings.sso_driver == "broker":
+        return BrokerSso(settings.sso_address, settings.auth_sso_cookie_names, settings.auth_sso_providers)
+    secret, origin = settings.oidc_client_secret, settings.public_origin
+    client = OidcClient(
+        id=settings.oidc_client_id or "",
+        secret=secret.reveal() if secret else None,
+        scopes=settings.oidc_scopes,
+        redirect_uri=origin + CALLBACK,
+        after_logout_uri=origin + LOGGED_OUT,
+    )
+    seal = FlowSeal(settings.jwt_secret.reveal())
+    return OidcSso(settings.sso_address, client, settings.auth_sso_providers, seal, clock, ids)
+
+
 def _http_settings(settings: Settings, build: BuildInfo) -> HttpSettings:
     return HttpSettings(
         public_origin=settings.public_origin,
         return_hosts=settings.return_hosts,
-        sso_base_url=settings.auth_sso_base_url,
+        sso_base_url=settings.sso_address,
+        providers=settings.auth_sso_providers,
+        limits=LimitSettings(settings.logins_per_minute, settings.tickets_per_minute, settings.trusted_proxies),
         build=build,
         super_admin_email=settings.super_admin_email,
         web_root=settings.web_root,

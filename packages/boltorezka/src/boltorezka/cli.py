@@ -54,8 +54,8 @@ class _PortTaken(Exception):
 
 def _serve(arguments: argparse.Namespace) -> int:
     settings = config.load(os.environ)
+    from boltorezka.adapters.database import require_current
     from boltorezka.adapters.logs import configure_logs
-    from boltorezka.adapters.sqlite.schema import require_current
     from boltorezka.app import serve_forever
 
     configure_logs(settings.log_level)
@@ -66,12 +66,13 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
-    from boltorezka.adapters.sqlite import code_head, migrate
+    from boltorezka.adapters.database import code_head, migrate
 
     if arguments.head:
-        print(code_head())
+        named = os.environ.get(f"{config.PREFIX}DATABASE_URL")
+        print(code_head(config.database(os.environ) if named else None))
     else:
-        print(migrate(config.database_path(os.environ)))
+        print(migrate(config.database(os.environ)))
     return 0
 
 
@@ -149,7 +150,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     migrate = commands.add_parser("migrate", help="bring the database to this version's schema, or make it")
-    migrate.add_argument("--head", action="store_true", help="only print the schema this version needs")
+    migrate.add_argument(
+        "--head",
+        action="store_true",
+        help="only print the schema this version needs (of SQLite unless DATABASE_URL says otherwise)",
+    )
     migrate.set_defaults(run=_migrate)
 
     dev_sso = commands.add_parser("dev-sso", help="a development SSO: choose who you are; loopback only")

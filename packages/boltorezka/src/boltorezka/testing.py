@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ import httpx
 import uvicorn
 
 from boltorezka import config
-from boltorezka.adapters.sqlite import migrate
+from boltorezka.adapters.database import migrate
 from boltorezka.app import Server, running_server
 from boltorezka.auth.sessions import SECOND
 from boltorezka.dev_sso import dev_sso_server
@@ -116,6 +118,43 @@ async def in_process_server(
             yield InProcess(url, loaded, server)
 
 
+@contextlib.contextmanager
+def server_in_thread(directory: Path, **settings: str) -> Generator[str]:
+    """A server with its development SSO in a thread, for tools that are not asynchronous; yields its address.
+
+    The bounds on signing in are out of the way.
+    """
+    generous = {"LOGINS_PER_MINUTE": "1000000", "TICKETS_PER_MINUTE": "1000000"}
+    started: Future[str] = Future()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        values = {**generous, **settings}
+        async with dev_sso() as sso, in_process_server(directory, sso, None, None, **values) as running:
+            started.set_result(running.url)
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run, name="boltorezka")
+    thread.start()
+    try:
+        yield started.result(DEADLINE_S)
+    finally:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(DEADLINE_S)
+
+
 @asynccontextmanager
 async def _serving(server: uvicorn.Server, listener: socket.socket) -> AsyncIterator[None]:
     listener.listen()
@@ -198,7 +237,7 @@ async def command(*argv: str, env: Mapping[str, str]) -> AsyncGenerator[Subproce
 @asynccontextmanager
 async def server_process(env: Mapping[str, str]) -> AsyncGenerator[Subprocess]:
     """`boltorezka serve` on a free port, over a database migrated here; yields when it listens."""
-    await asyncio.to_thread(migrate, config.database_path(env))
+    await asyncio.to_thread(migrate, config.database(env))
     async with command("serve", "--host", "127.0.0.1", "--port", "0", env=env) as running:
         listening = await running.event("listening")
         running.url = f"http://127.0.0.1:{listening['port']}"
@@ -220,3 +259,13 @@ async def sign_in(client: httpx.AsyncClient, url: str, user: str = "ann") -> dic
 def bearer(token: str) -> dict[str, str]:
     """The header that carries a token."""
     return {"authorization": f"Bearer {token}"}
+
+
+def signed_in(url: str, user: str = "ann") -> dict[str, Any]:
+    """The session body of a person, for tools that are not asynchronous."""
+
+    async def coming_in() -> dict[str, Any]:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await sign_in(client, url, user)
+
+    return asyncio.run(coming_in())

@@ -11,6 +11,16 @@ from boltorezka.testing import METRICS_TOKEN, bearer, in_process_server, loopbac
 
 COOKIE = "boltorezka_session"
 
+# Every route that changes something for somebody with a session.
+UNSAFE = (
+    ("POST", "/v1/auth/refresh"),
+    ("POST", "/v1/auth/logout"),
+    ("POST", "/v1/rooms"),
+    ("POST", "/v1/rooms/general/members"),
+    ("DELETE", "/v1/rooms/general/members/x"),
+    *(("POST", f"/v1/admin/users/x/{decision}") for decision in ("promote", "demote", "ban", "unban")),
+)
+
 
 @pytest.fixture
 async def ann(api, running):
@@ -24,7 +34,8 @@ async def _me(client, token):
 
 async def test_mode_is_sso(api, sso):
     """Clients learn where to sign in."""
-    assert (await api.get("/v1/auth/mode")).json() == {"mode": "sso", "ssoBaseUrl": sso}
+    mode = {"mode": "sso", "ssoBaseUrl": sso, "providers": ["google", "yandex"]}
+    assert (await api.get("/v1/auth/mode")).json() == mode
 
 
 async def test_start_refuses_unknown_providers(api):
@@ -94,8 +105,26 @@ async def test_bad_tokens_are_unauthorized_even_beside_a_good_cookie(api):
 
 async def test_sessions_are_needed(stranger):
     """Nothing of a person's is shown without a session."""
-    for route in ("/v1/auth/me", "/v1/auth/ws-ticket", "/v1/rooms", "/v1/rooms/general/messages"):
+    for route in ("/v1/auth/ws-ticket", "/v1/rooms", "/v1/rooms/general/messages"):
         assert (await stranger.get(route)).status_code == 401
+
+
+async def test_nobody_is_an_answer(stranger, ann, clock):
+    """`me` without a session is null; with one that has ended or expired it is a mistake the client can see."""
+    assert (await stranger.get("/v1/auth/me")).json() == {"user": None}
+    empty = await stranger.get("/v1/auth/me", headers={"cookie": f"{COOKIE}="})
+    assert (empty.status_code, empty.json()) == (200, {"user": None})
+    clock.advance(601)
+    expired = await stranger.get("/v1/auth/me", headers={"cookie": f"{COOKIE}={ann['token']}"})
+    assert (expired.status_code, expired.json()["error"]) == (401, "Unauthorized")
+
+
+async def test_local_accounts_do_not_exist(stranger):
+    """Registration and login answer 410 whatever the body."""
+    for route in ("register", "login"):
+        for body in (b"", b"{", b'{"email":"a@x.example","password":"p"}'):
+            answer = await stranger.post(f"/v1/auth/{route}", content=body)
+            assert (answer.status_code, answer.json()["error"]) == (410, "SsoOnly")
 
 
 async def test_refresh_gives_the_next_generation(stranger, ann, clock):
@@ -140,12 +169,20 @@ async def test_an_expired_token_can_be_refreshed_for_a_month(stranger, ann, cloc
     assert late.status_code == 401
 
 
-async def test_the_cookie_is_worth_nothing_to_other_sites(api, ann):
-    """An unsafe request by cookie has to come from our own pages."""
-    for headers in ({}, {"sec-fetch-site": "cross-site"}, {"origin": "http://evil.example"}):
-        for route in ("refresh", "logout"):
-            answer = await api.post(f"/v1/auth/{route}", headers=headers)
-            assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden")
+async def test_the_cookie_is_worth_nothing_to_other_sites(api, ann, running):
+    """An unsafe request by cookie has to come from our own pages, on every route there is."""
+    foreign = (
+        {},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site", "origin": running.url},
+    )
+    for headers in foreign:
+        for method, path in UNSAFE:
+            answer = await api.request(method, path, headers=headers, json={})
+            assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden"), (method, path, headers)
     assert await _me(api, ann["token"]) == 200
 
 
@@ -167,6 +204,49 @@ async def test_logout_closes_the_sockets_of_that_session(stranger, ann, running,
     assert len(closed) == 1
     assert (await stranger.post("/v1/auth/logout", headers=bearer(ann["token"]))).json() == {"ok": True}
     assert len(closed) == 1
+
+
+async def test_a_session_fetches_so_many_tickets_and_no_more(stranger, ann, running, clock):
+    """Thirty at once, then one a second; the refusal says when to come back, and other sessions are not hindered."""
+    for _ in range(30):
+        assert (await stranger.get("/v1/auth/ws-ticket", headers=bearer(ann["token"]))).status_code == 200
+    refused = await stranger.get("/v1/auth/ws-ticket", headers=bearer(ann["token"]))
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert refused.json() == {"error": "RateLimited", "message": refused.json()["message"], "retryable": True}
+    boris = await sign_in(stranger, running.url, "boris")
+    assert (await stranger.get("/v1/auth/ws-ticket", headers=bearer(boris["token"]))).status_code == 200
+    clock.advance(1)
+    assert (await stranger.get("/v1/auth/ws-ticket", headers=bearer(ann["token"]))).status_code == 200
+
+
+async def test_a_session_is_refreshed_so_often_and_no_more(stranger, ann):
+    """Sixty tabs may wake up at once; a loop is refused, and the session lives on."""
+    token, statuses = ann["token"], []
+    for _ in range(61):
+        answer = await stranger.post("/v1/auth/refresh", headers=bearer(token))
+        statuses.append(answer.status_code)
+        token = answer.json().get("token", token)
+    assert statuses == [200] * 60 + [429]
+    assert await _me(stranger, token) == 200
+
+
+async def test_an_address_signs_in_so_often_and_no_more(tmp_path, sso, clock):
+    """Every step counts for the address the proxy names, not for the proxy, and one address is not another's fault."""
+    routes = [("GET", "sso/start?provider=google"), ("GET", "sso/session"), ("POST", "login"), ("POST", "register")]
+    async with (
+        in_process_server(tmp_path, sso, clock, LOGINS_PER_MINUTE="12") as server,
+        httpx.AsyncClient(base_url=f"{server.url}/v1/auth/", trust_env=False) as client,
+    ):
+
+        async def status(address, route):
+            headers = {"x-forwarded-for": f"192.0.2.200, {address}"}
+            return (await client.request(*route, headers=headers)).status_code
+
+        assert [await status("198.51.100.1", route) for route in routes] == [302, 200, 410, 410]
+        assert [await status("198.51.100.1", route) for route in routes] == [429] * 4
+        assert await status("198.51.100.2", routes[0]) == 302
+        clock.advance(5)
+        assert await status("198.51.100.1", routes[0]) == 302
 
 
 async def test_large_bodies_are_refused(stranger, ann):
@@ -195,7 +275,7 @@ async def test_tickets_are_stored_hashed_and_remember_how_they_were_fetched(api,
 
 
 def _database(running):
-    database = running.settings.database_url
+    database = running.settings.database_url.path
     return database.parent.glob(f"{database.name}*")
 
 

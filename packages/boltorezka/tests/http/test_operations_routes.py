@@ -1,8 +1,11 @@
 """Health, version, metrics, errors, the web client: what needs no session."""
 
+import asyncio
+
 import httpx
 import pytest
 
+from boltorezka.adapters.http import operations
 from boltorezka.adapters.http.answers import MAX_BODY
 from boltorezka.errors import ConfigError
 from boltorezka.testing import METRICS_TOKEN, bearer, in_process_server, sign_in
@@ -28,9 +31,32 @@ async def test_health_names_a_database_that_is_gone(running, api):
     answer = await api.get("/health")
     assert answer.status_code == 503
     assert answer.json()["status"] == "degraded"
-    assert answer.json()["checks"] == {"api": "ok", "db": "down", "bus": "ok"}
+    checks = answer.json()["checks"]
+    assert (checks["api"], checks["db"]) == ("ok", "down")
     assert (await api.head("/health")).status_code == 503
     assert (await api.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize(("part", "check"), [("bus_healthy", "bus"), ("healthy", "api")])
+async def test_health_names_the_one_thing_that_is_down(running, api, monkeypatch, part, check):
+    """A bus that is away, or sockets that no longer write, are told apart from a database that is gone."""
+    monkeypatch.setattr(type(running.server.realtime), part, property(lambda _self: False))
+    answer = await api.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "degraded")
+    assert answer.json()["checks"] == {"api": "ok", "db": "ok", "bus": "ok"} | {check: "down"}
+
+
+async def test_a_database_that_hangs_is_down_too(running, api, monkeypatch):
+    """The probe has its answer within its deadline, whatever the database does."""
+
+    class Hanging:
+        async def read(self, _call):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(operations, "PING_DEADLINE_S", 0.01)
+    monkeypatch.setattr(type(running.server.store), "engine", Hanging())
+    answer = await api.get("/health")
+    assert (answer.status_code, answer.json()["checks"]["db"]) == (503, "down")
 
 
 async def test_version_says_what_serves(api):
@@ -115,7 +141,7 @@ async def test_health_names_sockets_that_no_longer_write(running, api):
     await running.server.realtime.stop()
     answer = await api.get("/health")
     assert answer.status_code == 503
-    assert answer.json()["checks"] == {"api": "ok", "db": "ok", "bus": "down"}
+    assert (answer.json()["checks"]["api"], answer.json()["checks"]["db"]) == ("down", "ok")
 
 
 async def test_the_web_client_is_served_with_its_caching(api, running):

@@ -24,8 +24,11 @@ from websockets.exceptions import ConnectionClosed
 
 from boltorezka.adapters.realtime import Realtime, RealtimeSettings
 from boltorezka.adapters.sqlite import SqliteStore, migrate
+from boltorezka.adapters.sqlite.bus import SqliteBus
 from boltorezka.adapters.websocket import websocket_protocol
 from boltorezka.auth.model import Identity, Session, TicketGrant
+from boltorezka.rooms.connection import DEFAULT_RATES
+from boltorezka.rooms.limits import Rate
 
 ORIGIN = "https://rooms.example"
 # Nothing here takes longer than a fraction of this, except on a machine that is badly overloaded.
@@ -57,6 +60,8 @@ class CountedMetrics:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.seconds: list[float] = []
+        self.seats = (0, 0)
 
     def socket_opened(self) -> None:
         self.counts["opened"] += 1
@@ -80,6 +85,19 @@ class CountedMetrics:
         assert seconds >= 0
         self.counts["delivery"] += 1
 
+    def voice_setup(self, outcome: str, seconds: float | None) -> None:
+        self.counts[f"setup {outcome}"] += 1
+        self.seconds += [] if seconds is None else [seconds]
+
+    def voice_relayed(self, event_type: str, seats: int) -> None:
+        self.counts[f"relayed {event_type}"] += seats
+
+    def voice_seats(self, connected: int, held: int) -> None:
+        self.seats = (connected, held)
+
+    def log_read(self, kind: str) -> None:
+        self.counts[f"log {kind}"] += 1
+
     def dropped(self, kind: str, frames: int) -> None:
         self.counts[f"dropped {kind}"] += frames
 
@@ -89,6 +107,7 @@ class Talker:
 
     def __init__(self, ws: ClientConnection) -> None:
         self.ws = ws
+        self.in_voice: dict = {}
         self._ids = itertools.count(1)
 
     async def say(self, kind: str, payload: dict | None = None, key: str | None = None) -> str:
@@ -116,7 +135,12 @@ class Talker:
     async def join(self, slug: str = "general", after: dict | None = None) -> list[dict]:
         """Join and answer everything up to the ack."""
         await self.say("room.join", {"roomSlug": slug, **({"after": after} if after else {})})
-        return await self.until("ack", "nack")
+        frames = await self.until("ack", "nack")
+        if frames[-1]["type"] == "ack":
+            # Follows at once; only tests of voice look at it.
+            self.in_voice = await self.hear()
+            assert self.in_voice["type"] == "call.initial_state"
+        return frames
 
     async def messages(self, count: int) -> list[dict]:
         """The payloads of the next messages; other frames are passed over."""
@@ -143,7 +167,8 @@ class Rooms:
         self.clock = clock or RealClock()
         self.store = SqliteStore(path, self.clock)
         self.metrics = CountedMetrics()
-        self.realtime = Realtime(self.store, self.clock, RandomIds(), self.metrics, settings, instance)
+        self.bus = SqliteBus(self.store, instance)
+        self.realtime = Realtime(self.store, self.bus, self.clock, RandomIds(), self.metrics, settings, instance)
         self.port = 0
         self._stack = contextlib.AsyncExitStack()
 
@@ -212,12 +237,18 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
+# Tests that flood on purpose are not about the limits; those that are set their own.
+UNLIMITED = Rate(1e9, 1e9)
+UNLIMITED_RATES = dict.fromkeys(DEFAULT_RATES, UNLIMITED)
+
+
 @pytest.fixture
 def settings() -> RealtimeSettings:
-    """The defaults, with a short drain and short leases."""
+    """The defaults, with a short drain, short leases and no limits of pace."""
     return RealtimeSettings(
-        allowed_origins=(ORIGIN,), drain_spread_s=0.05, lease_renew_s=0.1, lease_expires_s=0.6, close_grace_s=0.5
-    )
+        allowed_origins=(ORIGIN,), drain_spread_s=0.05, lease_renew_s=0.1, lease_expires_s=0.6, close_grace_s=0.5,
+        frames=UNLIMITED, rates=UNLIMITED_RATES,
+    )  # fmt: skip
 
 
 @pytest.fixture

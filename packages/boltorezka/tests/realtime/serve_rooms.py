@@ -24,7 +24,7 @@ async def serve(database: str, instance: str, names: list[str]) -> None:
     spec.loader.exec_module(rooms_conftest)
     settings = rooms_conftest.RealtimeSettings(
         allowed_origins=(rooms_conftest.ORIGIN,), drain_spread_s=0.05, lease_renew_s=0.1, lease_expires_s=0.6,
-        close_grace_s=0.5, unanswered=1000,
+        close_grace_s=0.5, unanswered=1000, frames=rooms_conftest.UNLIMITED, rates=rooms_conftest.UNLIMITED_RATES,
     )  # fmt: skip
     async with rooms_conftest.Rooms(Path(database), settings, instance) as rooms:
         tickets = {name: await rooms.ticket(name) for name in names}

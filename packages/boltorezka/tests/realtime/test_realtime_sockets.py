@@ -133,7 +133,7 @@ async def test_everybody_gets_each_message_once_in_order(rooms):
         await talkers[number % 3].say("chat.send", {"text": str(number)})
     heard = [await talker.messages(60) for talker in talkers]
     assert heard[0] == heard[1] == heard[2]
-    assert [message["seq"] for message in heard[0]] == list(range(1, 61))
+    assert [message["seq"] for message in heard[0]] == list(range(3, 63))  # after the two who became members
     assert len({message["id"] for message in heard[0]}) == 60
     assert rooms.metrics.counts["delivery"] == 60
 
@@ -178,10 +178,12 @@ async def test_joining_after_a_position_brings_what_was_missed(rooms):
     frames = await bob.join(after={"epoch": epoch, "seq": 2})
     assert [frame["type"] for frame in frames] == ["room.joined", "room.delta", "room.presence", "ack"]
     delta = frames[1]["payload"]
-    assert (delta["fromSeq"], delta["toSeq"], [e["payload"]["seq"] for e in delta["events"]]) == (3, 5, [3, 4, 5])
+    seqs = [event["payload"]["seq"] for event in delta["events"]]
+    assert (delta["fromSeq"], delta["toSeq"], seqs) == (3, 7, [3, 4, 5, 6, 7])
+    assert [event["type"] for event in delta["events"]] == ["chat.message"] * 4 + ["member.joined"]
     assert (await bob.join(after={"epoch": "other", "seq": 2}))[1]["type"] == "room.reset"
     assert (await bob.join(after={"epoch": epoch, "seq": 99}))[1]["type"] == "room.reset"
-    assert (await bob.join(after={"epoch": epoch, "seq": 5}))[1]["payload"]["events"] == []
+    assert (await bob.join(after={"epoch": epoch, "seq": 7}))[1]["payload"]["events"] == []
 
 
 async def test_heartbeats_carry_the_top(rooms_on):
@@ -191,7 +193,7 @@ async def test_heartbeats_carry_the_top(rooms_on):
         await ann.say("chat.send", {"text": "hi"})
         await ann.messages(1)
         beat = (await ann.until("server.heartbeat"))[-1]["payload"]
-        assert [room["lastSeq"] for room in beat["rooms"]] == [1]
+        assert [room["lastSeq"] for room in beat["rooms"]] == [2]
 
 
 async def test_a_drained_socket_is_told_and_closed_and_new_ones_come_in(rooms):
@@ -245,7 +247,7 @@ async def test_a_store_that_is_gone_acks_nothing(rooms, database):
     assert (nack["type"], nack["payload"]["retryable"]) == ("nack", True)
     hidden.rename(database)
     await ann.say("chat.send", {"text": "hi"}, key="k")
-    assert (await ann.until("ack"))[-1]["payload"]["seq"] == 1
+    assert (await ann.until("ack"))[-1]["payload"]["seq"] == 2
 
 
 async def test_browsers_that_keep_alive_are_upgraded(rooms):

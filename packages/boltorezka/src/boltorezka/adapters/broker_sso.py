@@ -59,7 +59,9 @@ class BrokerSso:
     def start_url(self, provider: str, return_url: str) -> str:
         if provider not in self._providers:
             known = ", ".join(sorted(self._providers))
-            raise ValidationError(f"Unknown provider. Known ones: {known}.", issues=[{"path": "provider"}])
+            raise ValidationError(
+                f"Unknown provider. Known ones: {known}.", issues=[{"field": "provider", "message": "is unknown"}]
+            )
         return f"{self.base_url}/auth/{provider}?{urllib.parse.urlencode({'returnUrl': return_url})}"
 
     def logout_url(self, return_url: str) -> str:

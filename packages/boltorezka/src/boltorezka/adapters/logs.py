@@ -6,10 +6,29 @@ import json
 import logging
 import sys
 import traceback
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 # What every record carries by itself; whatever else is on it was given as `extra` and belongs on the line.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+# Made once: json.dumps with these options makes an encoder for every line.
+_encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
+
+# Facts of the request that is being answered: on every line that is written meanwhile.
+_facts: ContextVar[dict[str, str] | None] = ContextVar("boltorezka_log_facts", default=None)
+
+
+def begin_request(request_id: str) -> None:
+    """From here on, in this task, every line carries the request's id and what `note` adds."""
+    _facts.set({"request_id": request_id})
+
+
+def note(name: str, value: str) -> None:
+    """Put a fact, never a secret, on the lines of the present request; nothing outside of one."""
+    facts = _facts.get()
+    if facts is not None:
+        facts[name] = value
 
 
 class JsonLines(logging.Formatter):
@@ -22,12 +41,13 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
+        line |= _facts.get() or {}
         line |= {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             frames = traceback.extract_tb(record.exc_info[2])[-8:]
             line["at"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _encode(line)
 
 
 def configure_logs(level: str) -> None:

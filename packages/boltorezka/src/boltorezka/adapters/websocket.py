@@ -26,7 +26,8 @@ from picows import (
 from picows.picows import WSAutoPingStrategy, WSProtocol  # type: ignore[attr-defined]
 
 from boltorezka import protocol
-from boltorezka.adapters.realtime.service import Client, Realtime
+from boltorezka.adapters.realtime.client import Client
+from boltorezka.adapters.realtime.service import Realtime
 from boltorezka.protocol import CloseCode
 
 # picows writes a line for each connection and each frame that breaks the protocol: peers must not be able to fill our
@@ -39,6 +40,8 @@ _picows_logger: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(_l
 _USER_TIMEOUT_MS = 60_000
 # Most frames are some hundred bytes; picows grows the buffer when one is larger.
 _READ_BUFFER = 2048
+# Pieces of a message, empty ones included: a client that cuts the largest one at every 64 bytes needs no more.
+_MAX_PIECES = 1024
 
 
 def websocket_protocol(realtime: Realtime) -> type[asyncio.Protocol]:
@@ -105,6 +108,9 @@ def _route(realtime: Realtime, request: WSUpgradeRequest) -> WSListener | WSUpgr
     address = urlsplit(request.path.decode("ascii", "replace"))
     if address.path != protocol.PATH:
         return None
+    if request.headers.get("sec-websocket-version") != "13":
+        response = WSUpgradeResponse.create_error_response(426, None, {"Sec-WebSocket-Version": "13"})
+        return WSUpgradeResponseWithListener(response, None)
     origin = request.headers.get("origin")
     if origin is not None and origin not in realtime.settings.allowed_origins:
         realtime.refused_origin()
@@ -124,6 +130,7 @@ class _Listener(WSListener):
         self._has_origin = has_origin
         self._client: Client
         self._pieces: list[bytes] | None = None
+        self._pieces_size = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         ticket, self._ticket = self._ticket, None
@@ -135,17 +142,16 @@ class _Listener(WSListener):
         kind = frame.msg_type
         if frame.payload_size > self._realtime.settings.max_frame:
             self._realtime.breach(self._client, CloseCode.TOO_BIG, "The message is over 64 KiB.")
-        elif kind == WSMsgType.TEXT and frame.fin and self._pieces is None and not frame.rsv1:
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._realtime.breach(self._client, CloseCode.PROTOCOL_ERROR, "No extension was agreed on.")
+        elif kind == WSMsgType.TEXT and frame.fin and self._pieces is None:
             self._realtime.received(self._client, frame.get_payload_as_bytes())
         elif kind == WSMsgType.CLOSE:
             if not self._client.closing:
                 self._client.reason = "client"
-                code = frame.get_close_code()
-                transport.send_close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code)
+                transport.send_close(_answer_to(frame.get_close_code()))
             self._realtime.closed(self._client)
             transport.disconnect()
-        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._realtime.breach(self._client, CloseCode.PROTOCOL_ERROR, "No extension was agreed on.")
         elif kind == WSMsgType.BINARY:
             self._realtime.breach(self._client, CloseCode.UNSUPPORTED, "Frames are text: JSON in UTF-8.")
         elif kind in {WSMsgType.TEXT, WSMsgType.CONTINUATION}:
@@ -156,10 +162,13 @@ class _Listener(WSListener):
         if (self._pieces is None) == (frame.msg_type == WSMsgType.CONTINUATION):
             self._realtime.breach(self._client, CloseCode.PROTOCOL_ERROR, "A continuation out of place.")
             return
-        pieces = self._pieces = self._pieces or []
-        pieces.append(frame.get_payload_as_bytes())
-        if sum(map(len, pieces)) > self._realtime.settings.max_frame:
-            self._realtime.breach(self._client, CloseCode.TOO_BIG, "The message is over 64 KiB.")
+        piece = frame.get_payload_as_bytes()
+        self._pieces = pieces = [] if self._pieces is None else self._pieces
+        self._pieces_size = self._pieces_size + len(piece) if pieces else len(piece)
+        pieces.append(piece)
+        if self._pieces_size > self._realtime.settings.max_frame or len(pieces) > _MAX_PIECES:
+            self._pieces = None
+            self._realtime.breach(self._client, CloseCode.TOO_BIG, "The message is over 64 KiB, or in too many pieces.")
         elif frame.fin:
             self._pieces = None
             self._realtime.received(self._client, b"".join(pieces))
@@ -172,6 +181,16 @@ class _Listener(WSListener):
 
     def resume_writing(self) -> None:
         self._client.choked = False
+
+
+def _answer_to(code: Any) -> Any:
+    """The code that a client's close is answered with: its own, unless it is none (RFC 6455 section 7.4).
+
+    picows has names for some codes and gives and takes the others as they are, whatever its annotations say.
+    """
+    if code == WSCloseCode.NO_INFO:
+        return WSCloseCode.OK
+    return code if 1000 <= code < 5000 else WSCloseCode.PROTOCOL_ERROR
 
 
 def _reading(tcp: asyncio.Transport) -> tuple[Callable[[], None], Callable[[], None]]:

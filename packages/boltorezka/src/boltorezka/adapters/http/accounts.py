@@ -11,6 +11,7 @@ from boltorezka.auth.sessions import (
     SECOND,
     SESSION_LIFETIME_S,
     TICKET_LIFETIME_S,
+    Claims,
     Standing,
     claims_for,
     is_super_admin,
@@ -112,6 +113,26 @@ class Accounts:
             raise self._ended(how)
         return self._signed(session, user)
 
+    async def resume(self, token: str, *, may_refresh: bool) -> Signed | None:
+        """Whose token this is, for a page that begins: the token itself while it is good, then the next generation's.
+
+        None without a live session, and for an expired token unless `may_refresh`. Raises Forbidden for a banned user.
+        """
+        try:
+            session, user, how = await self._look_up(token, accept_expired=True)
+            if how in {Standing.CURRENT, Standing.PREVIOUS}:
+                self._refuse_banned(user)
+                left_s = self._decode(token, accept_expired=True).exp - self.clock.now() // SECOND
+                if left_s > 0:
+                    return Signed(session, user, token, left_s)
+            return await self.refresh(token) if may_refresh else None
+        except Unauthorized:
+            return None
+
+    def session_id(self, token: str) -> str:
+        """The session this token was signed for, ended or not. Raises Unauthorized for one we did not sign."""
+        return self._decode(token, accept_expired=True).sid
+
     async def logout(self, token: str) -> None:
         """Revoke the token's session and close its sockets. A session that has ended already is no error."""
         session, _, how = await self._look_up(token, accept_expired=True)
@@ -132,17 +153,19 @@ class Accounts:
         return ticket
 
     async def _look_up(self, token: str, *, accept_expired: bool) -> tuple[Session, User, Standing]:
-        now = self.clock.now()
-        try:
-            claims = self.tokens.decode(token, now, accept_expired=accept_expired)
-        except Unauthorized as refusal:
-            self.metrics.auth_failed(refusal.data["reason"])
-            raise
+        claims = self._decode(token, accept_expired=accept_expired)
         found = await self.store.session(claims.sid)
         if found is None:
             raise self._ended(Standing.ENDED)
         session, user = found
-        return session, user, standing(session, claims, now)
+        return session, user, standing(session, claims, self.clock.now())
+
+    def _decode(self, token: str, *, accept_expired: bool) -> Claims:
+        try:
+            return self.tokens.decode(token, self.clock.now(), accept_expired=accept_expired)
+        except Unauthorized as refusal:
+            self.metrics.auth_failed(refusal.data["reason"])
+            raise
 
     async def _live_session(self, token: str | None) -> Session | None:
         if token is None:

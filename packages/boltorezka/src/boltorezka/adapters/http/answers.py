@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from boltorezka.errors import PayloadTooLarge, Refusal, Unauthorized
+from boltorezka.errors import PayloadTooLarge, Refusal, Unauthorized, ValidationError
 
 # No route of the contract takes more than a few kilobytes.
 MAX_BODY = 64 * 1024
+
+# 64 KiB over a line of 50 kbit/s.
+BODY_DEADLINE_S = 10.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,14 +72,20 @@ def failure_answer(_request: Request, _error: Exception) -> Response:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises PayloadTooLarge as soon as it is known to be over the limit."""
+    """The whole body. Raises PayloadTooLarge as soon as it is known to be over the limit, ValidationError when slow."""
     declared = request.headers.get("content-length", "0")
     body = bytearray()
     if declared.isdigit() and int(declared) <= MAX_BODY:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                break
-        else:
-            return bytes(body)
+        try:
+            async with asyncio.timeout(BODY_DEADLINE_S):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        break
+                else:
+                    return bytes(body)
+        except TimeoutError:
+            raise ValidationError(f"The body did not come whole within {BODY_DEADLINE_S:g} seconds.") from None
+        except ClientDisconnect:
+            raise ValidationError("The connection ended before the body did.") from None
     raise PayloadTooLarge(f"The body is over {MAX_BODY} bytes.")

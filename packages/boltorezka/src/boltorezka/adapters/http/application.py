@@ -1,34 +1,47 @@
-"""The ASGI application: routes, error shape and security headers put together."""
+"""The ASGI application: the tables of routes, the error shape and the edge put together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from boltorezka.adapters.http.accounts import Accounts, SessionSockets
+from boltorezka.adapters.http.admin import Administration, UserSockets
 from boltorezka.adapters.http.answers import failure_answer, refusal_answer, routing_answer
 from boltorezka.adapters.http.authentication import Authentication, AuthSettings
-from boltorezka.adapters.http.history import room_routes
-from boltorezka.adapters.http.operations import BuildInfo, Probes, operations_routes
+from boltorezka.adapters.http.edge import Edge
+from boltorezka.adapters.http.history import History, Recent
+from boltorezka.adapters.http.limits import Limits, LimitSettings
+from boltorezka.adapters.http.members import Log, Members
+from boltorezka.adapters.http.openapi import document_routes
+from boltorezka.adapters.http.operations import BuildInfo, Operations, Probes
+from boltorezka.adapters.http.rooms import Rooms
+from boltorezka.adapters.http.table import ApiRoute, starlette_routes
+from boltorezka.adapters.http.telemetry import Telemetry
 from boltorezka.adapters.http.web_client import web_client_routes
 from boltorezka.adapters.metrics import Metrics
+from boltorezka.adapters.oidc_sso import OidcSso
 from boltorezka.adapters.tokens import Tokens
 from boltorezka.errors import Refusal
 from boltorezka.ports import Clock, Ids, SsoDriver, Store
 
 
-class Sockets(SessionSockets, Protocol):
+class Sockets(SessionSockets, UserSockets, Log, Recent, Protocol):
     """The sockets' side, as far as HTTP needs it."""
 
     @property
     def healthy(self) -> bool:
-        """Whether messages are being written and other processes heard."""
+        """Whether messages are being written."""
+        ...
+
+    @property
+    def bus_healthy(self) -> bool:
+        """Whether other processes are heard."""
         ...
 
 
@@ -40,6 +53,8 @@ class HttpSettings:
     return_hosts: frozenset[str]
     sso_base_url: str
     build: BuildInfo
+    providers: tuple[str, ...] = ()
+    limits: LimitSettings = field(default_factory=LimitSettings)
     super_admin_email: str | None = None
     web_root: Path | None = None
 
@@ -52,13 +67,45 @@ class HttpParts:
     clock: Clock
     ids: Ids
     tokens: Tokens
-    sso: SsoDriver
+    sso: SsoDriver | OidcSso
     metrics: Metrics
     sockets: Sockets
 
 
 def http_application(settings: HttpSettings, parts: HttpParts, metrics_token: str) -> ASGIApp:
     """Every route of the contract over these parts. Raises ConfigError when the web client cannot be served."""
+    application = Starlette(
+        routes=[
+            *starlette_routes(api_table(settings, parts, metrics_token)),
+            *(web_client_routes(settings.web_root) if settings.web_root else []),
+        ],
+        exception_handlers={Refusal: refusal_answer, HTTPException: routing_answer, Exception: failure_answer},
+    )
+    # A trailing slash is another address, and answers in the error shape like any other unknown one.
+    application.router.redirect_slashes = False
+    return Edge(application, settings.public_origin, parts.clock, parts.ids)
+
+
+def api_table(settings: HttpSettings, parts: HttpParts, metrics_token: str) -> tuple[ApiRoute, ...]:
+    """Every route of the API as data, in the order of the contract."""
+    authentication = _authentication(settings, parts)
+    caller = authentication.caller
+    store, clock, ids, sockets = parts.store, parts.clock, parts.ids, parts.sockets
+    probes = Probes(lambda: sockets.healthy, store.ping, lambda: sockets.bus_healthy)
+
+    table = (
+        *Operations(probes, clock, settings.build, parts.metrics.text, metrics_token).table(),
+        *authentication.table(),
+        *Rooms(store, clock, ids, caller).table(),
+        *History(store, sockets, caller).table(),
+        *Members(store, sockets, clock, ids, caller).table(),
+        *Administration(store, sockets, clock, caller).table(),
+        *Telemetry(store, parts.metrics, clock, caller).table(),
+    )
+    return (*table, *document_routes(table))
+
+
+def _authentication(settings: HttpSettings, parts: HttpParts) -> Authentication:
     accounts = Accounts(
         parts.store,
         parts.clock,
@@ -68,48 +115,5 @@ def http_application(settings: HttpSettings, parts: HttpParts, metrics_token: st
         parts.sockets,
         settings.super_admin_email,
     )
-    authentication = Authentication(
-        accounts, parts.sso, AuthSettings(settings.public_origin, settings.return_hosts, settings.sso_base_url)
-    )
-    probes = Probes(parts.store.ping, lambda: parts.sockets.healthy)
-    routes = [
-        *operations_routes(probes, parts.clock, settings.build, parts.metrics.text, metrics_token),
-        *authentication.routes(),
-        *room_routes(parts.store, authentication.caller),
-        *(web_client_routes(settings.web_root) if settings.web_root else []),
-    ]
-    application = Starlette(
-        routes=routes,
-        exception_handlers={Refusal: refusal_answer, HTTPException: routing_answer, Exception: failure_answer},
-    )
-    # A trailing slash is another address, and answers in the error shape like any other unknown one.
-    application.router.redirect_slashes = False
-    return _SecurityHeaders(application, settings.public_origin)
-
-
-class _SecurityHeaders:
-    """Adds the headers that keep a browser from doing with our pages what we did not mean."""
-
-    def __init__(self, application: ASGIApp, public_origin: str) -> None:
-        self._application = application
-        socket_origin = public_origin.replace("http", "ws", 1)
-        policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-            f"media-src 'self' blob:; manifest-src 'self'; connect-src 'self' {socket_origin}; "
-            "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-        )
-        self._headers = {
-            "content-security-policy": policy,
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "same-origin",
-            "permissions-policy": "camera=(), geolocation=(), microphone=(self), display-capture=(self)",
-            "cross-origin-opener-policy": "same-origin",
-        }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
-            await send(message)
-
-        await self._application(scope, receive, send_with_headers)
+    urls = AuthSettings(settings.public_origin, settings.return_hosts, settings.sso_base_url, settings.providers)
+    return Authentication(accounts, parts.sso, urls, Limits(settings.limits, parts.clock))

@@ -11,15 +11,38 @@ from dataclasses import dataclass
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from boltorezka.adapters.http.answers import json_answer, json_bytes
+from boltorezka.adapters.http.table import Access, ApiRoute
 from boltorezka.errors import Unauthorized, Unavailable
 from boltorezka.ports import Clock
 from boltorezka.protocol import iso_time
 
 # A probe asks every second and gives up after about as long; a database slower than this is down for people too.
 PING_DEADLINE_S = 1.0
+
+
+class Checks(msgspec.Struct, frozen=True):
+    """What health looked at: each `ok` or `down`."""
+
+    api: str
+    db: str
+    bus: str
+
+
+class HealthBody(msgspec.Struct, frozen=True):
+    """`ok`, or `degraded` while something is down."""
+
+    status: str
+    checks: Checks
+    ts: str
+
+
+class LiveBody(msgspec.Struct, frozen=True):
+    """The process runs."""
+
+    status: str
+    ts: str
 
 
 class BuildInfo(msgspec.Struct, frozen=True, rename="camel"):
@@ -34,47 +57,54 @@ class BuildInfo(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True)
 class Probes:
-    """What health asks: `ping` raises Unavailable while the database is gone, `bus` says whether messages travel."""
+    """What health asks: whether messages are written, the database answers (else Unavailable), hints travel."""
 
+    api: Callable[[], bool]
     ping: Callable[[], Awaitable[None]]
     bus: Callable[[], bool]
 
 
-def operations_routes(
-    probes: Probes, clock: Clock, build: BuildInfo, metrics_text: Callable[[], bytes], metrics_token: str
-) -> list[Route]:
+class Operations:
     """Health, version and metrics. Of the metrics token only a digest is kept here."""
-    version = msgspec.json.encode(build)
-    expected = _digest(f"Bearer {metrics_token}")
 
-    async def health(_request: Request) -> Response:
-        checks = {"api": True, "db": await _answers(probes.ping), "bus": probes.bus()}
-        good = all(checks.values())
-        body = {
-            "status": "ok" if good else "degraded",
-            "checks": {name: "ok" if works else "down" for name, works in checks.items()},
-            "ts": iso_time(clock.now()),
-        }
+    def __init__(
+        self, probes: Probes, clock: Clock, build: BuildInfo, metrics_text: Callable[[], bytes], metrics_token: str
+    ) -> None:
+        self._probes = probes
+        self._clock = clock
+        self._version_body = msgspec.json.encode(build)
+        self._metrics_text = metrics_text
+        self._expected = _digest(f"Bearer {metrics_token}")
+
+    def table(self) -> tuple[ApiRoute, ...]:
+        """The four routes."""
+        public, token = Access.PUBLIC, Access.METRICS_TOKEN
+        health = "Whether this process can serve; 503 names what is down"
+        return (
+            ApiRoute("GET", "/health", self._health, health, public, {200: HealthBody, 503: HealthBody}),
+            ApiRoute("GET", "/health/live", self._live, "Whether the process runs", public, {200: LiveBody}),
+            ApiRoute("GET", "/version", self._version, "What really serves", public, {200: BuildInfo}),
+            ApiRoute("GET", "/metrics", self._metrics, "Counters as Prometheus text", token, {200: bytes}),
+        )
+
+    async def _health(self, _request: Request) -> Response:
+        api, bus, db = self._probes.api(), self._probes.bus(), await _answers(self._probes.ping)
+        checks = Checks(*("ok" if works else "down" for works in (api, db, bus)))
+        good = api and db and bus
+        body = HealthBody("ok" if good else "degraded", checks, iso_time(self._clock.now()))
         return json_answer(body, 200 if good else 503)
 
-    async def live(_request: Request) -> Response:
-        return json_answer({"status": "ok", "ts": iso_time(clock.now())})
+    async def _live(self, _request: Request) -> Response:
+        return json_answer(LiveBody("ok", iso_time(self._clock.now())))
 
-    async def version_of(_request: Request) -> Response:
-        return json_bytes(version)
+    async def _version(self, _request: Request) -> Response:
+        return json_bytes(self._version_body)
 
-    async def metrics(request: Request) -> Response:
+    async def _metrics(self, request: Request) -> Response:
         given = _digest(request.headers.get("authorization", ""))
-        if not hmac.compare_digest(given, expected):
+        if not hmac.compare_digest(given, self._expected):
             raise Unauthorized("The metrics need the token from BOLTOREZKA_METRICS_TOKEN as a Bearer token.")
-        return Response(metrics_text(), 200, {"cache-control": "no-store"}, "text/plain; version=0.0.4")
-
-    return [
-        Route("/health", health),
-        Route("/health/live", live),
-        Route("/version", version_of),
-        Route("/metrics", metrics),
-    ]
+        return Response(self._metrics_text(), 200, {"cache-control": "no-store"}, "text/plain; version=0.0.4")
 
 
 async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:

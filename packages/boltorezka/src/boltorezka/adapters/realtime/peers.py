@@ -1,8 +1,9 @@
 """Other processes on the same database: our lease, who else is live, and what they wrote.
 
-What another process commits reaches us as a hint without content. Then the store is asked how far every log reaches,
-who is present, and which sessions ended; the core works out what is new. A lost hint is made good by the next one, or
-by the next renewal: the store is the truth.
+What another process does reaches us as hints. Some carry the events themselves, the others say only that something is
+new: then the store is asked how far every log reaches, who is present, which sessions ended and which users changed;
+the core works out what is new. A lost hint is made good by the next one, or at the next renewal of the lease: the store
+is the truth.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from boltorezka.adapters.realtime.presence import PresenceWriter
 from boltorezka.adapters.realtime.settings import RealtimeSettings
 from boltorezka.errors import Refusal
-from boltorezka.ports import Clock, Presence, Store
+from boltorezka.ports import Bus, Clock, Presence, Store
 from boltorezka.protocol import CloseCode
+from boltorezka.rooms import effects as do
 from boltorezka.rooms.core import RoomsCore
 from boltorezka.rooms.effects import Effect
+from boltorezka.rooms.hints import AnyHint, Committed, Look, Relay
 from boltorezka.rooms.presence import Person
 
 log = logging.getLogger("boltorezka.realtime")
 
 # A session's end carries the time at which its process decided it, a little before the commit we hear of.
-_REVOKED_SLACK_US = 30 * 1_000_000
+_DECIDED_SLACK_US = 30 * 1_000_000
+# Hints come in bursts (a thousand people come back): one look answers all of a burst. People notice above 100 ms.
+_LOOK_SPACING_S = 0.02
 
 
 class Peers:
@@ -33,18 +38,19 @@ class Peers:
     def __init__(
         self,
         store: Store,
+        bus: Bus,
         clock: Clock,
         core: RoomsCore,
         presence: PresenceWriter,
-        instance: str,
         settings: RealtimeSettings,
         execute: Callable[[Sequence[Effect]], None],
     ) -> None:
         self._store = store
+        self._bus = bus
         self._clock = clock
         self._core = core
         self._presence = presence
-        self._instance = instance
+        self._instance = presence.instance
         self._settings = settings
         self._execute = execute
         self._hint = asyncio.Event()
@@ -52,16 +58,27 @@ class Peers:
 
     async def start(self) -> None:
         """Take the lease; hear of others from here on."""
-        self._store.watch(self._hint.set)
+        await self._bus.start(self._heard)
         await self.renew()
 
     async def stop(self) -> None:
         """Give the lease back; a store that cannot be written lets it run out instead."""
         try:
-            self._store.set_peers_live(False)
-            await self._store.release_lease(self._instance)
+            await self._store.release_lease(self._instance, self._clock.now())
+            self._bus.publish(Look())
         except Refusal as error:
             log.warning("the lease was not given back: %s", error.message)
+        await self._bus.stop()
+
+    def _heard(self, hint: AnyHint) -> None:
+        """Another process says something."""
+        now, tick = self._clock.now(), self._clock.monotonic()
+        if isinstance(hint, Committed):
+            self._execute(self._core.committed(hint, now, tick))
+        elif isinstance(hint, Relay):
+            self._execute(self._core.relayed(hint))
+        else:
+            self._hint.set()
 
     async def run(self) -> None:
         """Renew the lease in time, and look after every hint, one look at a time."""
@@ -77,6 +94,7 @@ class Peers:
             if self._hint.is_set():
                 self._hint.clear()
                 await self._try(self.look)
+                await asyncio.sleep(_LOOK_SPACING_S)
 
     async def _try(self, act: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -85,18 +103,21 @@ class Peers:
             log.warning("other processes were not heard: %s", error.message)
 
     async def renew(self) -> None:
-        """Renew the lease; when others came or went, look at once what that means."""
+        """Renew the lease; while there are others, look what they did: a lost hint costs one interval, not more."""
         now = self._clock.now()
         expires_at = now + int(self._settings.lease_expires_s * 1_000_000)
         others = await self._store.renew_lease(self._instance, now, expires_at)
         if others != self._others:
-            self._others = others
-            self._store.set_peers_live(bool(others))
+            self._bus.set_peers_live(bool(others))
+        if others or self._others:
             self._hint.set()
+        self._others = others
 
     async def look(self) -> None:
         """Bring what others wrote to the core: logs, presence, ended sessions."""
-        self._execute(self._core.heads(await self._store.heads(), self._clock.now()))
+        self._execute([do.LookSeats()])
+        heads = await self._store.heads()
+        self._execute(self._core.heads(heads, self._clock.now(), self._clock.monotonic()))
         changes, settled = self._presence.changes, self._presence.settled
         rows = await self._store.presence()
         elsewhere = [Person(row.room_id, row.user_id, row.user_name) for row in rows if row.instance != self._instance]
@@ -106,7 +127,8 @@ class Peers:
             self._presence.repair(
                 rows, [Presence(each.room_id, each.user_id, each.user_name, self._instance) for each in here]
             )
-        now = self._clock.now()
-        for session_id in await self._store.revoked_since(now - _REVOKED_SLACK_US):
-            ended = self._core.ended(session_id, CloseCode.SESSION_ENDED, now, self._clock.monotonic())
-            self._execute(ended)
+        now, tick = self._clock.now(), self._clock.monotonic()
+        for session_id in await self._store.revoked_since(now - _DECIDED_SLACK_US):
+            self._execute(self._core.ended(session_id, CloseCode.SESSION_ENDED, now, tick))
+        for user in await self._store.changed_users(now - _DECIDED_SLACK_US):
+            self._execute(self._core.user_changed(user, now, tick))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from boltorezka.errors import Refusal
 from boltorezka.ports import InstanceStore, Presence
@@ -13,11 +13,12 @@ log = logging.getLogger("boltorezka.realtime")
 
 
 class PresenceWriter:
-    """The newest wish for each (room, user) wins; what could not be written stays wished."""
+    """The newest wish for each (room, user) wins; what could not be written stays wished. `written` is called after."""
 
-    def __init__(self, store: InstanceStore, instance: str) -> None:
+    def __init__(self, store: InstanceStore, instance: str, written: Callable[[], None]) -> None:
         self._store = store
-        self._instance = instance
+        self.instance = instance
+        self._written = written
         self._wished: dict[tuple[str, str], PresenceChanged] = {}
         self._writing = False
         self.changes = 0
@@ -45,7 +46,7 @@ class PresenceWriter:
                 batch, self._wished = self._wished, {}
                 try:
                     await self._store.set_presence(
-                        self._instance,
+                        self.instance,
                         self._rows(each for each in batch.values() if each.present),
                         self._rows(each for each in batch.values() if not each.present),
                     )
@@ -53,15 +54,16 @@ class PresenceWriter:
                     self._wished = batch | self._wished
                     log.warning("presence was not written: %s", error.message)
                     return
+                self._written()
         finally:
             self._writing = False
 
     def _rows(self, changes: Iterable[PresenceChanged]) -> list[Presence]:
-        return [Presence(each.room_id, each.user_id, each.user_name, self._instance) for each in changes]
+        return [Presence(each.room_id, each.user_id, each.user_name, self.instance) for each in changes]
 
     def repair(self, stored: Iterable[Presence], here: Iterable[Presence]) -> None:
         """Wish whatever the store says wrongly of us (our lease had run out, or a write was half known)."""
-        wrong = {(row.room_id, row.user_id): row for row in stored if row.instance == self._instance}
+        wrong = {(row.room_id, row.user_id): row for row in stored if row.instance == self.instance}
         for row in here:
             if wrong.pop((row.room_id, row.user_id), None) is None:
                 self.wish(PresenceChanged(row.room_id, row.user_id, row.user_name, present=True))

@@ -14,89 +14,93 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from boltorezka.adapters.realtime.appender import Appender
+from boltorezka.adapters.realtime.client import Client
 from boltorezka.adapters.realtime.outbox import CLOSE, Outbox, Socket, Transport, framed
 from boltorezka.adapters.realtime.peers import Peers
 from boltorezka.adapters.realtime.presence import PresenceWriter
+from boltorezka.adapters.realtime.questions import Questions
+from boltorezka.adapters.realtime.seats import SeatKeeper
 from boltorezka.adapters.realtime.settings import RealtimeSettings
-from boltorezka.errors import RateLimited, Refusal, Unavailable
-from boltorezka.ports import Clock, Ids, NewEvent, RealtimeMetrics, Store
+from boltorezka.ports import Bus, Clock, Ids, NewEvent, RealtimeMetrics, Store
 from boltorezka.protocol import REASONS, CloseCode
 from boltorezka.rooms import effects as do
 from boltorezka.rooms.connection import Limits
 from boltorezka.rooms.core import RoomsCore
 from boltorezka.rooms.effects import Effect
-from boltorezka.rooms.live import READ_LIMIT
-from boltorezka.rooms.model import Event, EventKind
+from boltorezka.rooms.hints import Look
+from boltorezka.rooms.model import Appended, Page, User
+from boltorezka.rooms.seating import Voice
 
 log = logging.getLogger("boltorezka.realtime")
 
 # How often heartbeats that are due, gaps and leftovers are looked at: the heartbeat's own precision.
 _LOOK_S = 1.0
-# When fewer messages wait than came together before, their fellows are on their way: a commit and 200 writes are saved
-# for each that is waited for. A fifth of what a commit itself takes on a common disk.
-_GATHER_S = 0.001
 # A draining socket whose messages are being stored is given this long for its acks, in steps.
 _DRAIN_PATIENCE_S = 1.0
 _DRAIN_STEP_S = 0.02
-
-
-class Client(Socket):
-    """A socket with what only the shell knows of it."""
-
-    __slots__ = ("admitted", "auth_timer", "connected_at", "pause", "reason", "resume")
-
-    def __init__(self, key: int, transport: Transport, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        super().__init__(key, transport)
-        self.pause = pause
-        self.resume = resume
-        self.admitted = False
-        self.connected_at = 0
-        self.reason = "lost"
-        self.auth_timer: asyncio.TimerHandle | None = None
 
 
 class Realtime:
     """See `start`, `stop`, `drain`; the socket adapter calls `opened`, `received` and `closed`."""
 
     def __init__(
-        self, store: Store, clock: Clock, ids: Ids, metrics: RealtimeMetrics, settings: RealtimeSettings, instance: str
+        self,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        ids: Ids,
+        metrics: RealtimeMetrics,
+        settings: RealtimeSettings,
+        instance: str,
     ) -> None:
         self._store = store
+        self._bus = bus
         self._clock = clock
-        self._ids = ids
         self._metrics = metrics
         self.settings = settings
-        self._core = RoomsCore(
-            Limits(settings.pre_auth_frames, settings.pre_auth_bytes, settings.heartbeat_s, settings.unanswered)
-        )
-        self._presence = PresenceWriter(store, instance)
-        self._peers = Peers(store, clock, self._core, self._presence, instance, settings, self._run)
+        limits = Limits(
+            settings.pre_auth_frames, settings.pre_auth_bytes, settings.heartbeat_s, settings.unanswered,
+            settings.frames, settings.rates,
+        )  # fmt: skip
+        engine = settings.engine()
+        self._core = RoomsCore(limits, Voice(instance, engine.caps, settings.ice))
+        self._seats = SeatKeeper(store, bus, clock, ids, self._core, engine, self._run)
+        self._presence = PresenceWriter(store, instance, lambda: bus.publish(Look()))
+        self._peers = Peers(store, bus, clock, self._core, self._presence, settings, self._run)
+        questions = Questions(store, clock, self._core, metrics, self._run, self._admitted)
+        self._appender = Appender(store, clock, ids, self._core, settings.append_queue, self._run)
         self._clients: dict[int, Client] = {}
         self._keys = itertools.count(1)
-        self._appends: list[tuple[do.Append, NewEvent, float]] = []
-        self._append_wanted = asyncio.Event()
-        self._appending = False
-        self._stored_at: list[float] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._background: list[asyncio.Task[None]] = []
         self._all_gone = asyncio.Event()
         self._all_gone.set()
         self._running = False
         self._outbox: Outbox
-        self._do: dict[type[Effect], Callable[[Any], None]] = {
+        self._do = self._actions(questions)
+
+    def _actions(self, questions: Questions) -> dict[type[Effect], Callable[[Any], None]]:
+        """What is done for each kind of effect."""
+        metrics = self._metrics
+        return {
             do.Send: self._send,
             do.Broadcast: self._broadcast,
-            do.Append: self._append,
+            do.Append: self._appender.append,
             do.Enter: lambda effect: self._with(effect.key, lambda it: self._outbox.enter(it, effect.room_id)),
             do.Exit: lambda effect: self._with(effect.key, lambda it: self._outbox.exit(it, effect.room_id)),
             do.Close: self._close,
             do.PauseReading: lambda effect: self._with(effect.key, lambda it: it.pause()),
             do.ResumeReading: lambda effect: self._with(effect.key, lambda it: it.resume()),
-            do.CheckTicket: lambda effect: self._spawn(self._check_ticket(effect)),
-            do.FindRoom: lambda effect: self._spawn(self._find_room(effect)),
-            do.AddMember: lambda effect: self._spawn(self._add_member(effect)),
-            do.ReadLog: lambda effect: self._spawn(self._read_log(effect)),
+            do.CheckTicket: lambda effect: self._spawn(questions.check_ticket(effect)),
+            do.FindRoom: lambda effect: self._spawn(questions.find_room(effect)),
+            do.ReadLog: lambda effect: self._spawn(questions.read_log(effect)),
+            do.SetRead: lambda effect: self._spawn(questions.set_read(effect)),
+            do.Publish: lambda effect: self._bus.publish(effect.hint),
             do.PresenceChanged: self._presence_changed,
+            do.CountSetup: lambda effect: metrics.voice_setup(effect.outcome, effect.seconds),
+            do.CountRelayed: lambda effect: metrics.voice_relayed(effect.event_type, effect.seats),
+            **self._seats.effects,
         }
 
     # life
@@ -105,11 +109,13 @@ class Realtime:
         """Take the lease and begin; raises Unavailable when the store cannot be written."""
         self._outbox = Outbox(self.settings.send_queue_bytes, self._too_slow, self._flushed)
         await self._peers.start()
+        await self._seats.start()
         self._running = True
         self._background = [
-            asyncio.create_task(self._append_loop(), name="realtime-append"),
+            asyncio.create_task(self._appender.run(), name="realtime-append"),
             asyncio.create_task(self._look_loop(), name="realtime-look"),
             asyncio.create_task(self._peers.run(), name="realtime-peers"),
+            asyncio.create_task(self._seats.run(), name="realtime-seats"),
         ]
         for task in self._background:
             task.add_done_callback(_report_death)
@@ -133,6 +139,8 @@ class Realtime:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+        self._appender.give_up()
+        await self._seats.stop()
         await self._peers.stop()
 
     def drain(self) -> None:
@@ -159,17 +167,31 @@ class Realtime:
         """Whether messages are being written and other processes heard."""
         return self._running and not any(task.done() for task in self._background)
 
-    def recent(self, room_id: str, limit: int) -> tuple[str, int, tuple[Event, ...]] | None:
-        """(epoch, head, newest events, oldest first) of a room somebody here is in; None: ask the store."""
-        return self._core.hall.recent(room_id, limit)
+    @property
+    def bus_healthy(self) -> bool:
+        """Whether hints to and from other processes travel."""
+        return self._bus.healthy
 
-    def close_session(self, session_id: str, code: int = CloseCode.SESSION_ENDED) -> None:
+    # what HTTP calls
+
+    def recent(self, slug: str, user_id: str, limit: int) -> Page | None:
+        """The newest messages of a room from memory, for a user who may read them; None: ask the store."""
+        return self._core.hall.recent(slug, user_id, limit)
+
+    async def store_event(self, new: NewEvent) -> Appended:
+        """Store an event that no socket sent, and deliver it like any other. Raises the Refusal."""
+        return await self._appender.store(new)
+
+    def close_session(self, session_id: str) -> None:
         """The session has ended: its sockets close at once, and tickets of it being checked let nobody in."""
-        self._run(self._core.ended(session_id, CloseCode(code), self._clock.now(), self._clock.monotonic()))
+        now, tick = self._clock.now(), self._clock.monotonic()
+        self._run(self._core.ended(session_id, CloseCode.SESSION_ENDED, now, tick))
+        self._bus.publish(Look())
 
-    def close_user(self, user_id: str, code: int = CloseCode.BANNED) -> None:
-        """The user may no longer be here: as `close_session`, for all their sessions."""
-        self.close_session(user_id, code)
+    def user_changed(self, user: User) -> None:
+        """A user was banned, or has another role: their sockets close, or know it, here and everywhere, at once."""
+        self._run(self._core.user_changed(user, self._clock.now(), self._clock.monotonic()))
+        self._bus.publish(Look())
 
     # what the socket adapter calls
 
@@ -194,7 +216,7 @@ class Realtime:
 
     def received(self, client: Client, frame: bytes) -> None:
         """A whole text message."""
-        self._run(self._core.received(client.key, frame, self._clock.now()))
+        self._run(self._core.received(client.key, frame, *self._times()))
 
     def breach(self, client: Client, code: CloseCode, message: str) -> None:
         """The peer broke a rule of the connection itself."""
@@ -211,6 +233,8 @@ class Realtime:
             client.auth_timer.cancel()
         if client.admitted:
             self._metrics.socket_closed(client.reason)
+            lasted = (self._clock.now() - client.connected_at) // 1000
+            log.info("socket closed", extra={"connection": client.key, "reason": client.reason, "ms": lasted})
         if not self._clients:
             self._all_gone.set()
 
@@ -235,6 +259,9 @@ class Realtime:
     def _send(self, effect: do.Send) -> None:
         client = self._clients.get(effect.key)
         if client is not None:
+            if effect.droppable and client.choked:
+                self._metrics.dropped("ephemeral", 1)
+                return
             self._outbox.send(client, framed(effect.frame))
         if effect.code:
             self._metrics.nacked(effect.event_type, effect.code)
@@ -268,119 +295,42 @@ class Realtime:
     def _flushed(self, frames: int) -> None:
         if frames:
             self._metrics.delivered(frames)
-        if self._stored_at:
+        if self._appender.stored_at:
             now = self._clock.monotonic()
-            for since in self._stored_at:
+            for since in self._appender.stored_at:
                 self._metrics.delivery_seconds(now - since)
-            self._stored_at = []
+            self._appender.stored_at = []
 
     def _presence_changed(self, effect: do.PresenceChanged) -> None:
         self._presence.wish(effect)
         if self._presence.wanted:
             self._spawn(self._presence.write())
 
-    # messages
-
-    def _append(self, effect: do.Append) -> None:
-        if len(self._appends) >= self.settings.append_queue:
-            busy = RateLimited("The server is storing as fast as it can; try again in a second.", retry_after_ms=1000)
-            self._run(self._core.append_failed([effect], busy, self._clock.now()))
-            return
-        new = NewEvent(
-            effect.room_id, EventKind.MESSAGE, self._ids.new_id(), effect.user_id, effect.user_name, effect.text,
-            self._clock.now(), effect.request_id, effect.idempotency_key,
-        )  # fmt: skip
-        self._appends.append((effect, new, self._clock.monotonic()))
-        self._append_wanted.set()
-
-    async def _append_loop(self) -> None:
-        """One batch at a time: what comes while a batch is being committed is the next one."""
-        last = 0
-        while True:
-            await self._append_wanted.wait()
-            if len(self._appends) < last:
-                await asyncio.sleep(_GATHER_S)
-            self._append_wanted.clear()
-            last = len(self._appends)
-            batch, self._appends = self._appends, []
-            asked = [effect for effect, _, _ in batch]
-            try:
-                answers = await self._store.append([new for _, new, _ in batch])
-            except Refusal as error:
-                self._run(self._core.append_failed(asked, error, self._clock.now()))
-            except Exception:
-                log.exception("a batch of messages was not stored")
-                self._run(self._core.append_failed(asked, _broken(), self._clock.now()))
-            else:
-                self._stored_at += [since for _, _, since in batch]
-                self._run(self._core.appended(asked, answers, self._clock.now()))
-
-    # questions to the store
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _asked(
-        self, work: Coroutine[Any, Any, Sequence[Effect]], failed: Callable[[Refusal], Sequence[Effect]]
-    ) -> None:
-        """Run the question and its answer's effects; whatever goes wrong is answered too: nobody waits forever."""
-        try:
-            effects = await work
-        except Refusal as error:
-            effects = failed(error)
-        except Exception:
-            log.exception("a question to the store failed")
-            effects = failed(_broken())
-        self._run(effects)
+    def _times(self) -> tuple[int, float]:
+        return self._clock.now(), self._clock.monotonic()
 
-    async def _check_ticket(self, effect: do.CheckTicket) -> None:
-        async def ask() -> Sequence[Effect]:
-            grant = await self._store.take_ticket(effect.ticket_hash)
-            found = None if grant is None else await self._store.session(grant.session_id)
-            client = self._clients.get(effect.key)
-            if client is None:
-                return ()
-            now = self._clock.now()
-            effects = self._core.ticket_checked(effect.key, grant, found, now, client.connected_at)
-            if self._core.is_open(effect.key) and not client.admitted:
-                client.admitted = True
-                self._metrics.socket_opened()
-                if client.auth_timer is not None:
-                    client.auth_timer.cancel()
-                    client.auth_timer = None
-            return effects
-
-        await self._asked(ask(), lambda error: self._core.ticket_failed(effect.key, error, self._clock.now()))
-
-    async def _find_room(self, effect: do.FindRoom) -> None:
-        async def ask() -> Sequence[Effect]:
-            room = await self._store.room_by_slug(effect.slug)
-            is_member = room is not None and await self._store.is_member(room.id, effect.user_id)
-            return self._core.room_found(effect.key, room, self._clock.now(), is_member=is_member)
-
-        await self._asked(ask(), lambda error: self._core.join_failed(effect.key, error, self._clock.now()))
-
-    async def _add_member(self, effect: do.AddMember) -> None:
-        async def ask() -> Sequence[Effect]:
-            await self._store.add_member(effect.room_id, effect.user_id, self._clock.now())
-            room = await self._store.room_by_slug(effect.slug)
-            return self._core.room_found(effect.key, room, self._clock.now(), is_member=True)
-
-        await self._asked(ask(), lambda error: self._core.join_failed(effect.key, error, self._clock.now()))
-
-    async def _read_log(self, effect: do.ReadLog) -> None:
-        async def ask() -> Sequence[Effect]:
-            events = await self._store.delta(effect.room_id, effect.after, READ_LIMIT)
-            return self._core.log_read(effect, events, self._clock.now())
-
-        await self._asked(ask(), lambda error: self._core.log_failed(effect, error, self._clock.now()))
+    def _admitted(self, key: int) -> None:
+        client = self._clients.get(key)
+        if client is None or client.admitted:
+            return
+        client.admitted = True
+        self._metrics.socket_opened()
+        if client.auth_timer is not None:
+            client.auth_timer.cancel()
+            client.auth_timer = None
+        log.info("socket opened", extra={"connection": key, "user_id": self._core.who(key)})
 
     async def _look_loop(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
             self._run(self._core.look_again(self._clock.now(), self._clock.monotonic()))
+            self._seats.tick()
+            self._metrics.voice_seats(*self._core.seats.counts)
             if self._presence.wanted:
                 self._spawn(self._presence.write())
 
@@ -389,7 +339,3 @@ def _report_death(task: asyncio.Task[None]) -> None:
     """These tasks end only when they are cancelled; anything else is a bug: `healthy` shows it, the log explains it."""
     if not task.cancelled() and task.exception() is not None:
         log.error("%s died; this process must be restarted", task.get_name(), exc_info=task.exception())
-
-
-def _broken() -> Refusal:
-    return Unavailable("Something broke in the server; it was logged.")

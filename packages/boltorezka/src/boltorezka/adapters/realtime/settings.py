@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from boltorezka import protocol
+from boltorezka.rooms.connection import DEFAULT_FRAMES, DEFAULT_RATES
+from boltorezka.rooms.limits import Rate
+from boltorezka.voice.engine import MediaEngine
+from boltorezka.voice.mesh import MeshEngine
+from boltorezka.voice.turn import IceServers
 
 
 class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +34,15 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int = 256
     # Messages of all sockets waiting for their commit: about a second of work.
     append_queue: int = 4096
+    # All frames of one socket, and those of each kind; the reasons are with the defaults.
+    frames: Rate = DEFAULT_FRAMES
+    rates: Mapping[str, Rate] = msgspec.field(default_factory=lambda: DEFAULT_RATES)
     # Three renewals may fail before others take our presence down.
     lease_renew_s: float = 2.0
     lease_expires_s: float = 6.0
     # After our close frame the peer has this long to answer it; then the connection is cut.
     close_grace_s: float = 5.0
+    # What carries the sound: made once for a process.
+    engine: Callable[[], MediaEngine] = MeshEngine
+    # The STUN and TURN servers a seat is told; none is needed where everybody can reach everybody.
+    ice: IceServers = IceServers()
