@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
 import httpx
 import pytest
 
-from boltorezka.smoke import canary, whole
+from boltorezka.smoke import canary, voice, voice_peer, whole
 
 REQUIRED = {
     "health", "sso-mode", "sso-only", "sso-redirect", "login", "rooms", "ws-ticket", "ws-handshake", "room-join",
-    "message", "message-retry", "presence", "ticket-replay",
+    "message", "message-retry", "presence", "ticket-replay", "voice",
 }  # fmt: skip
 
 
-async def test_a_good_release_passes_every_check(place):
+async def test_a_good_release_passes_every_check(place, credentials):
     """The proxy changes nothing, and nothing is found."""
-    lines = await place.smoke(whole.run)
+    lines = await place.smoke(whole.run, credentials=credentials)
     assert set(lines) >= REQUIRED
     assert [line for line in lines.values() if line["verdict"] != "pass"] == []
 
@@ -130,6 +131,36 @@ async def test_loss_on_one_of_two_sockets_is_caught(place):
     place.proxy.frames = socket
     lines = await place.smoke(whole.run, deadline_s=3.0)
     assert lines["message"]["verdict"] == "fail"
+
+
+VOICE_FAULTS = {
+    "relays no answers": ("call.answer", "call.answer to smoke-2 did not come"),
+    "relays no candidates": ("call.ice", "call.ice of smoke-2 to smoke-1 did not come"),
+    "tells nobody who left": ("call.left", "call.left of smoke-2 to smoke-1 did not come"),
+    "shows newcomers nobody": ("call.initial_state", "call.initial_state did not come"),
+}
+
+
+@pytest.mark.parametrize("fault", VOICE_FAULTS)
+async def test_a_call_that_does_not_come_up_or_end_is_caught(place, credentials, monkeypatch, fault):
+    """The real server's own voice, with one kind of its events lost: `voice` fails and says who missed what."""
+    kind, sentence = VOICE_FAULTS[fault]
+    for module, patience in ((voice_peer, "SIGNAL_S"), (voice_peer, "GATHER_S"), (voice, "TOLD_WITHIN_S")):
+        monkeypatch.setattr(module, patience, 1.5)
+    place.proxy.frames = every(kind, lambda _f, _n: [])
+    line = (await place.smoke(voice.check_voice, credentials=credentials))["voice"]
+    assert line["verdict"] == "fail", line
+    assert sentence in line["detail"]
+
+
+async def test_a_run_that_was_killed_does_not_spoil_the_next(place, credentials):
+    """It left a muted seat behind, which the server holds for a while: the next run gives it back and sits anew."""
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr(voice_peer.VoicePeer, "leave", lambda _self: asyncio.sleep(0))
+        killed.setattr(voice, "TOLD_WITHIN_S", 1.5)
+        assert (await place.smoke(voice.check_voice, credentials=credentials))["voice"]["verdict"] == "fail"
+    line = (await place.smoke(voice.check_voice, credentials=credentials))["voice"]
+    assert line["verdict"] == "pass", line
 
 
 async def test_a_ticket_that_may_be_used_again_is_caught(place):

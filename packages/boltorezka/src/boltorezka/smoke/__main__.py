@@ -1,4 +1,4 @@
-"""`python -m boltorezka.smoke all | sso | canary`: exit 0 when everything passed, 1 when not, 2 when asked wrongly."""
+"""`python -m boltorezka.smoke all | sso | voice | canary`: exit 0 when all passed, 1 when not, 2 when asked wrongly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 
-from boltorezka.smoke import canary, sso, whole
+from boltorezka.smoke import canary, sso, voice, whole
 from boltorezka.smoke.report import Report
 from boltorezka.smoke.target import Target, UsageError, from_environment
 
@@ -24,7 +24,7 @@ async def smoke_sso(target: Target, report: Report) -> None:
 
 def main() -> int:
     """Run one part against the target of the environment."""
-    parts = {"all": whole.run, "sso": smoke_sso, "canary": canary.run}
+    parts = {"all": whole.run, "sso": smoke_sso, "voice": voice.check_voice, "canary": canary.run}
     parser = argparse.ArgumentParser(prog="boltorezka.smoke", description=__doc__)
     parser.add_argument("part", choices=sorted(parts))
     part = parser.parse_args().part

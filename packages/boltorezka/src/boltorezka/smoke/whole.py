@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 from websockets.exceptions import InvalidStatus
 
-from boltorezka.smoke import sso
+from boltorezka.smoke import sso, voice
 from boltorezka.smoke.report import CheckFailed, Report
 from boltorezka.smoke.socket import Frame, Socket, fetch_ticket
 from boltorezka.smoke.target import Person, Target, UsageError
@@ -27,6 +27,7 @@ AFTER_LOGIN = (
     "message",
     "message-retry",
     "ticket-replay",
+    "voice",
 )
 
 
@@ -77,6 +78,7 @@ async def check_sockets(
     else:
         report.skip(("presence", "message", "message-retry"), f"nobody could enter {ROOM}")
     await check_replay(target, report, tickets[0])
+    await voice.check_voice(target, report)
 
 
 async def check_health(http: httpx.AsyncClient, target: Target, report: Report) -> None:
