@@ -2,6 +2,7 @@
 PYTHON ?= python3
 DEV    := .venv
 TOOLS  := .cache/env
+OIDC   := packages/boltorezka/tests/oidc
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
@@ -42,9 +43,13 @@ demo-broken: $(TOOLS)/sluice/.ready $(TOOLS)/server/.ready ## roll out a branch 
 demo-stop: ## stop everything the demo started
 	@if [ -x $(TOOLS)/sluice/bin/python ]; then $(TOOLS)/sluice/bin/python scripts/demo.py stop; else echo "nothing to stop: the demo was never set up here"; fi
 
-test: $(DEV)/.ready web/node_modules/.ready ## run all tests (real SQLite, Traefik, sockets and processes; no Docker)
-	@$(DEV)/bin/python -m pytest
+test: $(DEV)/.ready web/node_modules/.ready $(OIDC)/node_modules/.ready ## run all tests (real SQLite, Traefik, sockets and processes; no Docker)
+	@$(DEV)/bin/python -m pytest -m "not e2e"
 	@cd web && npm test --silent
+
+e2e: $(DEV)/.ready ## run what needs programs of the system too: a real TURN server, a thousand cuts and kills
+	@$(DEV)/bin/python scripts/e2e_needs.py
+	@$(DEV)/bin/python -m pytest -m e2e
 
 check: $(DEV)/.ready web/node_modules/.ready ## lint, types, import contracts
 	@$(DEV)/bin/ruff check .
@@ -58,7 +63,7 @@ format: $(DEV)/.ready ## rewrite the code in the house format
 	@$(DEV)/bin/ruff check --fix-only --quiet . ; $(DEV)/bin/ruff format .
 
 bench: $(DEV)/.ready ## measure the hot paths beside their peers
-	@$(DEV)/bin/python bench/fanout.py
+	@$(DEV)/bin/python bench/run.py
 
 docs: $(DEV)/.ready ## write the generated pages anew
 	@$(DEV)/bin/python scripts/generate_docs.py
@@ -70,6 +75,11 @@ web/node_modules/.ready: web/package.json web/package-lock.json
 	@cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# An independent OpenID Connect provider, for tests only.
+$(OIDC)/node_modules/.ready: $(OIDC)/package.json $(OIDC)/package-lock.json
+	@cd $(OIDC) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
 web: web/node_modules/.ready ## build the web client into web/dist
 	@cd web && npm run --silent build
 
@@ -77,4 +87,4 @@ smoke-sso: $(TOOLS)/smoke/.ready ## the SSO part of the smoke alone, against SMO
 	@$(TOOLS)/smoke/bin/python -m boltorezka.smoke sso
 
 clean: demo-stop ## remove environments, caches and the demo's state
-	rm -rf $(DEV) .cache .demo web/node_modules web/dist
+	rm -rf $(DEV) .cache .demo web/node_modules web/dist $(OIDC)/node_modules

@@ -1,311 +1,250 @@
-"""Durable fan-out beside its peers: deliveries per CPU-second of the server, messages stored and acked.
+"""Durable chat fan-out beside its peers: CPU per message, deliveries per CPU-second, times of acks and deliveries.
 
-    .venv/bin/python bench/fanout.py [--quick] [--only boltorezka,node-batching] …
+    .venv/bin/python bench/fanout.py [--quick] [--only ours,node-batching] [--sockets 20,200]
 
-Every server has the same number of sockets in one room, and the same load: so many messages in flight, each stored
-before it is acked, each delivered to every socket. All deliveries are verified (bench/load.py); one lost, doubled,
-reordered or not stored is an error. What is divided by is the CPU time (user and system) of the server's process
-alone: the load, and the PostgreSQL of the Node peers, are shown but not counted; our SQLite is inside our process.
-The servers take turns, round after round, and medians are printed, so a noisy machine disturbs all of them alike.
+Every server has the same number of sockets in one room, one person each, and the same load: so many messages in
+flight, each stored before it is acked, each delivered to every socket, its sender's too. All deliveries are verified
+(load.py); one lost, doubled, reordered or not stored is an error. What is divided by is the CPU time (user and system)
+of the server's processes; the database's is shown beside it, and a second ratio counts it for everybody. Our SQLite
+is inside our process. The servers take turns, round after round, and medians are printed, so a noisy machine disturbs
+all of them alike.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import signal
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from postgres import Postgres, running_postgres
-from servers import (
-    HERE,
-    BenchError,
-    Load,
-    Server,
-    boltorezka,
-    cpu_seconds,
-    install_node_peers,
-    node_peer,
-    running_load,
-    uvicorn_peer,
-)
+from harness import Bar, Bench, BenchError, Options, Record, main, medians, progress, table, turns
+from postgres import Postgres, running_nats, running_postgres
+from servers import Client, Server, client, install_node_peers, node, ours, since
 
 LABELS = {
-    "boltorezka": "boltorezka (SQLite)",
-    "node-per-message": "Node ws, send per message (PostgreSQL)",
-    "node-batching": "Node ws, joined per tick (PostgreSQL)",
-    "uvicorn": "uvicorn websockets-sansio (SQLite)",
+    "ours": "Boltorezka, SQLite",
+    "ours-postgres": "Boltorezka, PostgreSQL and NATS",
+    "node-per-message": "Node ws, PostgreSQL, a send per message",
+    "node-batching": "Node ws, PostgreSQL, joined per tick",
 }
-OURS = "boltorezka"
-# The bars of the project: at least this many times the peer.
-BARS = {"node-per-message": 10.0, "node-batching": 3.0}
+OURS = ("ours", "ours-postgres")
+# The promises of the project: at least this many times the peer, with 200 sockets in the room.
+RATIOS = {"node-per-message": 10.0, "node-batching": 3.0}
+RATIO_SOCKETS = 200
+# One message stored, acked and told to 20 sockets, with 64 in flight: at most so many microseconds.
+MESSAGE_US, MESSAGE_SOCKETS, MESSAGE_IN_FLIGHT = 150.0, 20, 64
 IN_FLIGHT = (1, 4, 64)
 # Long enough that the interpreters' caches and compilers have seen the path.
-WARM_UP_S = 0.3
+WARM_UP_S, QUICK_WARM_UP_S = 0.5, 0.1
+TALK_S, QUICK_TALK_S = 2.0, 0.15
+# Once for each server, with the most in flight: V8 compiles what has become hot in stages.
+FIRST_WARM_UP_S = 3.0
+
+Start = Callable[..., AbstractContextManager[Server]]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One server under one load, once."""
+class Ground:
+    """How each server is started, what they stand on, and the versions of that."""
 
-    server: str
-    in_flight: int
-    messages: int
-    deliveries: int
-    seconds: float
-    server_user: float
-    server_system: float
-    database_cpu: float
-    load_cpu: float
-    p50_ms: float
-    p99_ms: float
-
-    @property
-    def server_cpu(self) -> float:
-        """User and system seconds of the server's process."""
-        return self.server_user + self.server_system
-
-    @property
-    def rate(self) -> float:
-        """Deliveries per CPU-second of the server."""
-        return self.deliveries / self.server_cpu
-
-    @property
-    def rate_with_database(self) -> float:
-        """Deliveries per CPU-second of the server and its database."""
-        return self.deliveries / (self.server_cpu + self.database_cpu)
+    starts: dict[str, Start]
+    versions: Record
+    postgres: Postgres | None = None
+    nats: tuple[str, int] | None = None
 
 
-@dataclass
 class Contender:
     """A server with its load, ready to be measured."""
 
-    name: str
-    server: Server
-    load: Load
-    messages: int = 0
+    def __init__(self, name: str, server: Server, load: Client, sockets: int) -> None:
+        self._name, self.server, self._load, self._sockets = name, server, load, sockets
+        self._messages = 0
 
-    def measure(self, in_flight: int, seconds: float) -> Cell:
+    def warm_up(self, seconds: float) -> None:
+        """Talk as busily as it will get, uncounted. Raises BenchError."""
+        self._messages += self._load.ask(in_flight=max(IN_FLIGHT), seconds=seconds)["messages"]
+
+    def measure(self, in_flight: int, *, quick: bool) -> Record:
         """Warm up, then talk for a while; the clocks are read while nothing is in flight. Raises BenchError."""
-        self.messages += self.load.ask(in_flight=in_flight, seconds=WARM_UP_S)["messages"]
-        before = self._clocks()
-        told = self.load.ask(in_flight=in_flight, seconds=seconds)
-        user, system, database = (after - earlier for after, earlier in zip(self._clocks(), before, strict=True))
-        self.messages += told["messages"]
-        return Cell(
-            self.name, in_flight, told["messages"], told["deliveries"], told["seconds"], user, system, database,
-            told["load_cpu_seconds"], told["p50_ms"], told["p99_ms"],
-        )  # fmt: skip
-
-    def _clocks(self) -> tuple[float, float, float]:
-        database = self.server.database_pid
-        return *cpu_seconds(self.server.pid), 0.0 if database is None else sum(cpu_seconds(database))
+        warm_up, talk = (QUICK_WARM_UP_S, QUICK_TALK_S) if quick else (WARM_UP_S, TALK_S)
+        self._messages += self._load.ask(in_flight=in_flight, seconds=warm_up)["messages"]
+        before = self.server.clocks()
+        told = self._load.ask(in_flight=in_flight, seconds=talk)
+        spent = since(before, self.server.clocks())
+        self._messages += told["messages"]
+        return {"server": self._name, "sockets": self._sockets, "in_flight": in_flight, **told, "cpu": spent}
 
     def finish(self) -> None:
         """Nothing may come after the end, and everything must be in the store. Raises BenchError."""
-        top = self.load.ask(barrier=True)["seq"]
+        (top,) = self._load.ask(barrier=True)["seqs"]
         stored = self.server.stored()
-        if stored != (top, self.messages):
-            raise BenchError(f"{self.messages} messages up to seq {top} were acked, stored are (last, count) {stored}")
+        if stored != (top, self._messages):
+            raise BenchError(f"{self._messages} messages up to seq {top} were acked, stored are (last, count) {stored}")
+
+
+def ground(names: Sequence[str], stack: ExitStack, directory: Path) -> Ground:
+    """Start what these servers need, until the end of the stack. Raises BenchError or RuntimeError."""
+    starts: dict[str, Start] = {"ours": ours}
+    versions: Record = {}
+    postgres, nats = None, None
+    if any(name != "ours" for name in names):
+        postgres = stack.enter_context(running_postgres(directory / "pg"))
+        versions["postgresql"] = postgres.version
+        if any(name.startswith("node") for name in names):
+            versions |= install_node_peers()
+            starts["node-per-message"] = partial(node, "per_message.mjs", postgres)
+            starts["node-batching"] = partial(node, "batching.mjs", postgres)
+        if "ours-postgres" in names:
+            url, pid, versions["nats"] = stack.enter_context(running_nats(directory))
+            nats = (url, pid)
+            starts["ours-postgres"] = partial(ours, name="ours-postgres", postgres=postgres, nats=nats)
+    return Ground(starts, versions, postgres, nats)
+
+
+def run(options: Options, directory: Path) -> Record:
+    """Measure every server with every number of sockets. Raises BenchError."""
+    cells: list[Record] = []
+    with ExitStack() as stack:
+        under = ground(options.only, stack, directory)
+        for sockets in options.sockets:
+            starts = {name: under.starts[name] for name in options.only}
+            with _contenders(starts, sockets, directory, quick=options.quick) as ready:
+                cells += _measure(ready, options, sockets)
+    return {"versions": under.versions, "cells": cells}
 
 
 @contextmanager
-def contenders(names: Sequence[str], sockets: int, directory: Path) -> Iterator[tuple[list[Contender], dict[str, str]]]:
-    """Start the servers and their loads; yields them with the versions of what they are made of."""
-    versions = {"python": platform.python_version()}
+def _contenders(
+    starts: dict[str, Start], sockets: int, directory: Path, *, quick: bool
+) -> Iterator[dict[str, Contender]]:
     with ExitStack() as stack:
-        starts: dict[str, Callable[[Path, int], AbstractContextManager[Server]]] = {
-            "boltorezka": boltorezka,
-            "uvicorn": uvicorn_peer,
-        }
-        if any(name.startswith("node-") for name in names):
-            postgres = _postgres(stack, directory, versions)
-            starts["node-per-message"] = partial(node_peer, "per_message.mjs", postgres)
-            starts["node-batching"] = partial(node_peer, "batching.mjs", postgres)
-        ready = []
-        for name in names:
-            server = stack.enter_context(starts[name](directory, sockets))
-            try:
-                load = stack.enter_context(running_load(server))
-            except BenchError as error:
-                raise BenchError(f"{name}: {error}\n{server.last_words()}") from error
-            ready.append(Contender(name, server, load))
-        yield ready, versions
+        ready = {}
+        for name, start in starts.items():
+            progress(f"{sockets} sockets: {name} starts")
+            server = stack.enter_context(start(directory, sockets))
+            load = stack.enter_context(client("load.py"))
+            ready[name] = Contender(name, server, load, sockets)
+            with _naming(ready[name]):
+                load.ask(room="general", doors=server.doors(sockets))
+                ready[name].warm_up(0.0 if quick else FIRST_WARM_UP_S)
+        yield ready
 
 
-def _postgres(stack: ExitStack, directory: Path, versions: dict[str, str]) -> Postgres:
-    install_node_peers()
-    for package in ("ws", "pg"):
-        manifest = HERE / "node" / "node_modules" / package / "package.json"
-        versions[package] = json.loads(manifest.read_bytes())["version"]
-    node = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True)
-    versions["node"] = node.stdout.strip()
-    postgres = stack.enter_context(running_postgres(directory / "pg"))
-    versions["postgresql"] = postgres.version
-    return postgres
-
-
-def measure(ready: Sequence[Contender], rounds: int, seconds: float) -> list[Cell]:
-    """Let the servers take turns; each round another one begins. Raises BenchError."""
+def _measure(ready: dict[str, Contender], options: Options, sockets: int) -> list[Record]:
     cells = []
-    for turn in range(rounds):
-        shift = turn % len(ready)
+    for number, name in turns(tuple(ready), options.rounds):
         for in_flight in IN_FLIGHT:
-            for contender in (*ready[shift:], *ready[:shift]):
-                _progress(f"round {turn + 1} of {rounds}: {contender.name}, {in_flight} in flight")
-                try:
-                    cells.append(contender.measure(in_flight, seconds))
-                except BenchError as error:
-                    words = contender.server.last_words()
-                    raise BenchError(f"{contender.name}, {in_flight} in flight: {error}\n{words}") from error
-    for contender in ready:
-        try:
+            progress(f"{sockets} sockets, round {number + 1} of {options.rounds}: {name}, {in_flight} in flight")
+            with _naming(ready[name]):
+                cells.append(ready[name].measure(in_flight, quick=options.quick))
+    for contender in ready.values():
+        with _naming(contender):
             contender.finish()
-        except BenchError as error:
-            raise BenchError(f"{contender.name}: {error}") from error
-    _progress("")
     return cells
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def medians(cells: Sequence[Cell], of: Callable[[Cell], float]) -> dict[tuple[str, int], float]:
-    """By server and messages in flight."""
-    groups: dict[tuple[str, int], list[float]] = {}
-    for cell in cells:
-        groups.setdefault((cell.server, cell.in_flight), []).append(of(cell))
-    return {key: statistics.median(values) for key, values in groups.items()}
-
-
-def report(cells: Sequence[Cell], names: Sequence[str], sockets: int) -> Iterator[str]:
-    """The tables, line by line."""
-    rate = medians(cells, lambda cell: cell.rate)
-    whole = medians(cells, lambda cell: cell.rate_with_database)
-    yield f"Deliveries per CPU-second of the server; {sockets} sockets in one room, every message stored, then acked."
-    yield from _table(names, lambda name, level: f"{rate[name, level]:,.0f}")
-    peers = [name for name in names if name != OURS]
-    if OURS in names and peers:
-        yield ""
-        yield "boltorezka as a multiple of"
-        yield from _table(peers, lambda name, level: _multiple(rate[OURS, level] / rate[name, level], BARS.get(name)))
-        stored_elsewhere = [name for name in peers if name.startswith("node-")]
-        if stored_elsewhere:
-            yield ""
-            yield "the same with PostgreSQL's CPU counted for the peer"
-            yield from _table(stored_elsewhere, lambda name, level: _multiple(rate[OURS, level] / whole[name, level]))
-    tables: tuple[tuple[str, Callable[[Cell], float], str], ...] = (
-        ("Server CPU, µs per message", lambda cell: cell.server_cpu / cell.messages * 1e6, ",.0f"),
-        ("... of which in the kernel", lambda cell: cell.server_system / cell.messages * 1e6, ",.0f"),
-        ("PostgreSQL CPU, µs per message (not counted)", lambda cell: cell.database_cpu / cell.messages * 1e6, ",.0f"),
-        ("Messages per second of wall time", lambda cell: cell.messages / cell.seconds, ",.0f"),
-        ("Send to everybody's receipt, median ms", lambda cell: cell.p50_ms, ",.1f"),
-        ("CPU of the load, share of one core", lambda cell: cell.load_cpu / cell.seconds, ".0%"),
-    )  # fmt: skip
-    for title, of, form in tables:
-        values = medians(cells, of)
-        yield ""
-        yield title
-        yield from _table(names, lambda name, level, values=values, form=form: format(values[name, level], form))  # type: ignore[misc]
-
-
-def _multiple(value: float, bar: float | None = None) -> str:
-    if bar is None:
-        return f"{value:.1f} x"
-    return f"{value:.1f} x ({'>=' if value >= bar else 'below'} {bar:g})"
-
-
-def _table(names: Sequence[str], cell: Callable[[str, int], str]) -> Iterator[str]:
-    yield "  " + " " * 40 + "".join(f"{f'{level} in flight':>18}" for level in IN_FLIGHT)
-    for name in names:
-        yield f"  {LABELS[name]:<40}" + "".join(f"{cell(name, level):>18}" for level in IN_FLIGHT)
-
-
-def save(cells: Sequence[Cell], versions: dict[str, str], arguments: argparse.Namespace) -> Path:
-    """Everything that was measured, as JSON in bench/results."""
-    now = datetime.now(UTC)
-    record: dict[str, Any] = {
-        "bench": "fanout",
-        "at": now.isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()[0]},
-        "versions": versions,
-        "sockets": arguments.sockets,
-        "rounds": arguments.rounds,
-        "seconds": arguments.seconds,
-        "cells": [vars(cell) | {"deliveries_per_cpu_second": cell.rate} for cell in cells],
-    }
-    path = HERE / "results" / f"fanout-{now:%Y%m%dT%H%M%SZ}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
-    return path
-
-
-def main() -> int:
-    """Run the bench; exit code 1 when a server lost something or did not run."""
-    arguments = _arguments()
-    began = time.monotonic()
-    # Whoever ends us means our servers too; a shell starts background jobs with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+@contextmanager
+def _naming(contender: Contender) -> Iterator[None]:
     try:
-        with tempfile.TemporaryDirectory(prefix="fanout-") as name:
-            directory = Path(name)
-            # PostgreSQL does not run as root; the account that it runs as then has to pass.
-            directory.chmod(0o711)
-            with contenders(arguments.only, arguments.sockets, directory) as (ready, versions):
-                cells = measure(ready, arguments.rounds, arguments.seconds)
-    except (BenchError, RuntimeError) as error:
-        _progress("")
-        print(f"fanout: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        _progress("")
-        return 130
-    for line in report(cells, arguments.only, arguments.sockets):
-        print(line)
-    path = save(cells, versions, arguments)
-    made_of = ", ".join(f"{what} {version}" for what, version in versions.items())
-    print(f"\n{made_of}; {arguments.rounds} rounds of {arguments.seconds:g} s, median; every delivery verified;")
-    print(f"{time.monotonic() - began:.0f} s in all; all numbers in {path.relative_to(HERE.parent)}")
-    return 0
+        yield
+    except BenchError as error:
+        raise BenchError(f"{contender.server.name}: {error}\n{contender.server.last_words()}") from error
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Durable fan-out beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="one short round: a look, not a measurement")
-    parser.add_argument("--rounds", type=int, help="how often each server is measured (default 3)")
-    parser.add_argument("--seconds", type=float, help="how long each time (default 2)")
-    parser.add_argument("--sockets", type=int, default=200, help="in the room (default 200)")
-    parser.add_argument("--only", type=_names, default=list(LABELS), help=f"some of {','.join(LABELS)}")
-    arguments = parser.parse_args()
-    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
-    arguments.seconds = arguments.seconds or (0.7 if arguments.quick else 2.0)
-    if arguments.rounds < 1 or arguments.seconds <= 0 or arguments.sockets < max(IN_FLIGHT):
-        parser.error(f"at least one round, some seconds and {max(IN_FLIGHT)} sockets are needed")
-    return arguments
+def rates(cells: Sequence[Record], *, with_database: bool = False) -> dict[tuple[str, int, int], float]:
+    """Deliveries per CPU-second by (server, sockets, in flight); medians of the rounds."""
+
+    def rate(cell: Record) -> float:
+        spent = cell["cpu"]["server"] + (cell["cpu"]["database"] + cell["cpu"]["bus"] if with_database else 0.0)
+        return float(cell["deliveries"] / spent)
+
+    return medians(cells, ("server", "sockets", "in_flight"), rate)
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if not set(names) <= set(LABELS) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"must be some of {', '.join(LABELS)}, each once")
-    return names
+def lines(record: Record) -> Iterator[str]:
+    """The tables, line by line."""
+    cells = record["cells"]
+    for sockets in sorted({cell["sockets"] for cell in cells}):
+        yield from ("", f"== {sockets} sockets in one room")
+        yield from _tables([cell for cell in cells if cell["sockets"] == sockets], sockets)
 
+
+def _tables(cells: list[Record], sockets: int) -> Iterator[str]:
+    names = list(dict.fromkeys(cell["server"] for cell in cells))
+    rate, whole = rates(cells), rates(cells, with_database=True)
+    title = "deliveries per CPU-second of the server"
+    yield from _table(title, names, lambda name, level: f"{rate[name, sockets, level]:,.0f}")
+    peers = [name for name in names if name in RATIOS]
+    for mine in [name for name in OURS if name in names and peers]:
+        for more, values in (("", rate), (", database and bus counted for everybody", whole)):
+            yield from _table(f"{LABELS[mine]}, a multiple of{more}", peers, _ratio(values, mine, sockets))
+    for title, of, form in FIGURES:
+        yield from _table(title, names, _median(cells, of, form))
+    for title, key in (("send to ack, ms", "ack_ms"), ("send to everybody's receipt, ms", "delivery_ms")):
+        yield from _table(f"{title}: p50 / p95 / p99", names, _percentiles(cells, key), width=24)
+
+
+Cell = Callable[[str, int], str]
+
+FIGURES: tuple[tuple[str, Callable[[Record], float], str], ...] = (
+    ("server CPU, µs per message", lambda cell: cell["cpu"]["server"] / cell["messages"] * 1e6, ",.0f"),
+    ("... of which in the kernel", lambda cell: cell["cpu"]["system"] / cell["messages"] * 1e6, ",.0f"),
+    ("database CPU, µs per message", lambda cell: cell["cpu"]["database"] / cell["messages"] * 1e6, ",.0f"),
+    ("messages per second of wall time", lambda cell: cell["messages"] / cell["seconds"], ",.0f"),
+    ("CPU of the load, share of one core", lambda cell: cell["load_cpu_seconds"] / cell["seconds"], ".0%"),
+)
+
+
+def _table(title: str, names: Sequence[str], cell: Cell, width: int = 0) -> Iterator[str]:
+    head = ["", *(f"{f'{level} in flight':>{width}}" for level in IN_FLIGHT)]
+    rows = [[LABELS[name], *(cell(name, level) for level in IN_FLIGHT)] for name in names]
+    yield from ("", title, *table(head, rows))
+
+
+def _ratio(values: dict[tuple[str, int, int], float], mine: str, sockets: int) -> Cell:
+    return lambda name, level: f"{values[mine, sockets, level] / values[name, sockets, level]:.1f} x"
+
+
+def _median(cells: Sequence[Record], of: Callable[[Record], float], form: str) -> Cell:
+    values = medians(cells, ("server", "in_flight"), of)
+    return lambda name, level: format(values[name, level], form)
+
+
+def _percentiles(cells: Sequence[Record], key: str) -> Cell:
+    p50, p95, p99 = (_median(cells, _nth(key, place), ".1f") for place in range(3))
+    return lambda name, level: f"{p50(name, level)} / {p95(name, level)} / {p99(name, level)}"
+
+
+def _nth(key: str, place: int) -> Callable[[Record], float]:
+    return lambda cell: float(cell[key][place])
+
+
+def bars(record: Record) -> list[Bar]:
+    """The project's promises about fan-out."""
+    cells = record["cells"]
+    rate = rates(cells)
+    found = []
+    for peer, ratio in RATIOS.items():
+        for level in IN_FLIGHT:
+            mine, theirs = (rate.get((name, RATIO_SOCKETS, level)) for name in ("ours", peer))
+            if mine is not None and theirs is not None:
+                what = f"deliveries per CPU-second, {RATIO_SOCKETS} sockets, {level} in flight: ours to {peer}"
+                found.append(Bar(what, ratio, mine / theirs, "x", True))
+    cost = medians(
+        cells, ("server", "sockets", "in_flight"), lambda cell: cell["cpu"]["server"] / cell["messages"] * 1e6
+    ).get(("ours", MESSAGE_SOCKETS, MESSAGE_IN_FLIGHT))
+    if cost is not None:
+        what = f"CPU of a message stored, acked, told to {MESSAGE_SOCKETS} sockets; {MESSAGE_IN_FLIGHT} in flight"
+        found.append(Bar(what, MESSAGE_US, cost, "µs", False))
+    return found
+
+
+BENCH = Bench(
+    "fanout", "Durable fan-out beside its peers.", run, lines, bars, tuple(LABELS),
+    sockets=(20, 200, 1000), quick_sockets=(20,),
+)  # fmt: skip
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BENCH))

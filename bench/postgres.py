@@ -1,4 +1,7 @@
-"""A PostgreSQL of our own for the Node peers: a cluster in a temporary directory, on a unix socket only."""
+"""A PostgreSQL of our own, and a NATS: in a temporary directory, on loopback only.
+
+Every server connects to PostgreSQL in the same way, over TCP on loopback.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +23,8 @@ from pathlib import Path
 START_S = 30.0
 STOP_S = 10.0
 
-# No one needs to connect from elsewhere; everything that makes a commit durable stays as PostgreSQL ships it.
-SETTINGS = ("listen_addresses=", "unix_socket_permissions=0777", "max_connections=30")
+# Everything that makes a commit durable stays as PostgreSQL ships it.
+SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_permissions=0777", "max_connections=100")
 
 USER = "bench"
 
@@ -29,18 +34,22 @@ class Postgres:
     """A running server: its postmaster, and where to connect."""
 
     pid: int
+    port: int
     version: str
-    socket_directory: Path
     _bin: Path
 
     def create_database(self, name: str) -> dict[str, str]:
         """Make a database; answers the environment by which clients find it."""
         self.ask("postgres", f"CREATE DATABASE {name}")
-        return {"PGHOST": str(self.socket_directory), "PGUSER": USER, "PGDATABASE": name}
+        return {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": USER, "PGDATABASE": name}
+
+    def url(self, name: str) -> str:
+        """The address of a database."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
     def ask(self, database: str, sql: str) -> str:
         """Run one statement; answers what psql prints, unaligned. Raises CalledProcessError."""
-        psql = [str(self._bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", str(self.socket_directory), "-U", USER]
+        psql = [str(self._bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", *_at(self.port)]
         done = subprocess.run([*psql, "-d", database, "-c", sql], check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
@@ -58,29 +67,19 @@ def running_postgres(directory: Path) -> Iterator[Postgres]:
     if account is not None:
         os.chown(directory, account, -1)
     with log.open("wb") as output:
-        initdb = [
-            str(binaries / "initdb"),
-            "-D",
-            str(data),
-            "-U",
-            USER,
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "-N",
-        ]
+        how = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        initdb = [str(binaries / "initdb"), "-D", str(data), *how]
         if subprocess.run(initdb, user=account, stdout=output, stderr=output, check=False).returncode:
             raise RuntimeError(f"initdb failed:\n{log.read_text()}")
-        argv = [str(binaries / "postgres"), "-D", str(data), "-k", str(directory)]
+        port = free_port()
+        argv = [str(binaries / "postgres"), "-D", str(data), "-k", str(directory), "-p", str(port)]
         for setting in SETTINGS:
             argv += ["-c", setting]
         process = subprocess.Popen(argv, user=account, stdout=output, stderr=output)
     try:
-        _wait_ready(binaries, directory, process, log)
+        _wait_ready(binaries, port, process, log)
         version = subprocess.run([binaries / "postgres", "--version"], check=True, capture_output=True, text=True)
-        yield Postgres(process.pid, version.stdout.split()[2], directory, binaries)
+        yield Postgres(process.pid, port, version.stdout.split()[2], binaries)
     finally:
         # PostgreSQL's fast stop: it ends the sessions that are open.
         process.send_signal(signal.SIGINT)
@@ -91,14 +90,47 @@ def running_postgres(directory: Path) -> Iterator[Postgres]:
             process.wait()
 
 
-def _wait_ready(binaries: Path, directory: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_ready(binaries: Path, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
-        probe = [str(binaries / "pg_isready"), "-q", "-h", str(directory), "-U", USER]
+        probe = [str(binaries / "pg_isready"), "-q", *_at(port)]
         if subprocess.run(probe, check=False).returncode == 0:
             return
         time.sleep(0.05)
     raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}")
+
+
+@contextmanager
+def running_nats(directory: Path) -> Iterator[tuple[str, int, str]]:
+    """A NATS server on loopback; yields its address, its pid and its version. Raises RuntimeError."""
+    program = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        raise RuntimeError("there is no nats-server; the development set has it (make test sets it up)")
+    port, log = free_port(), directory / "nats.log"
+    version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]
+    with log.open("wb") as output:
+        process = subprocess.Popen([program, "-a", "127.0.0.1", "-p", str(port)], stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + START_S
+        while b"Server is ready" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nats-server did not start:\n{log.read_text()}")
+            time.sleep(0.02)
+        yield f"nats://127.0.0.1:{port}", process.pid, version
+    finally:
+        process.terminate()
+        process.wait(STOP_S)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _at(port: int) -> list[str]:
+    return ["-h", "127.0.0.1", "-p", str(port), "-U", USER]
 
 
 def _account() -> int | None:

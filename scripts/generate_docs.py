@@ -1,6 +1,7 @@
 """Write the generated pages of docs/ anew, or with --check say which are stale.
 
-docs/explanation/engine.md is drawn from the engine's table, so the page cannot say what the program does not do.
+docs/explanation/engine.md is drawn from the engine's table, and docs/reference/ holds what is made from the routes and
+the messages of the server, so the pages cannot say what the programs do not do.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import api_pages
 
 from sluice.engine import (
     EXIT_CODES,
@@ -116,7 +119,13 @@ def _outcomes() -> Iterator[str]:
 
 
 TERMINAL_IN_ORDER = [state for state in State if state in TERMINAL]
-PAGES = {"docs/explanation/engine.md": engine_page}
+PAGES = {
+    "docs/explanation/engine.md": engine_page,
+    "docs/reference/openapi.json": api_pages.openapi_json,
+    "docs/reference/asyncapi.json": api_pages.asyncapi_json,
+    "docs/reference/http-api.md": api_pages.http_page,
+    "docs/reference/socket.md": api_pages.socket_page,
+}
 
 
 def main(arguments: list[str]) -> int:

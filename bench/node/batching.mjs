@@ -1,34 +1,39 @@
-// A rooms server that stores all waiting messages in one transaction, frames each once, and writes one joined buffer
-// a tick to the TCP socket below each WebSocket.
-import { Sender, WebSocket } from "ws";
-import { encode, eventOf, nack, repeated, serve, stored } from "./peer.mjs";
+// A rooms server that stores all waiting messages of a room in one transaction, frames each once, and writes one
+// joined buffer a tick to the TCP socket below each WebSocket.
+import { Sender } from "ws";
+import { encode, eventOf, eventOfRow, nack, repeated, serve, stored } from "./peer.mjs";
 
 // One transaction stays short, so that other processes get their turn.
 const MAX_BATCH = 512;
+const MAX_BEHIND = 1 << 20;
 const UNIQUE_VIOLATION = "23505";
 
-// One round trip, one transaction for the batch; keys that are there already come back with their first event.
+// One round trip, one transaction for the batch: places in the batch come back with their seq, keys that are there
+// already with their first event, and those of no member not at all.
 const APPEND = {
   name: "append",
   text: `
     WITH given AS (
-      SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
-        WITH ORDINALITY AS t (id, user_id, text, request_id, idempotency_key, created_at, n)
+      SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
+        WITH ORDINALITY AS t (id, user_id, user_name, text, request_id, idempotency_key, created_at, n)
     ), first AS (
-      SELECT e.id, e.seq, e.user_id, e.text, e.created_at, e.request_id, e.idempotency_key FROM events e
+      SELECT g.n, e.seq, e.id, e.user_id, e.user_name, e.text, e.created_at, e.request_id FROM events e
       JOIN given g ON e.user_id = g.user_id AND e.idempotency_key = g.idempotency_key
     ), fresh AS (
-      SELECT *, row_number() OVER (ORDER BY n) AS place FROM given g WHERE NOT EXISTS (
-        SELECT FROM first f WHERE f.user_id = g.user_id AND f.idempotency_key = g.idempotency_key)
+      SELECT g.*, row_number() OVER (ORDER BY g.n) AS place FROM given g
+      JOIN members m ON m.room_id = $1 AND m.user_id = g.user_id JOIN users u ON u.id = g.user_id AND NOT u.banned
+      WHERE NOT EXISTS (SELECT FROM first f WHERE f.n = g.n)
     ), head AS (
       UPDATE rooms SET last_seq = last_seq + (SELECT count(*) FROM fresh) WHERE id = $1 RETURNING last_seq
     ), added AS (
-      INSERT INTO events (room_id, seq, kind, id, user_id, text, request_id, idempotency_key, created_at)
-      SELECT $1, last_seq - (SELECT count(*) FROM fresh) + place, 'message', id, user_id, text, request_id,
+      INSERT INTO events (room_id, seq, kind, id, user_id, user_name, text, request_id, idempotency_key, created_at)
+      SELECT $1, last_seq - (SELECT count(*) FROM fresh) + place, 'message', id, user_id, user_name, text, request_id,
         idempotency_key, created_at FROM fresh, head
-      RETURNING id, seq, user_id, text, created_at, request_id, idempotency_key
+      RETURNING seq
     )
-    SELECT *, false AS duplicate FROM added UNION ALL SELECT *, true FROM first ORDER BY seq`,
+    SELECT n, last_seq - (SELECT count(*) FROM fresh) + place AS seq, NULL AS id, NULL AS user_id, NULL AS user_name,
+      NULL AS text, NULL::timestamptz AS created_at, NULL AS request_id FROM fresh, head
+    UNION ALL SELECT * FROM first ORDER BY seq`,
 };
 
 /** The bytes of one unmasked text frame. */
@@ -37,14 +42,73 @@ function frame(text) {
   return Buffer.concat(Sender.frame(data, { fin: true, rsv1: false, opcode: 1, mask: false, readOnly: true }));
 }
 
-await serve((pool, room, sockets) => {
-  let waiting = [];
-  let running = false;
+const keyOf = (said) => (said.request.idempotencyKey ? `${said.user.id} ${said.request.idempotencyKey}` : said.id);
 
-  async function append(batch) {
+/** Messages of one key: the first is stored, those that repeat it within the batch are answered from it. */
+function byKey(batch) {
+  const groups = new Map();
+  for (const said of batch) {
+    const key = keyOf(said);
+    const group = groups.get(key);
+    if (group) group.push(said);
+    else groups.set(key, [said]);
+  }
+  return [...groups.values()];
+}
+
+await serve(async (pool) => {
+  const dirty = new Set();
+  let scheduled = false;
+
+  const queueOf = (room) => (room.queue ??= { shared: [], own: new Map(), waiting: [], running: false });
+
+  function schedule(room) {
+    dirty.add(room);
+    if (scheduled) return;
+    scheduled = true;
+    setImmediate(() => {
+      scheduled = false;
+      for (const each of dirty) flush(each);
+      dirty.clear();
+    });
+  }
+
+  function publish(room, text) {
+    queueOf(room).shared.push(frame(text));
+    schedule(room);
+  }
+
+  function tell(room, ws, text) {
+    const { own } = queueOf(room);
+    const frames = own.get(ws);
+    if (frames) frames.push(frame(text));
+    else own.set(ws, [frame(text)]);
+  }
+
+  /** One write for each socket: what the room was told, and what only this one was. */
+  function flush(room) {
+    const queue = queueOf(room);
+    const { shared, own } = queue;
+    queue.shared = [];
+    queue.own = new Map();
+    const joined = Buffer.concat(shared);
+    for (const ws of room.sockets) {
+      const frames = own.get(ws);
+      // Who was let in during this tick has heard of what was said before that.
+      const heard = ws.skip ? Buffer.concat(shared.slice(ws.skip)) : joined;
+      ws.skip = 0;
+      const buffer = frames === undefined ? heard : Buffer.concat([heard, ...frames]);
+      if (buffer.length === 0 || ws.readyState !== ws.OPEN) continue;
+      // ws has no public way to write frames that are made already.
+      if (ws._socket.writableLength > MAX_BEHIND) ws.terminate();
+      else ws._socket.write(buffer);
+    }
+  }
+
+  async function append(room, batch) {
     const column = (of) => batch.map(of);
     const values = [
-      room.id, column((s) => s.id), column((s) => s.userId), column((s) => s.text),
+      room.id, column((s) => s.id), column((s) => s.user.id), column((s) => s.user.name), column((s) => s.text),
       column((s) => s.request.requestId ?? null), column((s) => s.request.idempotencyKey ?? null),
       column((s) => s.createdAt),
     ];
@@ -57,72 +121,61 @@ await serve((pool, room, sockets) => {
     }
   }
 
-  /** One message of each key is stored; those that repeat it within the batch are answered from it. */
-  function split(batch) {
-    const firsts = new Map();
-    for (const said of batch) {
-      const key = keyOf(said.userId, said.request.idempotencyKey, said.id);
-      if (!firsts.has(key)) firsts.set(key, []);
-      firsts.get(key).push(said);
-    }
-    return firsts;
-  }
-
-  function deliver(rows, firsts) {
-    const shared = [];
-    const own = new Map();
-    const tell = (said, text) => {
-      if (!own.has(said.ws)) own.set(said.ws, []);
-      own.get(said.ws).push(frame(text));
-    };
+  function deliver(room, groups, rows) {
+    const { shared } = queueOf(room);
+    const refused = new Set(groups);
     for (const row of rows) {
-      const event = eventOf(room, row);
-      const [said, ...again] = firsts.get(keyOf(row.user_id, row.idempotency_key, row.id));
-      if (row.duplicate) {
-        for (const text of repeated(said, event)) tell(said, text);
+      const group = groups[row.n - 1];
+      refused.delete(group);
+      const [said, ...again] = group;
+      const event = row.id === null ? eventOf(said, row.seq) : eventOfRow(room, row);
+      if (row.id === null) {
+        const text = encode("chat.message", event);
+        shared.push(frame(text));
+        room.hold(event.seq, text);
+        if (said.request.requestId) tell(room, said.ws, stored(said, event, false));
       } else {
-        shared.push(frame(encode("chat.message", event)));
-        if (said.request.requestId) tell(said, stored(said, event, false));
+        for (const text of repeated(said, event)) tell(room, said.ws, text);
       }
-      for (const other of again) for (const text of repeated(other, event)) tell(other, text);
+      for (const other of again) for (const text of repeated(other, event)) tell(room, other.ws, text);
     }
-    const joined = Buffer.concat(shared);
-    for (const ws of sockets) {
-      const frames = own.get(ws);
-      const buffer = frames === undefined ? joined : Buffer.concat([joined, ...frames]);
-      // ws has no public way to write frames that are made already.
-      if (buffer.length && ws.readyState === WebSocket.OPEN) ws._socket.write(buffer);
+    for (const group of refused) {
+      for (const { ws, request } of group) tell(room, ws, nack(request, "RoomNotFound", "There is no such room."));
     }
+    flush(room);
   }
 
-  async function run() {
-    while (waiting.length) {
-      const batch = waiting.slice(0, MAX_BATCH);
-      waiting = waiting.slice(MAX_BATCH);
-      const firsts = split(batch);
+  async function run(room) {
+    const queue = queueOf(room);
+    while (queue.waiting.length) {
+      const batch = queue.waiting.splice(0, MAX_BATCH);
+      const groups = byKey(batch);
       let rows;
       try {
-        rows = await append([...firsts.values()].map(([said]) => said));
+        rows = await append(room, groups.map(([said]) => said));
       } catch {
         for (const { ws, request } of batch) ws.send(nack(request, "ServerError", "Not stored; try again.", true));
         continue;
       }
-      deliver(rows, firsts);
+      deliver(room, groups, rows);
     }
-    running = false;
+    queue.running = false;
   }
 
   return {
+    publish,
+    admit(room, ws) {
+      ws.skip = queueOf(room).shared.length;
+      room.sockets.add(ws);
+      if (ws.skip) schedule(room);
+    },
     say(said) {
-      waiting.push(said);
-      if (running) return;
-      running = true;
+      const queue = queueOf(said.room);
+      queue.waiting.push(said);
+      if (queue.running) return;
+      queue.running = true;
       // After this turn's reads: everything that came with them goes into the same transaction.
-      setImmediate(run);
+      setImmediate(run, said.room);
     },
   };
 });
-
-function keyOf(userId, key, id) {
-  return key ? `${userId} ${key}` : id;
-}

@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-
-from boltorezka import protocol
-from boltorezka.adapters.realtime.outbox import framed
-from boltorezka.protocol import Ack, ChatMessage, Pong
 
 # The bench is a directory of scripts, not a package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import load
-import member
+import wire
 
 AT = "2026-01-02T03:04:05.678Z"
 SOCKETS = 3
@@ -57,10 +53,13 @@ class _Room:
         await asyncio.gather(*self._tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-        self._writers.append(writer)
+        asked = await reader.readuntil(b"\r\n\r\n")
         try:
+            if b"/v1/auth/ws-ticket" in asked:
+                writer.write(b'HTTP/1.1 200 OK\r\n\r\n{"ticket":"t"}')
+                return
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            self._writers.append(writer)
             while True:
                 frame = await _read_frame(reader)
                 # A frame is written in pieces; another one must not come between them.
@@ -74,28 +73,34 @@ class _Room:
                 await writer.wait_closed()
 
     async def _answer(self, writer: asyncio.StreamWriter, frame: bytes) -> None:
-        asked: dict[str, Any] = msgspec.json.decode(frame)
+        asked: dict[str, Any] = json.loads(frame)
         kind, request_id = asked["type"], asked["requestId"]
+        ack = {"requestId": request_id, "eventType": kind, "ts": AT}
         if kind == "ping":
-            await self._write(writer, framed(protocol.encode(Pong(AT))))
+            await self._write(writer, _framed("pong", ts=AT))
         if kind != "chat.send":
-            await self._write(writer, framed(protocol.encode(Ack(request_id, kind, AT))))
+            await self._write(writer, _framed("ack", **ack))
             return
         seq = next(self._seqs)
         text = asked["payload"]["text"]
-        message = ChatMessage(f"m{seq}", "r", "general", "u", "U", text, AT, seq, "e", request_id)
-        whole = framed(protocol.encode(message))
+        message = {"id": f"m{seq}", "text": text, "seq": seq, "epoch": "e", "senderRequestId": request_id}
+        whole = _framed("chat.message", **message, createdAt=AT, userName="U" * 40)
         for socket, each in enumerate(list(self._writers)):
             for told in self._tamper(whole, socket, seq):
                 await self._write(each, told)
-        ack = Ack(request_id, kind, AT, message_id=message.id, seq=self._ack_seq(seq))
-        await self._write(writer, framed(protocol.encode(ack)))
+        await self._write(writer, _framed("ack", **ack, messageId=message["id"], seq=self._ack_seq(seq)))
 
     async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         for at in range(0, len(data), self._piece):
             writer.write(data[at : at + self._piece])
             # Lets the other side read a piece of a frame.
             await asyncio.sleep(0)
+
+
+def _framed(kind: str, **payload: object) -> bytes:
+    body = json.dumps({"type": kind, "payload": payload}).encode()
+    size = len(body)
+    return (bytes((0x81, size)) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")) + body
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> bytes:
@@ -114,7 +119,8 @@ async def _crowd(
     server = await asyncio.start_server(room.serve, "127.0.0.1", 0)
     crowd = load.Crowd()
     try:
-        await crowd.connect(server.sockets[0].getsockname()[1], [f"/{number}" for number in range(SOCKETS)])
+        port = server.sockets[0].getsockname()[1]
+        await crowd.connect([wire.Door(port, "token")] * SOCKETS)
         yield crowd
     finally:
         crowd.close()
@@ -123,7 +129,7 @@ async def _crowd(
         await server.wait_closed()
 
 
-async def _talk(crowd: load.Crowd) -> dict[str, Any]:
+async def _talk(crowd: load.Crowd) -> tuple[int, int]:
     """Until the marked message is surely among them."""
     return await crowd.talk(2, 0.03)
 
@@ -174,14 +180,14 @@ async def test_a_wrong_delivery_ends_the_run(tamper: Tamper, monkeypatch: pytest
     """A message lost, doubled, changed or out of order, for one socket or for all, is never counted as delivered."""
     monkeypatch.setattr(load, "STALL_S", 0.1)
     async with _crowd(tamper) as crowd:
-        with pytest.raises(member.Wrong):
+        with pytest.raises(wire.Wrong):
             await _talk_to_the_end(crowd)
 
 
 async def test_an_ack_of_another_seq_ends_the_run() -> None:
     """What is acked must be what was delivered."""
     async with _crowd(ack_seq=lambda seq: seq + 1) as crowd:
-        with pytest.raises(member.Wrong, match="another seq"):
+        with pytest.raises(wire.Wrong, match="another seq"):
             await _talk(crowd)
 
 
@@ -189,6 +195,6 @@ async def test_an_ack_of_another_seq_ends_the_run() -> None:
 async def test_what_is_right_is_counted_however_it_is_cut(piece: int) -> None:
     """TCP may cut frames anywhere: every message still counts once for every socket, run after run."""
     async with _crowd(piece=piece) as crowd:
-        first, second = await _talk(crowd), await _talk(crowd)
-        assert first["deliveries"] == first["messages"] * SOCKETS > 0
-        assert await crowd.barrier() == {"seq": first["messages"] + second["messages"]}
+        (first, deliveries), (second, _) = await _talk(crowd), await _talk(crowd)
+        assert deliveries == first * SOCKETS > 0
+        assert await crowd.barrier() == first + second

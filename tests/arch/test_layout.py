@@ -31,6 +31,7 @@ TOP_LEVEL = {
     "bench",
     "deploy",
     "docs",
+    "fuzz",
     "package.json",
     "packages",
     "pyproject.toml",
@@ -138,8 +139,8 @@ def test_npm_locks_have_no_addresses() -> None:
 
 
 def test_ci_runs_what_the_readme_says() -> None:
-    """CI is `make check` and `make test`, the verbs people type."""
+    """CI is `make check`, `make test` and `make e2e`, the verbs people type."""
     commands = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("make ")]
-    assert commands == ["make check", "make test"]
+    assert commands == ["make check", "make test", "make e2e"]
     readme = (ROOT / "README.md").read_text()
     assert all(verb in readme for verb in ("make demo", "make test", "make check"))
