@@ -19,7 +19,7 @@ export interface Watcher {
 export class Driver {
   private state: State = INITIAL;
   private socket: WebSocket | null = null;
-  private drawn: State | null = null;
+  private drawing = false;
 
   constructor(private readonly watcher: Watcher) {}
 
@@ -30,22 +30,31 @@ export class Driver {
     addEventListener("online", () => {
       this.tell({ on: "network" });
     });
-    this.tell({ on: "start" });
+    for (const what of ["focus", "blur"]) addEventListener(what, this.attend);
+    document.addEventListener("visibilitychange", this.attend);
+    this.attend();
+    this.tell({ on: "start", authError: takeAuthError() });
   }
+
+  private readonly attend = () => {
+    const visible = document.visibilityState === "visible";
+    this.tell({ on: "attention", visible, focused: visible && document.hasFocus() });
+  };
 
   tell(event: Event): void {
     const [next, effects] = step(this.state, event, { now: Date.now(), random: Math.random() });
+    const changed = next !== this.state;
     this.state = next;
-    this.draw();
+    if (changed) this.draw();
     for (const effect of effects) this.perform(effect);
   }
 
   /** Many frames can come in one turn of the loop; the page is drawn once for all of them. */
   private draw(): void {
-    if (this.drawn !== null || this.state === INITIAL) return;
-    this.drawn = this.state;
+    if (this.drawing) return;
+    this.drawing = true;
     queueMicrotask(() => {
-      this.drawn = null;
+      this.drawing = false;
       this.watcher.changed(this.state);
     });
   }
@@ -118,6 +127,16 @@ export class Driver {
     if (to.page === "sso-logout") location.assign(`/v1/auth/sso/logout?returnUrl=${back}`);
     else location.assign(`/v1/auth/sso/start?provider=${encodeURIComponent(to.provider)}&returnUrl=${back}`);
   }
+}
+
+/** Why a sign-in failed, as the address we were sent back to says it; taken out, so that a reload or a link does not say it again. */
+function takeAuthError(): string | null {
+  const address = new URL(location.href);
+  const code = address.searchParams.get("authError");
+  if (code === null) return null;
+  address.searchParams.delete("authError");
+  history.replaceState(history.state, "", address);
+  return code;
 }
 
 /** A key no two messages share; `randomUUID` exists only on https and loopback. */

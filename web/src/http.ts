@@ -9,9 +9,11 @@ const PAGE = 50;
 
 const ROUTES: Record<Query["what"], { method: "GET" | "POST"; path: string }> = {
   "sign-in": { method: "GET", path: "/v1/auth/sso/session" },
+  providers: { method: "GET", path: "/v1/auth/mode" },
   refresh: { method: "POST", path: "/v1/auth/refresh" },
   logout: { method: "POST", path: "/v1/auth/logout" },
   rooms: { method: "GET", path: "/v1/rooms" },
+  unread: { method: "GET", path: "/v1/rooms" },
   ticket: { method: "GET", path: "/v1/auth/ws-ticket" },
   history: { method: "GET", path: "/v1/rooms/" },
 };
@@ -45,6 +47,8 @@ function understood(query: Query, body: unknown): Event {
   switch (query.what) {
     case "sign-in":
       return { on: "signed-in", signIn: codec.readSignIn(body) };
+    case "providers":
+      return { on: "providers", providers: codec.readProviders(body) };
     case "refresh": {
       const signIn = codec.readSignIn(body);
       if (signIn === null) throw new codec.WireError("a refresh without a session");
@@ -54,6 +58,8 @@ function understood(query: Query, body: unknown): Event {
       return { on: "logged-out" };
     case "rooms":
       return { on: "rooms", rooms: codec.readRooms(body) };
+    case "unread":
+      return { on: "unread", rooms: codec.readRooms(body) };
     case "ticket":
       return { on: "ticket", ticket: codec.readTicket(body) };
     case "history":

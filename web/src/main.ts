@@ -20,6 +20,18 @@ const app: App = new App(root, textsFor(navigator.languages), {
   send: (text) => {
     driver.tell({ on: "send", text, key: newKey() });
   },
+  edit: (messageId, text) => {
+    driver.tell({ on: "edit", messageId, text, key: newKey() });
+  },
+  delete: (messageId) => {
+    driver.tell({ on: "delete", messageId, key: newKey() });
+  },
+  typing: () => {
+    driver.tell({ on: "typing" });
+  },
+  scrolled: (atEnd) => {
+    driver.tell({ on: "scrolled", atEnd });
+  },
   retry: (key) => {
     driver.tell({ on: "retry", key });
   },

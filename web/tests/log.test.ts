@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { backoffMs, spreadMs } from "../src/session/backoff.ts";
 import { addHistory, emptyLog, MAX_AHEAD, MAX_KEPT, offer } from "../src/session/log.ts";
-import { message, page } from "./samples.ts";
+import { edited, message, page, said } from "./samples.ts";
 
 const seqs = (messages: readonly { seq: number }[]) => messages.map(({ seq }) => seq);
 const events = (...numbers: number[]) => numbers.map((seq) => ({ type: "chat.message" as const, payload: message(seq) }));
@@ -11,6 +11,7 @@ test("an event that came before is not applied again", () => {
   const first = offer(emptyLog("e1", 4), events(5));
   const second = offer(first.log, events(5, 4));
   assert.deepEqual(second.applied, []);
+  assert.equal(second.gap, false);
   assert.deepEqual(seqs(second.log.messages), [5]);
 });
 
@@ -33,6 +34,12 @@ test("a durable event of an unknown kind takes its place and shows nothing", () 
   const offered = offer(emptyLog("e1", 4), [{ type: "unknown.durable", payload: { roomId: "r1", seq: 5, epoch: "e1" } }, ...events(6)]);
   assert.equal(offered.log.seq, 6);
   assert.deepEqual(seqs(offered.log.messages), [6]);
+});
+
+test("what was erased is not shown as empty while its delete is still on the way", () => {
+  const first = offer(emptyLog("e1", 4), [said(5), said(6, { text: "" }), edited(7, "m5", "")]).log;
+  assert.deepEqual(first.messages.map(({ id, text }) => `${id} ${text}`), ["m5 text 5"]);
+  assert.equal(first.seq, 7);
 });
 
 test("every order of arrival, with every event doubled, gives the same log", () => {

@@ -31,6 +31,8 @@ function sameWhereRead(read: unknown, written: unknown, where: string): void {
     });
   } else if (typeof read === "object" && read !== null) {
     for (const [name, value] of Object.entries(read)) {
+      // An event of the log that this client does not know keeps its place in it, under a name of our own.
+      if (name === "type" && value === "unknown.durable") continue;
       sameWhereRead(value, (written as Record<string, unknown>)[name], `${where}.${name}`);
     }
   } else if (written === undefined) {
@@ -40,9 +42,24 @@ function sameWhereRead(read: unknown, written: unknown, where: string): void {
   }
 }
 
+// What this client has no use for yet: it must pass over these as over events of a later version.
+const PASSED_OVER = new Set([
+  "call.answer",
+  "call.hangup",
+  "call.ice",
+  "call.initial_state",
+  "call.joined",
+  "call.left",
+  "call.mic_state",
+  "call.moderate",
+  "call.offer",
+  "call.reject",
+]);
 for (const { name, frame } of vectors("server.json")) {
   test(`server frame "${name}" reads as it was written`, () => {
-    sameWhereRead(codec.decodeFrame(JSON.stringify(frame)), frame, frame.type);
+    const read = codec.decodeFrame(JSON.stringify(frame));
+    if (PASSED_OVER.has(frame.type)) assert.equal(read, null);
+    else sameWhereRead(read, frame, frame.type);
   });
 }
 
@@ -53,7 +70,7 @@ for (const { name, frame, expect } of vectors("server-ignored.json")) {
   });
 }
 
-const SPOKEN = new Set(["ping", "room.join", "room.leave", "chat.send"]);
+const SPOKEN = new Set(["ping", "room.join", "room.leave", "room.read", "chat.send", "chat.edit", "chat.delete", "chat.typing"]);
 for (const { name, means } of vectors("client-valid.json").filter(({ means }) => SPOKEN.has((means as { type: string }).type))) {
   test(`"${name}" leaves the client as the server understands it`, () => {
     assert.deepEqual(JSON.parse(codec.encodeFrame(means as ClientFrame)), means);
@@ -61,12 +78,15 @@ for (const { name, means } of vectors("client-valid.json").filter(({ means }) =>
 }
 
 const READERS: Record<string, (body: unknown) => unknown> = {
+  "GET /v1/auth/mode": codec.readProviders,
   "GET /v1/auth/sso/session": codec.readSignIn,
   "GET /v1/auth/ws-ticket": codec.readTicket,
   "GET /v1/rooms": codec.readRooms,
   "GET /v1/rooms/{slug}/messages": codec.readHistory,
 };
-for (const { name, route, status, body } of vectors("http.json").filter(({ route, status }) => status >= 400 || route in READERS)) {
+// Health has a shape of its own, also when it is bad, and this client does not ask for it.
+const api = vectors("http.json").filter(({ route }) => route.includes(" /v1/"));
+for (const { name, route, status, body } of api.filter(({ route, status }) => status >= 400 || route in READERS)) {
   test(`the HTTP answer "${name}" can be read`, () => {
     if (status >= 400) sameWhereRead(codec.readError(body), body, name);
     else assert.notEqual(READERS[route]?.(body), undefined);
@@ -77,6 +97,24 @@ test("rows of the history read like messages of the socket", () => {
   const history = vectors("http.json").find(({ name }) => name === "history");
   const live = vectors("server.json").find(({ name }) => name === "a message sent without a request id");
   assert.deepEqual(codec.readHistory(history?.body).messages[0], codec.decodeFrame(JSON.stringify(live?.frame))?.payload);
+});
+
+test("a row of the history that was edited says when", () => {
+  const history = vectors("http.json").find(({ name }) => name === "history with an edited message");
+  assert.equal(codec.readHistory(history?.body).messages[0]?.editedAt, "2026-01-02T03:04:05.678Z");
+});
+
+test("every kind of durable event is known by name, also inside a delta", () => {
+  const delta = vectors("server.json").find(({ name }) => name === "every kind of event was missed");
+  const read = codec.decodeFrame(JSON.stringify(delta?.frame));
+  assert.ok(read?.type === "room.delta");
+  assert.deepEqual(read.payload.events.map(({ type }) => type), ["chat.message", "chat.edited", "chat.deleted", "member.joined", "member.left"]);
+});
+
+test("a server may name its providers, or leave them to the contract's", () => {
+  assert.deepEqual(codec.readProviders({ mode: "sso", ssoBaseUrl: "https://sso.example", providers: ["google", "corp"] }), ["google", "corp"]);
+  assert.equal(codec.readProviders({ mode: "sso", ssoBaseUrl: "https://sso.example" }), null);
+  assert.throws(() => codec.readProviders({ providers: [7] }), codec.WireError);
 });
 
 test("nobody signed in is not an error", () => {

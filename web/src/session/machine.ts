@@ -5,13 +5,14 @@
  * leads to a wait and the same path again; the log's position and the messages' keys make that safe.
  */
 
-import type { ServerFrame, SignIn } from "../wire/types.ts";
-import { CLOSE, MAX_TEXT } from "../wire/types.ts";
+import type { Nack, ServerFrame, SignIn } from "../wire/types.ts";
+import { CLOSE } from "../wire/types.ts";
+import * as attention from "./attention.ts";
 import { backoffMs, spreadMs } from "./backoff.ts";
-import { addHistory } from "./log.ts";
+import * as outbox from "./outbox.ts";
 import * as room from "./room.ts";
-import type { Effect, Env, Event, Failure, Pending, Query, RoomView, State, Step } from "./state.ts";
-import { activeView, INITIAL, MAX_PENDING, withView } from "./state.ts";
+import type { Act, Effect, Env, Event, Failure, Query, RoomView, State, Step } from "./state.ts";
+import { activeView, emptied, withView } from "./state.ts";
 
 /** A handshake through a busy ingress takes a second; ten means nobody is there. */
 const OPEN_DEADLINE_MS = 10_000;
@@ -25,27 +26,39 @@ const BEHIND_GRACE_MS = 2_000;
 const REFRESH_EARLY_MS = 120_000;
 const REFRESH_RETRY_MS = 30_000;
 const DEFAULT_ROOM = "general";
+/** Those of the contract, for a server that names none. */
+const DEFAULT_PROVIDERS = ["google", "yandex"];
 
 /** One step. The same state object comes back when nothing changed. */
 export function step(state: State, event: Event, env: Env): Step {
+  const [next, effects] = happened(state, event, env);
+  const [read, told] = attention.noteRead(next, env);
+  return [read, told.length === 0 ? effects : [...effects, ...told]];
+}
+
+function happened(state: State, event: Event, env: Env): Step {
   switch (event.on) {
     case "start":
-      return [state, [ask({ what: "sign-in" })]];
+      return [event.authError === null ? state : { ...state, turned: { kind: "auth-error", code: event.authError } }, [ask({ what: "sign-in" })]];
     case "tick":
       return tick(state, env);
     case "signed-in":
-      return event.signIn === null ? [{ ...INITIAL, auth: "signed-out" }, []] : signedIn(state, event.signIn, env);
+      return event.signIn === null ? gate(state) : signedIn(state, event.signIn, env);
+    case "providers":
+      return [{ ...state, providers: event.providers ?? DEFAULT_PROVIDERS }, []];
     case "refreshed":
       return refreshed(state, event.signIn, env);
     case "logged-out":
-      return [{ ...INITIAL, auth: "signed-out" }, [{ do: "close" }, { do: "go", to: { page: "sso-logout" } }]];
+      return [{ ...emptied(state), auth: "signed-out" }, [{ do: "close" }, { do: "go", to: { page: "sso-logout" } }]];
     case "rooms":
       return roomsKnown(state, event.rooms, env);
+    case "unread":
+      return [attention.roomsAgain(state, event.rooms), []];
     case "ticket":
       if (state.link.kind !== "preparing") return [state, []];
       return [{ ...state, link: { kind: "opening", since: env.now } }, [{ do: "open", ticket: event.ticket }]];
     case "history":
-      return [historyRead(state, event), []];
+      return [room.historyRead(state, event), []];
     case "failed":
       return failed(state, event.query, event.failure, env);
     case "opened":
@@ -62,20 +75,28 @@ export function step(state: State, event: Event, env: Env): Step {
 }
 
 /** What the person does. */
-function asked(state: State, event: Extract<Event, { on: "send" | "retry" | "discard" | "choose-room" | "load-older" | "sign-in" | "sign-out" }>, env: Env): Step {
-  switch (event.on) {
+function asked(state: State, act: Act, env: Env): Step {
+  switch (act.on) {
     case "send":
-      return say(state, event.text, event.key, env);
+    case "edit":
+    case "delete":
+      return outbox.put(state, act, env);
     case "retry":
-      return retry(state, event.key, env);
+      return outbox.retry(state, act.key, env);
     case "discard":
-      return [room.changePending(state, event.key, (item) => (item.state === "failed" ? null : item)), []];
+      return [outbox.discard(state, act.key), []];
+    case "typing":
+      return attention.typing(state, env);
+    case "attention":
+      return attention.attend(state, act, env);
+    case "scrolled":
+      return [act.atEnd === state.atEnd ? state : { ...state, atEnd: act.atEnd }, []];
     case "choose-room":
-      return chooseRoom(state, event.slug);
+      return chooseRoom(state, act.slug);
     case "load-older":
-      return loadOlder(state);
+      return room.loadOlder(state);
     case "sign-in":
-      return [state, [{ do: "go", to: { page: "sso-start", provider: event.provider } }]];
+      return [state, [{ do: "go", to: { page: "sso-start", provider: act.provider } }]];
     case "sign-out":
       return [{ ...state, notice: null }, [ask({ what: "logout" })]];
   }
@@ -83,10 +104,16 @@ function asked(state: State, event: Extract<Event, { on: "send" | "retry" | "dis
 
 const ask = (query: Query): Effect => ({ do: "fetch", query });
 
+/** Nobody is signed in: offer it, under the names the server has for it. */
+function gate(state: State): Step {
+  const next: State = { ...emptied(state), auth: "signed-out", turned: state.turned };
+  return [next, next.providers === null ? [ask({ what: "providers" })] : []];
+}
+
 function signedIn(state: State, signIn: SignIn, env: Env): Step {
   // Another person signed in through another tab: nothing of the first one stays on the page.
-  const base = state.user !== null && state.user.id !== signIn.user.id ? INITIAL : state;
-  return connect({ ...base, auth: "signed-in", user: signIn.user, authDueAt: refreshAt(signIn, env) });
+  const base = state.user !== null && state.user.id !== signIn.user.id ? emptied(state) : state;
+  return connect({ ...base, auth: "signed-in", turned: null, user: signIn.user, authDueAt: refreshAt(signIn, env) });
 }
 
 function refreshed(state: State, signIn: SignIn, env: Env): Step {
@@ -107,7 +134,7 @@ function connect(state: State): Step {
 function roomsKnown(state: State, rooms: State["rooms"], env: Env): Step {
   const known = rooms.some((item) => item.slug === state.active);
   const active = known ? state.active : ((rooms.find((item) => item.slug === DEFAULT_ROOM) ?? rooms[0])?.slug ?? null);
-  const next = looking({ ...state, rooms }, active);
+  const next = looking({ ...state, rooms, roomsAt: env.now }, active);
   if (next.link.kind !== "preparing") return [next, []];
   return rooms.length > 0 ? connect(next) : [later(next, null, env), []];
 }
@@ -116,7 +143,7 @@ function roomsKnown(state: State, rooms: State["rooms"], env: Env): Step {
 function looking(state: State, slug: string | null): State {
   const found = state.rooms.find((item) => item.slug === slug);
   if (slug === null || found === undefined) return { ...state, active: null };
-  const fresh: RoomView = { slug, title: found.title, log: null, history: "none", people: [], pending: [], behindSince: null };
+  const fresh: RoomView = { slug, title: found.title, log: null, history: "none", people: [], typing: [], pending: [], readSeq: 0, behindSince: null };
   return { ...state, active: slug, views: { ...state.views, [slug]: state.views[slug] ?? fresh } };
 }
 
@@ -126,62 +153,33 @@ function chooseRoom(state: State, slug: string): Step {
   return next.link.kind === "open" && next.link.ready ? room.join(next) : [next, []];
 }
 
-function loadOlder(state: State): Step {
-  const view = activeView(state);
-  if (view?.log == null || view.history === "loading") return [state, []];
-  // What failed first was the newest page; after it come older ones.
-  const beforeSeq = view.log.messages.length === 0 ? null : view.log.from + 1;
-  const next = withView(state, view.slug, (old) => ({ ...old, history: "loading" }));
-  return [next, [ask({ what: "history", slug: view.slug, beforeSeq })]];
-}
-
-function historyRead(state: State, { slug, beforeSeq, page }: Extract<Event, { on: "history" }>): State {
-  return withView(state, slug, (view) => {
-    const log = view.log === null ? null : addHistory(view.log, page, beforeSeq);
-    if (log === null) return view;
-    return { ...view, log, history: "ready", pending: room.withoutShown(view.pending, [], log.seq, null) };
-  });
-}
-
-function say(state: State, text: string, key: string, env: Env): Step {
-  const view = activeView(state);
-  const length = [...text].length;
-  if (view === null || text.trim() === "" || length > MAX_TEXT || view.pending.length >= MAX_PENDING) return [state, []];
-  const item: Pending = { key, text, state: "sending", sentAt: state.joined ? env.now : null, seq: null, reason: null };
-  const next = withView(state, view.slug, (old) => ({ ...old, pending: [...old.pending, item] }));
-  return [next, state.joined ? [{ do: "send", frame: room.speech(item) }] : []];
-}
-
-function retry(state: State, key: string, env: Env): Step {
-  const failedItem = activeView(state)?.pending.find((item) => item.key === key && item.state === "failed");
-  if (failedItem === undefined) return [state, []];
-  const item: Pending = { ...failedItem, state: "sending", reason: null, sentAt: state.joined ? env.now : null };
-  const next = room.changePending(state, key, () => item);
-  return [next, state.joined ? [{ do: "send", frame: room.speech(item) }] : []];
-}
-
 function failed(state: State, query: Query, { status, error }: Failure, env: Env): Step {
   const lost = status === 401;
   switch (query.what) {
     case "sign-in": {
-      if (status === 403) return [{ ...INITIAL, auth: "banned" }, [{ do: "close" }]];
+      if (status === 403) return [{ ...emptied(state), auth: "banned" }, [{ do: "close" }]];
       const due = env.now + backoffMs(state.attempt, env.random);
       return [{ ...state, auth: "unavailable", authDueAt: due, attempt: state.attempt + 1 }, []];
     }
     case "logout":
       if (lost) return step(state, { on: "logged-out" }, env);
-      return [{ ...state, notice: "logout-failed" }, []];
+      return [{ ...state, notice: { kind: "logout-failed" } }, []];
     case "refresh": {
       if (lost) return checkAgain(state);
       const next = { ...state, authDueAt: env.now + REFRESH_RETRY_MS };
       return state.link.kind === "preparing" ? [later(next, null, env), []] : [next, []];
     }
+    case "providers":
+      return [{ ...state, authDueAt: env.now + backoffMs(state.attempt, env.random), attempt: state.attempt + 1 }, []];
+    case "unread":
+      // The counts stay as they were until the next time.
+      return [state, []];
     case "history":
       return [withView(state, query.slug, (view) => ({ ...view, history: "failed" })), []];
     case "rooms":
     case "ticket":
       if (lost) return checkAgain(state);
-      if (error.error === "Forbidden") return [{ ...INITIAL, auth: "banned" }, []];
+      if (error.error === "Forbidden") return [{ ...emptied(state), auth: "banned" }, []];
       return [later(state, null, env), []];
   }
 }
@@ -197,8 +195,8 @@ function later(state: State, afterMs: number | null, env: Env): State {
 
 function closed(state: State, code: number, env: Env): Step {
   if (state.auth !== "signed-in") return [state, []];
-  if (code === CLOSE.banned) return [{ ...INITIAL, auth: "banned" }, []];
-  if (code === CLOSE.sessionEnded) return [{ ...INITIAL, auth: "signed-out" }, []];
+  if (code === CLOSE.banned) return [{ ...emptied(state), auth: "banned" }, []];
+  if (code === CLOSE.sessionEnded) return gate({ ...state, turned: { kind: "session-ended" } });
   return [later(state, state.drainMs, env), []];
 }
 
@@ -211,6 +209,9 @@ function tick(state: State, env: Env): Step {
   const { link } = state;
   if (state.auth === "unavailable" && state.authDueAt !== null && env.now >= state.authDueAt) {
     return [{ ...state, auth: "checking", authDueAt: null }, [ask({ what: "sign-in" })]];
+  }
+  if (state.auth === "signed-out" && state.providers === null && state.authDueAt !== null && env.now >= state.authDueAt) {
+    return [{ ...state, authDueAt: null }, [ask({ what: "providers" })]];
   }
   if (state.auth !== "signed-in") return [state, []];
   if (state.authDueAt !== null && env.now >= state.authDueAt && link.kind !== "preparing") {
@@ -229,16 +230,21 @@ function tick(state: State, env: Env): Step {
   }
 }
 
-function tickOpen(state: State, link: Extract<State["link"], { kind: "open" }>, env: Env): Step {
+function tickOpen(state: State, link: OpenLink, env: Env): Step {
   const view = activeView(state);
   const owed = view?.pending.some((item) => item.state === "sending" && item.sentAt !== null && env.now - item.sentAt > ACK_DEADLINE_MS);
   if (env.now - link.heardAt > link.heartbeatMs * SILENT_BEATS || (state.joined && owed === true)) return hangUp(state, env);
   if (!state.joined) return unjoined(state, link, env);
   const behind = view?.behindSince ?? null;
-  return behind !== null && env.now - behind > BEHIND_GRACE_MS ? room.join(state) : [state, []];
+  if (behind !== null && env.now - behind > BEHIND_GRACE_MS) return room.join(state);
+  const [sent, frames] = outbox.release(attention.forgetTypists(state, env), env);
+  const [polled, query] = attention.poll(sent, env);
+  return [polled, [...frames, ...query]];
 }
 
-function unjoined(state: State, link: Extract<State["link"], { kind: "open" }>, env: Env): Step {
+function unjoined(state: State, link: OpenLink, env: Env): Step {
+  // Between rooms there is nothing to wait for.
+  if (state.active === null && link.ready) return attention.poll(state, env);
   if (link.idleSince === null) return [{ ...state, link: { ...link, idleSince: env.now } }, []];
   return env.now - link.idleSince > OPEN_DEADLINE_MS ? hangUp(state, env) : [state, []];
 }
@@ -248,7 +254,7 @@ function heard(state: State, frame: ServerFrame, env: Env): Step {
   const alive: State = { ...state, link: { ...state.link, heardAt: env.now } };
   switch (frame.type) {
     case "server.ready":
-      return room.join({ ...alive, link: { ...state.link, ready: true, heardAt: env.now, heartbeatMs: frame.payload.heartbeatMs } });
+      return ready(alive, state.link, frame.payload, env);
     case "server.draining":
       return [{ ...alive, drainMs: frame.payload.retryAfterMs }, []];
     case "server.heartbeat":
@@ -260,6 +266,10 @@ function heard(state: State, frame: ServerFrame, env: Env): Step {
     case "room.delta":
       return room.durable(alive, frame.payload.roomSlug, frame.payload.events, env, false);
     case "chat.message":
+    case "chat.edited":
+    case "chat.deleted":
+    case "member.joined":
+    case "member.left":
       return room.durable(alive, frame.payload.roomSlug, [frame], env, true);
     case "unknown.durable":
       return room.durable(alive, slugOf(alive, frame.payload.roomId), [frame], env, true);
@@ -267,12 +277,17 @@ function heard(state: State, frame: ServerFrame, env: Env): Step {
     case "presence.joined":
     case "presence.left":
       return [room.presence(alive, frame), []];
+    case "chat.typing":
+      return [attention.typist(alive, frame.payload.roomSlug, frame.payload, env), []];
+    case "room.read":
+      return attention.readElsewhere(alive, frame.payload.roomSlug, frame.payload.seq, env);
+    case "room.left":
+      return room.removed(alive, frame.payload.roomSlug, env);
     case "ack":
-      if (frame.payload.eventType === "chat.send") return [room.acked(alive, frame.payload, env), []];
+      if (frame.payload.eventType.startsWith("chat.")) return outbox.acked(alive, frame.payload, env);
       return frame.payload.requestId === `join:${alive.active ?? ""}` ? room.live(settled(alive), env) : [alive, []];
     case "nack":
       return refused(alive, frame.payload, env);
-    case "room.left":
     case "pong":
     case "error":
       return [alive, []];
@@ -283,12 +298,20 @@ function settled(state: State): State {
   return state.link.kind === "open" ? { ...state, link: { ...state.link, idleSince: null } } : state;
 }
 
-function refused(state: State, nack: Extract<ServerFrame, { type: "nack" }>["payload"], env: Env): Step {
-  if (nack.eventType !== "room.join") return [room.nacked(state, nack), []];
+type OpenLink = Extract<State["link"], { kind: "open" }>;
+
+function ready(state: State, link: OpenLink, said: Extract<ServerFrame, { type: "server.ready" }>["payload"], env: Env): Step {
+  const serverClock = { said: said.connectedAt, at: env.now };
+  return room.join({ ...state, serverClock, link: { ...link, ready: true, heardAt: env.now, heartbeatMs: said.heartbeatMs } });
+}
+
+function refused(state: State, nack: Nack, env: Env): Step {
+  if (nack.eventType === "room.read") return [attention.readRefused(state, nack.requestId, nack.retryAfterMs, env), []];
+  if (nack.eventType !== "room.join") return outbox.nacked(state, nack, env);
   if (nack.requestId !== `join:${state.active ?? ""}`) return [state, []];
   // The room is gone or not ours any more: look at what is left. Anything else may work on a new socket.
   if (nack.code !== "RoomNotFound") return [later(state, nack.retryAfterMs, env), [{ do: "close" }]];
-  return [later({ ...state, rooms: [], active: null, notice: "room-gone" }, null, env), [{ do: "close" }]];
+  return [later({ ...state, rooms: [], active: null, notice: { kind: "room-gone" } }, null, env), [{ do: "close" }]];
 }
 
 function beat(state: State, heads: readonly { roomId: string; lastSeq: number }[], env: Env): State {

@@ -1,8 +1,10 @@
-/** What the frames of a joined room do to its view, and what becomes of the messages this tab sends. */
+/** What the frames of a joined room do to its view. */
 
-import type { Ack, ChatMessage, ClientFrame, Durable, Nack, RoomJoined, ServerFrame } from "../wire/types.ts";
-import { emptyLog, offer } from "./log.ts";
-import type { Effect, Env, Pending, RoomView, State, Step } from "./state.ts";
+import type { ClientFrame, Durable, RoomJoined, ServerFrame } from "../wire/types.ts";
+import { afterReconnect, askUnread, counted } from "./attention.ts";
+import { addHistory, emptyLog, offer } from "./log.ts";
+import { releaseAll, withoutShown } from "./outbox.ts";
+import type { Effect, Env, Event, State, Step } from "./state.ts";
 import { activeView, withView } from "./state.ts";
 
 /** Enter the room looked at, from where its log ends; also how a gap is filled. */
@@ -24,6 +26,9 @@ export function joined(state: State, payload: RoomJoined): Step {
     title: payload.roomTitle,
     log: old.log ?? emptyLog(payload.epoch, payload.lastSeq),
     history: first ? "loading" : old.history,
+    typing: [],
+    // What was told over the last socket may not have arrived.
+    readSeq: 0,
     behindSince: null,
   }));
   return [next, first ? [history(payload.roomSlug)] : []];
@@ -35,6 +40,7 @@ export function reset(state: State, payload: { roomSlug: string; epoch: string; 
     ...view,
     log: emptyLog(payload.epoch, payload.lastSeq),
     history: "loading",
+    readSeq: 0,
     behindSince: null,
   }));
   return [next, next === state ? [] : [history(payload.roomSlug)]];
@@ -42,64 +48,60 @@ export function reset(state: State, payload: { roomSlug: string; epoch: string; 
 
 /** The join is acked: everything unsent goes out, in order, under the keys it had. */
 export function live(state: State, env: Env): Step {
-  const slug = state.active;
-  const view = activeView(state);
-  if (slug === null || view === null) return [state, []];
-  const unsent = view.pending.filter((item) => item.state === "sending");
-  const pending = view.pending.map((item) => (item.state === "sending" ? { ...item, sentAt: env.now } : item));
-  const next = withView({ ...state, joined: true, attempt: 0 }, slug, (old) => ({ ...old, pending }));
-  return [next, unsent.map((item) => ({ do: "send", frame: speech(item) }))];
+  if (state.active === null) return [state, []];
+  const [sent, frames] = releaseAll({ ...state, joined: true, attempt: 0 }, state.active, env);
+  const [next, asked] = afterReconnect(sent, env);
+  return [next, [...frames, ...asked]];
 }
 
-/** Durable events of the room looked at, live or out of a delta. */
+/** Durable events of a room, live or out of a delta. */
 export function durable(state: State, slug: string, events: readonly Durable[], env: Env, isLive: boolean): Step {
   const view = state.views[slug];
   if (view?.log == null) return [state, []];
-  const { log, applied, gap } = offer(view.log, events);
+  const offered = offer(view.log, events);
+  const { log, applied, fresh, gap } = offered;
+  const spoke = new Set(applied.map((message) => message.userId));
   const next = withView(state, slug, (old) => ({
     ...old,
     log,
+    typing: old.typing.filter((one) => !spoke.has(one.userId)),
     pending: withoutShown(old.pending, applied, log.seq, state.user?.id ?? null),
     behindSince: gap ? (old.behindSince ?? env.now) : null,
   }));
-  const heard = isLive ? applied.filter((message) => message.userId !== state.user?.id) : [];
-  return [next, heard.map((message) => ({ do: "announce", message }))];
+  const heard = isLive ? fresh.filter((message) => message.userId !== state.user?.id) : [];
+  return [counted(next, slug, offered), heard.map((message) => ({ do: "announce", message }))];
 }
 
-/** A message of ours leaves the list of unsent ones when the log shows it: by its key, or by its place. */
-export function withoutShown(pending: readonly Pending[], applied: readonly ChatMessage[], seq: number, me: string | null): readonly Pending[] {
-  const shown = new Set(applied.filter((message) => message.userId === me).map((message) => message.senderRequestId));
-  const left = pending.filter((item) => !shown.has(item.key) && !(item.state === "stored" && item.seq !== null && item.seq <= seq));
-  return left.length === pending.length ? pending : left;
-}
-
-/** `ack` of a message: stored for good. */
-export function acked(state: State, payload: Ack, env: Env): State {
-  const { seq, requestId } = payload;
-  const slug = Object.values(state.views).find((view) => view.pending.some((item) => item.key === requestId))?.slug;
-  const next = changePending(state, requestId, (item, view) => {
-    if (seq !== null && view.log !== null && seq <= view.log.seq) return null;
-    return { ...item, state: "stored", seq, reason: null };
-  });
-  // Stored beyond what is shown: its event is next, or lost on the way.
-  return withView(next, slug ?? "", (view) => {
-    const behind = seq !== null && view.log !== null && seq > view.log.seq;
-    return behind ? { ...view, behindSince: view.behindSince ?? env.now } : view;
+/** A page of the past is there. */
+export function historyRead(state: State, { slug, beforeSeq, page }: Extract<Event, { on: "history" }>): State {
+  return withView(state, slug, (view) => {
+    const log = view.log === null ? null : addHistory(view.log, page, beforeSeq);
+    if (log === null) return view;
+    return { ...view, log, history: "ready", pending: withoutShown(view.pending, [], log.seq, null) };
   });
 }
 
-/** `nack` of a message: the person decides whether to try again. */
-export function nacked(state: State, payload: Nack): State {
-  const reason = { code: payload.code, message: payload.message };
-  return changePending(state, payload.requestId, (item) => ({ ...item, state: "failed", sentAt: null, reason }));
+/** Ask for what is older than all that is here. */
+export function loadOlder(state: State): Step {
+  const view = activeView(state);
+  if (view?.log == null || view.history === "loading") return [state, []];
+  // What failed first was the newest page; after it come older ones.
+  const beforeSeq = view.log.messages.length === 0 ? null : view.log.from + 1;
+  const next = withView(state, view.slug, (old) => ({ ...old, history: "loading" }));
+  return [next, [{ do: "fetch", query: { what: "history", slug: view.slug, beforeSeq } }]];
 }
 
-/** Change or drop (null) the unsent message with this key, in whatever room it is. */
-export function changePending(state: State, key: string, change: (item: Pending, view: RoomView) => Pending | null): State {
-  const view = Object.values(state.views).find((candidate) => candidate.pending.some((item) => item.key === key));
-  if (view === undefined) return state;
-  const pending = view.pending.flatMap((item) => (item.key === key ? (change(item, view) ?? []) : item));
-  return withView(state, view.slug, (old) => ({ ...old, pending }));
+/**
+ * `room.left` without our asking: the person is no longer a member. Nothing of the room stays on the page; a public
+ * one is still in the list and may be entered again.
+ */
+export function removed(state: State, slug: string, env: Env): Step {
+  const view = state.views[slug];
+  if (view === undefined) return [state, []];
+  const views = Object.fromEntries(Object.entries(state.views).filter(([name]) => name !== slug));
+  if (slug !== state.active) return askUnread({ ...state, views }, env);
+  const rooms = state.rooms.filter((room) => room.slug !== slug || room.isPublic);
+  return askUnread({ ...state, views, rooms, active: null, joined: false, notice: { kind: "removed", room: view.title } }, env);
 }
 
 /** Who is in the room: the whole list, or one who came or went. */
@@ -108,13 +110,9 @@ export function presence(state: State, frame: Extract<ServerFrame, { type: "room
     if (frame.type === "room.presence") return { ...view, people: frame.payload.users };
     const { userId, userName } = frame.payload;
     const others = view.people.filter((person) => person.userId !== userId);
-    return { ...view, people: frame.type === "presence.joined" ? [...others, { userId, userName }] : others };
+    if (frame.type === "presence.joined") return { ...view, people: [...others, { userId, userName }] };
+    return { ...view, people: others, typing: view.typing.filter((one) => one.userId !== userId) };
   });
-}
-
-/** The frame of a message. */
-export function speech(item: Pending): ClientFrame {
-  return { type: "chat.send", requestId: item.key, idempotencyKey: item.key, payload: { text: item.text } };
 }
 
 function history(slug: string): Effect {

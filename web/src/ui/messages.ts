@@ -1,20 +1,22 @@
 /** The conversation: messages with day marks, one head for a run of one author's, then what is not sent yet. */
 
-import type { Pending, RoomView } from "../session/state.ts";
+import type { Pending, RoomView, State } from "../session/state.ts";
 import type { ChatMessage, User } from "../wire/types.ts";
+import { CHANGE_WINDOW_MS } from "../wire/types.ts";
 import { button, el, KeyedList, type Row } from "./dom.ts";
+import { type Intent, type RowActions, RowMaker, type Standing } from "./row.ts";
 import type { Texts } from "./texts.ts";
 
 /** After a pause this long the author and the time are said again. */
 const RUN_MS = 5 * 60_000;
 /** As near to the end as this counts as reading the end. */
 const NEAR_END_PX = 80;
-const HUES = 8;
 
-export interface MessageActions {
-  retry(key: string): void;
-  discard(key: string): void;
+export interface MessageActions extends RowActions {
+  edit(messageId: string, text: string): void;
+  delete(messageId: string): void;
   loadOlder(): void;
+  scrolled(atEnd: boolean): void;
 }
 
 export class MessageList {
@@ -23,8 +25,10 @@ export class MessageList {
   private readonly list: KeyedList;
   private readonly past: HTMLElement;
   private readonly newest: HTMLButtonElement;
-  private readonly clock: Intl.DateTimeFormat;
   private readonly day: Intl.DateTimeFormat;
+  private readonly maker: RowMaker;
+  private intent: Intent | null = null;
+  private last: { view: RoomView | null; me: User; clock: State["serverClock"]; nowhere: boolean } | null = null;
   private following = true;
   private shownTop = 0;
   private shownSlug = "";
@@ -32,9 +36,11 @@ export class MessageList {
   constructor(
     private readonly texts: Texts,
     private readonly actions: MessageActions,
+    /** An edit or a question is over: the person goes on writing. */
+    private readonly done: () => void,
   ) {
-    this.clock = new Intl.DateTimeFormat(texts.locale, { hour: "2-digit", minute: "2-digit" });
     this.day = new Intl.DateTimeFormat(texts.locale, { day: "numeric", month: "long", year: "numeric" });
+    this.maker = this.makeRows();
     const rows = el("div", { class: "rows", role: "list" });
     this.list = new KeyedList(rows);
     this.past = el("div", { class: "past" });
@@ -45,8 +51,7 @@ export class MessageList {
     this.newest.hidden = true;
     this.element = el("div", { class: "conversation" }, this.scroller, this.newest);
     this.scroller.addEventListener("scroll", () => {
-      this.following = this.nearEnd();
-      if (this.following) this.newest.hidden = true;
+      this.follow(this.nearEnd());
     });
     // A window that turns or a keyboard that opens must not hide what is being read.
     new ResizeObserver(() => {
@@ -54,14 +59,34 @@ export class MessageList {
     }).observe(this.scroller);
   }
 
-  update(view: RoomView | null, me: User): void {
+  private makeRows(): RowMaker {
+    return new RowMaker(this.texts, {
+      retry: (key) => {
+        this.actions.retry(key);
+      },
+      discard: (key) => {
+        this.actions.discard(key);
+      },
+      intend: (kind, message) => {
+        this.intend({ kind, messageId: message.id, draft: message.text });
+      },
+      settle: (intent, carryOut) => {
+        this.settle(intent, carryOut);
+      },
+    });
+  }
+
+  /** `nowhere`: there are rooms, and none of them is looked at. */
+  update(view: RoomView | null, me: User, clock: State["serverClock"], nowhere: boolean): void {
+    this.last = { view, me, clock, nowhere };
     const atEnd = this.following || view?.slug !== this.shownSlug;
     const height = this.scroller.scrollHeight;
     const messages = view?.log?.messages ?? [];
     const top = messages.at(-1)?.seq ?? 0;
     const oldest = this.scroller.querySelector(".message");
-    this.drawPast(view);
-    this.list.update(this.rows(messages, view?.pending ?? [], me));
+    if (this.intent !== null && !messages.some(({ id }) => id === this.intent?.messageId)) this.intent = null;
+    this.drawPast(view, nowhere);
+    this.list.update(this.rows(view, me));
     const grewAbove = oldest !== null && this.scroller.querySelector(".message") !== oldest;
     if (atEnd) this.toEnd();
     else if (grewAbove) this.scroller.scrollTop += this.scroller.scrollHeight - height;
@@ -71,9 +96,34 @@ export class MessageList {
   }
 
   toEnd(): void {
-    this.following = true;
     this.scroller.scrollTop = this.scroller.scrollHeight;
-    this.newest.hidden = true;
+    this.follow(true);
+  }
+
+  /** Edit the newest message of one's own, if it may still be changed. */
+  editLast(): void {
+    const found = [...(this.last?.view?.log?.messages ?? [])].reverse().find((message) => message.userId === this.last?.me.id);
+    if (found !== undefined && this.changeable(found)) this.intend({ kind: "edit", messageId: found.id, draft: found.text });
+  }
+
+  private intend(intent: Intent | null): void {
+    this.intent = intent;
+    if (this.last !== null) this.update(this.last.view, this.last.me, this.last.clock, this.last.nowhere);
+  }
+
+  private settle(intent: Intent, carryOut: boolean): void {
+    const { kind, messageId, draft } = intent;
+    const message = this.last?.view?.log?.messages.find(({ id }) => id === messageId);
+    if (carryOut && kind === "delete") this.actions.delete(messageId);
+    else if (carryOut && message !== undefined && draft !== message.text) this.actions.edit(messageId, draft);
+    this.intend(null);
+    this.done();
+  }
+
+  private follow(atEnd: boolean): void {
+    this.following = atEnd;
+    if (atEnd) this.newest.hidden = true;
+    this.actions.scrolled(atEnd);
   }
 
   private nearEnd(): boolean {
@@ -81,7 +131,14 @@ export class MessageList {
     return scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
   }
 
-  private drawPast(view: RoomView | null): void {
+  /** By the server's clock, as well as it is known; in the end the server decides. */
+  private changeable(message: ChatMessage): boolean {
+    const clock = this.last?.clock ?? null;
+    const now = Date.now() + (clock === null ? 0 : Date.parse(clock.said) - clock.at);
+    return now - Date.parse(message.createdAt) < CHANGE_WINDOW_MS;
+  }
+
+  private drawPast(view: RoomView | null, nowhere: boolean): void {
     const { texts } = this;
     const load = (label: string) => [
       button(label, "quiet", () => {
@@ -90,7 +147,7 @@ export class MessageList {
     ];
     const state = view === null || view.history === "none" ? "" : view.history === "ready" && view.log?.hasMore === true ? "more" : view.history;
     const empty = state === "ready" && view?.log?.messages.length === 0 && view.pending.length === 0;
-    const shown = empty ? "empty" : state;
+    const shown = nowhere ? "nowhere" : empty ? "empty" : state;
     if (this.past.dataset.state === shown) return;
     this.past.dataset.state = shown;
     const content: Record<string, (Node | string)[]> = {
@@ -98,30 +155,48 @@ export class MessageList {
       failed: [`${texts.historyFailed} `, ...load(texts.retry)],
       more: load(texts.older),
       empty: [texts.empty],
+      nowhere: [texts.noRoom],
     };
     this.past.replaceChildren(...(content[shown] ?? []));
   }
 
-  private rows(messages: readonly ChatMessage[], pending: readonly Pending[], me: User): Row[] {
+  private rows(view: RoomView | null, me: User): Row[] {
     const rows: Row[] = [];
+    const changes = new Map((view?.pending ?? []).flatMap((item) => (item.change === null ? [] : [[item.change.messageId, item] as const])));
     let before: ChatMessage | null = null;
-    for (const message of messages) {
+    for (const message of view?.log?.messages ?? []) {
       const at = new Date(message.createdAt);
       const previous: Date | null = before === null ? null : new Date(before.createdAt);
       if (previous?.toDateString() !== at.toDateString()) rows.push(this.dayRow(at));
       const runs =
         before?.userId === message.userId && previous !== null && previous.toDateString() === at.toDateString() && at.getTime() - previous.getTime() < RUN_MS;
-      rows.push({
-        key: message.id,
-        version: runs ? "run" : "head",
-        draw: () => this.message(message, at, !runs, message.userId === me.id),
-      });
+      rows.push(this.messageRow(message, at, !runs, me, changes.get(message.id) ?? null));
+      changes.delete(message.id);
       before = message;
     }
-    for (const item of pending) {
-      rows.push({ key: item.key, version: item.state, draw: () => this.pendingRow(item, me) });
+    let runs = before?.userId === me.id && Date.now() - Date.parse(before.createdAt) < RUN_MS;
+    for (const item of view?.pending ?? []) {
+      // The change of a message that is gone is worth a row only when there is something to say about it.
+      if (item.change !== null && (item.state !== "failed" || changes.get(item.change.messageId) !== item)) continue;
+      const withHead = !runs;
+      rows.push({ key: item.key, version: `${withHead} ${item.state} ${item.notBefore !== null}`, draw: () => this.maker.pending(item, me, withHead) });
+      runs = true;
     }
     return rows;
+  }
+
+  private messageRow(message: ChatMessage, at: Date, withHead: boolean, me: User, change: Pending | null): Row {
+    const mine = message.userId === me.id;
+    const intent = this.intent?.messageId === message.id ? this.intent : null;
+    const busy = change !== null && change.state !== "failed";
+    const standing: Standing = { withHead, mine, changeable: mine && !busy && this.changeable(message), change, intent };
+    // A row that is being edited is drawn once: what is written in it must not be taken away.
+    const content = intent?.kind === "edit" ? "" : JSON.stringify([message.text, message.editedAt, change, standing.changeable]);
+    return {
+      key: message.id,
+      version: `${withHead} ${intent?.kind ?? ""} ${content}`,
+      draw: () => this.maker.message(message, at, standing),
+    };
   }
 
   private dayRow(at: Date): Row {
@@ -134,40 +209,4 @@ export class MessageList {
     const label = names.get(at.toDateString()) ?? this.day.format(at);
     return { key: `day:${at.toDateString()}`, version: label, draw: () => el("div", { class: "day", role: "separator" }, el("span", {}, label)) };
   }
-
-  private message(message: ChatMessage, at: Date, withHead: boolean, mine: boolean): HTMLElement {
-    const row = el("div", { class: `message${withHead ? " head" : ""}${mine ? " mine" : ""}`, role: "listitem" });
-    const time = el("time", { datetime: message.createdAt, title: at.toLocaleString(this.texts.locale) }, this.clock.format(at));
-    if (withHead) row.append(avatar(message.userId, message.userName), el("div", { class: "by" }, el("b", {}, message.userName), time));
-    else row.append(time);
-    row.append(el("p", { dir: "auto" }, message.text));
-    return row;
-  }
-
-  private pendingRow(item: Pending, me: User): HTMLElement {
-    const { texts } = this;
-    const row = el("div", { class: `message head mine ${item.state}`, role: "listitem" });
-    row.append(avatar(me.id, me.name), el("div", { class: "by" }, el("b", {}, me.name), el("span", { class: "state" }, item.state === "failed" ? "" : texts.sending)));
-    row.append(el("p", { dir: "auto" }, item.text));
-    if (item.state !== "failed") return row;
-    const why = item.reason === null ? "" : ` ${texts.reasons[item.reason.code] ?? item.reason.message}`;
-    const retry = button(texts.retry, "quiet", () => {
-      this.actions.retry(item.key);
-    });
-    const discard = button(texts.discard, "quiet", () => {
-      this.actions.discard(item.key);
-    });
-    row.append(el("div", { class: "trouble", role: "alert" }, `${texts.failed}${why} `, retry, discard));
-    return row;
-  }
-}
-
-/** A letter on a colour that stays the same for a person; decoration, so hidden from readers of the page. */
-export function avatar(userId: string, name: string): HTMLElement {
-  // FNV-1a: ids made in the same second differ in few characters and must still get different colours.
-  let hash = 0x811c9dc5;
-  for (const character of userId) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
-  const hue = ((hash >>> 16) ^ (hash & 0xffff)) % HUES;
-  const letter = [...name.trim()][0]?.toUpperCase() ?? "?";
-  return el("span", { class: `avatar hue-${hue}`, "aria-hidden": "true" }, letter);
 }

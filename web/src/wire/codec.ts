@@ -76,7 +76,12 @@ function chatMessage(from: Fields): ChatMessage {
     seq: whole(from, "seq"),
     epoch: text(from, "epoch"),
     senderRequestId: optional(from, "senderRequestId", text),
+    editedAt: null,
   };
+}
+
+function place(from: Fields): { roomId: string; roomSlug: string; seq: number; epoch: string } {
+  return { roomId: text(from, "roomId"), roomSlug: text(from, "roomSlug"), seq: whole(from, "seq"), epoch: text(from, "epoch") };
 }
 
 function ack(from: Fields): Ack {
@@ -100,12 +105,27 @@ function nack(from: Fields): Nack {
   };
 }
 
+const DURABLES: Record<Exclude<Durable["type"], "unknown.durable">, (from: Fields) => Durable> = {
+  "chat.message": (from) => ({ type: "chat.message", payload: chatMessage(from) }),
+  "chat.edited": (from) => ({
+    type: "chat.edited",
+    payload: { id: text(from, "id"), ...place(from), text: text(from, "text"), editedAt: text(from, "editedAt") },
+  }),
+  "chat.deleted": (from) => ({ type: "chat.deleted", payload: { id: text(from, "id"), ...place(from) } }),
+  "member.joined": (from) => ({ type: "member.joined", payload: { ...place(from), ...person(from) } }),
+  "member.left": (from) => ({ type: "member.left", payload: { ...place(from), ...person(from) } }),
+};
+
 /** An event of a room's log, of a known kind or only counted. */
 function durable(value: unknown): Durable {
   const frame = fields(value, "event");
   const payload = fields(frame.payload, "payload");
-  if (frame.type === "chat.message") return { type: "chat.message", payload: chatMessage(payload) };
-  return unknownDurable(payload);
+  return reader<Durable>(DURABLES, frame.type)?.(payload) ?? unknownDurable(payload);
+}
+
+/** The reader of a type; a name every object has (`constructor`) is none. */
+function reader<Read>(readers: Record<string, (from: Fields) => Read>, type: unknown): ((from: Fields) => Read) | undefined {
+  return typeof type === "string" && Object.hasOwn(readers, type) ? readers[type] : undefined;
 }
 
 function unknownDurable(from: Fields): Durable {
@@ -114,10 +134,15 @@ function unknownDurable(from: Fields): Durable {
 }
 
 const READERS: Record<string, (from: Fields) => ServerFrame> = {
-  "chat.message": (from) => ({ type: "chat.message", payload: chatMessage(from) }),
+  ...DURABLES,
   "server.ready": (from) => ({
     type: "server.ready",
-    payload: { ...person(from), connectionId: text(from, "connectionId"), heartbeatMs: whole(from, "heartbeatMs") },
+    payload: {
+      ...person(from),
+      connectedAt: text(from, "connectedAt"),
+      connectionId: text(from, "connectionId"),
+      heartbeatMs: whole(from, "heartbeatMs"),
+    },
   }),
   "server.heartbeat": (from) => ({ type: "server.heartbeat", payload: { rooms: list(from, "rooms", head) } }),
   "server.draining": (from) => ({ type: "server.draining", payload: { retryAfterMs: whole(from, "retryAfterMs") } }),
@@ -153,6 +178,8 @@ const READERS: Record<string, (from: Fields) => ServerFrame> = {
     type: "room.presence",
     payload: { roomId: text(from, "roomId"), roomSlug: text(from, "roomSlug"), users: list(from, "users", person) },
   }),
+  "room.read": (from) => ({ type: "room.read", payload: { roomSlug: text(from, "roomSlug"), seq: whole(from, "seq") } }),
+  "chat.typing": (from) => ({ type: "chat.typing", payload: { ...person(from), roomSlug: text(from, "roomSlug") } }),
   "room.left": (from) => ({ type: "room.left", payload: { roomSlug: text(from, "roomSlug") } }),
   "presence.joined": (from) => ({ type: "presence.joined", payload: { ...person(from), roomSlug: text(from, "roomSlug") } }),
   "presence.left": (from) => ({ type: "presence.left", payload: { ...person(from), roomSlug: text(from, "roomSlug") } }),
@@ -174,7 +201,7 @@ export function decodeFrame(raw: string): ServerFrame | null {
   const frame = fields(json(raw), "frame");
   const type = text(frame, "type");
   const payload = fields(frame.payload ?? {}, "payload");
-  const read = Object.hasOwn(READERS, type) ? READERS[type] : undefined;
+  const read = reader(READERS, type);
   if (read !== undefined) return read(payload);
   return "seq" in payload && "epoch" in payload && "roomId" in payload ? unknownDurable(payload) : null;
 }
@@ -194,6 +221,12 @@ export function readSignIn(body: unknown): SignIn | null {
   const from = fields(body, "body");
   if (from.authenticated === false) return null;
   return { user: user(from.user), expiresInSec: whole(from, "expiresInSec") };
+}
+
+/** Body of GET /v1/auth/mode: the names to sign in under; null from a server that does not say. */
+export function readProviders(body: unknown): string[] | null {
+  const from = fields(body, "body");
+  return from.providers === undefined ? null : list(from, "providers", (value) => text({ provider: value }, "provider"));
 }
 
 /** Body of GET /v1/auth/ws-ticket. */
@@ -235,6 +268,7 @@ export function readHistory(body: unknown): HistoryPage {
       seq: whole(row, "seq"),
       epoch,
       senderRequestId: null,
+      editedAt: optional(row, "edited_at", text),
     };
   });
   const hasMore = flag(fields(from.pagination, "pagination"), "hasMore");

@@ -18,6 +18,37 @@ export interface ChatMessage {
   readonly seq: number;
   readonly epoch: string;
   readonly senderRequestId: string | null;
+  /** When the text was written that is shown; null: the first one. Live messages are always first ones. */
+  readonly editedAt: string | null;
+}
+
+/** A message has another text; an empty one was erased since, because the message was deleted. */
+export interface ChatEdited {
+  readonly id: string;
+  readonly roomId: string;
+  readonly roomSlug: string;
+  readonly text: string;
+  readonly editedAt: string;
+  readonly seq: number;
+  readonly epoch: string;
+}
+
+export interface ChatDeleted {
+  readonly id: string;
+  readonly roomId: string;
+  readonly roomSlug: string;
+  readonly seq: number;
+  readonly epoch: string;
+}
+
+/** Somebody became a member of the room, or is none any more. */
+export interface Membership {
+  readonly roomId: string;
+  readonly roomSlug: string;
+  readonly userId: string;
+  readonly userName: string;
+  readonly seq: number;
+  readonly epoch: string;
 }
 
 /** A durable event of a kind newer than this client: its seq counts, its content is unknown. */
@@ -32,15 +63,23 @@ export interface Person {
   readonly userName: string;
 }
 
+/** What changes a message that was said before. */
+export type Change =
+  | { readonly type: "chat.edited"; readonly payload: ChatEdited }
+  | { readonly type: "chat.deleted"; readonly payload: ChatDeleted };
+
 export type Durable =
   | { readonly type: "chat.message"; readonly payload: ChatMessage }
+  | Change
+  | { readonly type: "member.joined"; readonly payload: Membership }
+  | { readonly type: "member.left"; readonly payload: Membership }
   | { readonly type: "unknown.durable"; readonly payload: UnknownDurable };
 
 export type ServerFrame =
   | Durable
   | {
       readonly type: "server.ready";
-      readonly payload: Person & { readonly connectionId: string; readonly heartbeatMs: number };
+      readonly payload: Person & { readonly connectedAt: string; readonly connectionId: string; readonly heartbeatMs: number };
     }
   | { readonly type: "server.heartbeat"; readonly payload: { readonly rooms: readonly RoomHead[] } }
   | { readonly type: "server.draining"; readonly payload: { readonly retryAfterMs: number } }
@@ -59,6 +98,8 @@ export type ServerFrame =
       readonly payload: { readonly roomId: string; readonly roomSlug: string; readonly users: readonly Person[] };
     }
   | { readonly type: "room.left"; readonly payload: { readonly roomSlug: string } }
+  | { readonly type: "room.read"; readonly payload: { readonly roomSlug: string; readonly seq: number } }
+  | { readonly type: "chat.typing"; readonly payload: Person & { readonly roomSlug: string } }
   | { readonly type: "presence.joined"; readonly payload: Person & { readonly roomSlug: string } }
   | { readonly type: "presence.left"; readonly payload: Person & { readonly roomSlug: string } };
 
@@ -113,7 +154,21 @@ export type ClientFrame =
       readonly requestId: string;
       readonly idempotencyKey: string;
       readonly payload: { readonly text: string };
-    };
+    }
+  | {
+      readonly type: "chat.edit";
+      readonly requestId: string;
+      readonly idempotencyKey: string;
+      readonly payload: { readonly messageId: string; readonly text: string };
+    }
+  | {
+      readonly type: "chat.delete";
+      readonly requestId: string;
+      readonly idempotencyKey: string;
+      readonly payload: { readonly messageId: string };
+    }
+  | { readonly type: "chat.typing"; readonly payload: Record<string, never> }
+  | { readonly type: "room.read"; readonly requestId: string; readonly payload: { readonly seq: number } };
 
 /** Why the server closes a socket. */
 export const CLOSE = {
@@ -127,6 +182,8 @@ export const CLOSE = {
 
 /** The contract's bound of a message, in characters (code points). */
 export const MAX_TEXT = 4000;
+/** How long an own message can be edited and deleted; the server's clock decides. */
+export const CHANGE_WINDOW_MS = 600_000;
 
 /** Rows of the HTTP side. */
 export interface User {
