@@ -187,3 +187,11 @@ def test_times_are_utc_with_milliseconds(at):
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     assert round(moment.timestamp() * 1000) == at // 1000
     assert len(text) == 24
+
+
+@given(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5))
+def test_a_presence_frame_is_the_encoding_of_its_payload(users):
+    """Put together from encoded people, the frame is byte for byte that of the whole list."""
+    people = tuple(protocol.PresentUser(user_id, name) for user_id, name in users.items())
+    whole = protocol.encode(protocol.RoomPresence("r1", "general", people))
+    assert protocol.encode_presence("r1", "general", users) == whole

@@ -33,6 +33,8 @@ class Metrics:
         self._closed = counter("sockets_closed", "Sockets that ended, by reason.", "reason")
         self._refused = counter("sockets_refused", "Sockets refused before they were let in.", "code")
         self._acks = counter("acks", "Requests acknowledged.", "event_type")
+        # Looking a label up costs more than counting it, and acks are the hot path.
+        self._acked: dict[str, Counter] = {}
         self._nacks = counter("nacks", "Requests refused.", "event_type", "code")
         self._delivered = counter("deliveries", "Frames written to sockets.")
         self._dropped = counter("dropped", "Frames not sent, or sockets cut as slow.", "kind")
@@ -75,7 +77,10 @@ class Metrics:
         self._sockets.dec()
 
     def acked(self, event_type: str) -> None:
-        self._acks.labels(event_type).inc()
+        child = self._acked.get(event_type)
+        if child is None:
+            child = self._acked[event_type] = self._acks.labels(event_type)
+        child.inc()
 
     def nacked(self, event_type: str, code: str) -> None:
         # An unknown type is the client's own text: as a label it would grow without bound.

@@ -61,6 +61,7 @@ from boltorezka.protocol.events import (
     decode_payload,
     decode_server,
     encode,
+    encode_presence,
     in_delta,
 )
 from boltorezka.protocol.requests import (
@@ -191,6 +192,7 @@ __all__ = [
     "decode_payload",
     "decode_server",
     "encode",
+    "encode_presence",
     "encode_request",
     "in_delta",
     "iso_time",

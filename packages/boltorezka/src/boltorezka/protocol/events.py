@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
@@ -295,6 +297,21 @@ _envelope = msgspec.json.Decoder(Envelope)
 def encode(payload: Payload) -> bytes:
     """The frame of a server payload."""
     return b'{"type":"' + payload.EVENT.encode() + b'","payload":' + _encoder.encode(payload) + b"}"
+
+
+@lru_cache(maxsize=16_384)
+def _present(user_id: str, user_name: str) -> bytes:
+    return _encoder.encode(PresentUser(user_id, user_name))
+
+
+def encode_presence(room_id: str, room_slug: str, users: Mapping[str, str]) -> bytes:
+    """The frame of `RoomPresence` for these names by user id.
+
+    When everybody comes back at once the list is made for each of them: people are encoded once, not once for each.
+    """
+    frame = encode(RoomPresence(room_id, room_slug, ()))
+    people = b",".join(_present(user_id, name) for user_id, name in users.items())
+    return frame[: -len(b"]}}")] + people + b"]}}"
 
 
 def in_delta(event: Durable) -> DeltaEvent:

@@ -88,10 +88,8 @@ class Hall:
         ]
         if after is not None:
             told.append(live.catch_up(after))
-        present = self.roster.users(room.id)
-        users = tuple(protocol.PresentUser(user_id, name) for user_id, name in present.items())
-        told.append(protocol.RoomPresence(room.id, room.slug, users))
         out += [do.Send(conn.key, protocol.encode(payload)) for payload in told]
+        out.append(do.Send(conn.key, protocol.encode_presence(room.id, room.slug, self.roster.users(room.id))))
 
     def _arrive(self, person: Person, live: LiveRoom, out: list[Effect]) -> None:
         first_here, first = self.roster.enter(person)
