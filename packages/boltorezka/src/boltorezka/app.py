@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ import msgspec
 import uvicorn
 
 from boltorezka import __version__
+from boltorezka.adapters.addresses import Database
 from boltorezka.adapters.broker_sso import BrokerSso
 from boltorezka.adapters.database import open_bus, open_store
 from boltorezka.adapters.http import BuildInfo, HttpParts, HttpSettings, http_application
@@ -29,7 +30,7 @@ from boltorezka.adapters.tokens import Tokens
 from boltorezka.adapters.websocket import websocket_protocol
 from boltorezka.auth.model import Identity
 from boltorezka.config import PREFIX, Settings
-from boltorezka.errors import ConfigError
+from boltorezka.errors import ConfigError, RoomNotFound
 from boltorezka.ports import Clock, Ids, NewEvent, Store
 from boltorezka.protocol import iso_time
 from boltorezka.rooms.connection import CHAT, DEFAULT_RATES
@@ -167,6 +168,19 @@ async def serve_forever(settings: Settings, listener: socket.socket) -> None:
             for number in handlers:
                 loop.remove_signal_handler(number)
     log.info("stopped")
+
+
+async def new_epochs(database: Database, slugs: Sequence[str]) -> int:
+    """Give these rooms (none named: all) a new epoch; answer how many. Raises RoomNotFound, and then changes none."""
+    store = open_store(database, SystemClock())
+    await store.open()
+    try:
+        for slug in slugs:
+            if await store.entrance(slug, "") is None:
+                raise RoomNotFound(f"There is no room {slug!r}; nothing was changed.")
+        return await store.new_epochs(slugs or None)
+    finally:
+        await store.close()
 
 
 async def smoke_sessions(settings: Settings, ttl_s: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The command `boltorezka`: serve, migrate, dev-sso, smoke-session, check-config.
+"""The command `boltorezka`: serve, migrate, new-epochs, dev-sso, smoke-session, check-config.
 
 Exit codes: 0 done; 1 failed; 2 the configuration or the command line is wrong; 3 the database needs
 `boltorezka migrate`; 4 the port cannot be had.
@@ -73,6 +73,13 @@ def _migrate(arguments: argparse.Namespace) -> int:
         print(code_head(config.database(os.environ) if named else None))
     else:
         print(migrate(config.database(os.environ)))
+    return 0
+
+
+def _new_epochs(arguments: argparse.Namespace) -> int:
+    from boltorezka.app import new_epochs
+
+    print(_run(new_epochs(config.database(os.environ), arguments.slugs)))
     return 0
 
 
@@ -156,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
         help="only print the schema this version needs (of SQLite unless DATABASE_URL says otherwise)",
     )
     migrate.set_defaults(run=_migrate)
+
+    epochs = commands.add_parser(
+        "new-epochs", help="after a restore of the database: make every client begin anew; prints how many rooms"
+    )
+    epochs.add_argument("slugs", nargs="*", metavar="ROOM", help="only these rooms (default: all)")
+    epochs.set_defaults(run=_new_epochs)
 
     dev_sso = commands.add_parser("dev-sso", help="a development SSO: choose who you are; loopback only")
     dev_sso.add_argument("--host", default="127.0.0.1")

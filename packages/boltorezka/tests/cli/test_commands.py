@@ -228,6 +228,20 @@ async def test_two_processes_on_one_file_share_sessions_and_messages(env, client
             assert websocket.close_code == 4009
 
 
+async def test_new_epochs_make_everybody_begin_anew(env, client):
+    """After a restore: the serving process learns of it by itself and resets its sockets; typos change nothing."""
+    async with server_process(env) as server:
+        websocket = await _socket(client, server.url, (await sign_in(client, server.url))["token"])
+        await _join(websocket)
+        code, out, said = await _answer("new-epochs", "general", "nowhere", env=env)
+        assert (code, out) == (1, "")
+        assert "nowhere" in said
+        code, out, _ = await _answer("new-epochs", "general", env=env)
+        assert (code, out) == (0, "1\n")
+        reset = await _frame(websocket, "room.reset")
+        assert (reset["roomSlug"], reset["lastSeq"]) == ("general", 1)
+
+
 async def test_health_is_degraded_while_the_database_is_gone(env, tmp_path, client):
     """The file replaced by a directory: 503, named; the process stays up and ends cleanly."""
     async with server_process(env) as server:

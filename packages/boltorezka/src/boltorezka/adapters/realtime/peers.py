@@ -103,15 +103,14 @@ class Peers:
             log.warning("other processes were not heard: %s", error.message)
 
     async def renew(self) -> None:
-        """Renew the lease; while there are others, look what they did: a lost hint costs one interval, not more."""
+        """Renew the lease and look what others did, commands among them: a lost hint costs one interval, not more."""
         now = self._clock.now()
         expires_at = now + int(self._settings.lease_expires_s * 1_000_000)
         others = await self._store.renew_lease(self._instance, now, expires_at)
         if others != self._others:
             self._bus.set_peers_live(bool(others))
-        if others or self._others:
-            self._hint.set()
         self._others = others
+        self._hint.set()
 
     async def look(self) -> None:
         """Bring what others wrote to the core: logs, presence, ended sessions."""
