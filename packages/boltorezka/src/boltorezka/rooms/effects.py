@@ -24,10 +24,11 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Broadcast(msgspec.Struct, frozen=True):
-    """One frame to every socket that entered the room."""
+    """One frame to every socket that entered the room; `soon` when nobody waits for it: together with others."""
 
     room_id: str
     frame: bytes
+    soon: bool = False
 
 
 class Enter(msgspec.Struct, frozen=True):

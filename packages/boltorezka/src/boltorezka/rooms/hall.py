@@ -115,7 +115,7 @@ class Hall:
     def _tell(self, live: LiveRoom, person: Person, what: type[protocol.PresenceJoined], out: list[Effect]) -> None:
         count = len(self.roster.users(person.room_id))
         payload = what(person.user_id, person.user_name, live.room.slug, count)
-        out.append(do.Broadcast(person.room_id, protocol.encode(payload)))
+        out.append(do.Broadcast(person.room_id, protocol.encode(payload), soon=True))
 
     def observe(self, elsewhere: Iterable[Person], out: list[Effect]) -> None:
         """Replace what other processes hold, and tell the rooms what that changed."""

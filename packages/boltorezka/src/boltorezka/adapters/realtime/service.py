@@ -269,7 +269,7 @@ class Realtime:
             self._metrics.acked(effect.event_type)
 
     def _broadcast(self, effect: do.Broadcast) -> None:
-        self._outbox.broadcast(effect.room_id, framed(effect.frame))
+        self._outbox.broadcast(effect.room_id, framed(effect.frame), soon=effect.soon)
 
     def _close(self, effect: do.Close) -> None:
         reason = REASONS.get(effect.code, "Closed")
