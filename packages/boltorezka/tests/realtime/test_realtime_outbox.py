@@ -36,7 +36,7 @@ def test_every_socket_gets_what_was_meant_for_it_once_and_in_order(steps):
     """Model: a socket is to get its own frames and the broadcasts made while it was in the room, in the order made."""
 
     async def story() -> None:
-        outbox = Outbox(1 << 20, lambda _socket: None, lambda _frames: None)
+        outbox = Outbox(1 << 20, lambda _socket: None, lambda _frames, _took: None)
         wires = [Wire() for _ in range(3)]
         sockets = [Socket(number, wire) for number, wire in enumerate(wires)]
         meant: list[list[bytes]] = [[], [], []]
@@ -71,7 +71,7 @@ def test_every_socket_gets_what_was_meant_for_it_once_and_in_order(steps):
 async def test_what_is_sent_soon_arrives_by_itself_and_together():
     """Several news of one moment are one write, without anybody broadcasting anything else."""
     flushed: list[int] = []
-    outbox = Outbox(1 << 20, lambda _socket: None, flushed.append)
+    outbox = Outbox(1 << 20, lambda _socket: None, lambda frames, _took: flushed.append(frames))
     wire = Wire()
     outbox.enter(Socket(1, wire), "room")
     outbox.flush()

@@ -11,6 +11,7 @@ each of them is news to all the others, and one write for some dozens of news is
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -69,7 +70,7 @@ class RoomOut:
 class Outbox:
     """Collects frames and writes them at the end of the tick."""
 
-    def __init__(self, limit: int, too_slow: Callable[[Socket], None], flushed: Callable[[int], None]) -> None:
+    def __init__(self, limit: int, too_slow: Callable[[Socket], None], flushed: Callable[[int, float], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._limit = limit
         self._too_slow = too_slow
@@ -143,7 +144,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Write everything collected: one write for each socket that has something."""
-        self._scheduled = False
+        self._scheduled, began = False, time.monotonic()
         rooms, self._dirty_rooms = self._dirty_rooms, []
         dirty, self._dirty = self._dirty, []
         written = 0
@@ -166,7 +167,7 @@ class Outbox:
         for socket in choked:
             if not socket.closing and socket.transport.get_write_buffer_size() > self._limit:
                 self._too_slow(socket)
-        self._flushed(written)
+        self._flushed(written, time.monotonic() - began)
 
     def _flush_own(self, socket: Socket) -> None:
         own, socket.own = socket.own, None

@@ -127,7 +127,9 @@ class Peers:
                 rows, [Presence(each.room_id, each.user_id, each.user_name, self._instance) for each in here]
             )
         now, tick = self._clock.now(), self._clock.monotonic()
-        for session_id in await self._store.revoked_since(now - _DECIDED_SLACK_US):
-            self._execute(self._core.ended(session_id, CloseCode.SESSION_ENDED, now, tick))
+        revoked = await self._store.revoked_since(now - _DECIDED_SLACK_US)
+        # A ban ends the user's sessions too: read after them and told before them, it is the reason people see.
         for user in await self._store.changed_users(now - _DECIDED_SLACK_US):
             self._execute(self._core.user_changed(user, now, tick))
+        for session_id in revoked:
+            self._execute(self._core.ended(session_id, CloseCode.SESSION_ENDED, now, tick))

@@ -292,9 +292,10 @@ class Realtime:
         close = self._core.close(socket.key, CloseCode.SLOW_CONSUMER, "Too much is waiting.", self._clock.now())
         self._run(close)
 
-    def _flushed(self, frames: int) -> None:
+    def _flushed(self, frames: int, took: float) -> None:
         if frames:
             self._metrics.delivered(frames)
+            self._appender.fan_out_s = took
         if self._appender.stored_at:
             now = self._clock.monotonic()
             for since in self._appender.stored_at:
