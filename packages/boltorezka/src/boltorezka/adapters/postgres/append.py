@@ -1,7 +1,9 @@
 """The hot path: a batch of events judged and stored in one transaction with a fixed number of statements.
 
-The rooms of the batch are locked first, always in the order of their ids, so that two batches never wait for each other
-in a circle; whoever holds a room's lock is the only one who gives out its seqs, changes its messages and its members.
+Most batches never get to the judging: `plain` stores new messages of members with one statement.
+
+The rooms of any other batch are locked first, always in the order of their ids, so that two batches never wait for each
+other in a circle; whoever holds a room's lock is the only one who gives out its seqs, changes its messages and members.
 The facts are read after that, in one query of each kind, and so are as new as the lock. The events are then judged one
 after the other against these facts as the batch itself changes them, and what came of it is written in one go.
 
@@ -18,6 +20,7 @@ from typing import Any
 import msgspec
 
 from boltorezka.adapters.postgres.connect import Connection
+from boltorezka.adapters.postgres.plain import is_plain, store_plain
 from boltorezka.adapters.postgres.rows import EVENT, event_of
 from boltorezka.errors import IdempotencyConflict, Refusal, RoomNotFound, UserNotFound, ValidationError
 from boltorezka.ports import NewEvent
@@ -93,13 +96,32 @@ class _Message(msgspec.Struct):
     edited_at: int | None = None
 
 
-async def append(db: Connection, batch: Sequence[NewEvent]) -> list[Appended]:
-    """Store the batch in order; see `ports.LogStore.append`."""
-    return await _Batch(db, batch).run()
+class Append:
+    """Store a batch in order; see `ports.LogStore.append`. For `Engine.write`, which calls both methods in turn."""
+
+    def __init__(self, batch: Sequence[NewEvent]) -> None:
+        self._batch = batch
+        self._is_plain = is_plain(batch) and not any(map(_has_nul, batch))
+        self._was_busy = False
+
+    async def alone(self, db: Connection) -> list[Appended] | None:
+        """Store it with one statement, which is a transaction of its own; None when nothing could be stored so."""
+        if not self._is_plain:
+            return None
+        answers, self._was_busy = await store_plain(db, self._batch)
+        return answers
+
+    async def in_transaction(self, db: Connection) -> list[Appended]:
+        """Store it in the transaction that has begun."""
+        batch = _Batch(db, self._batch)
+        await batch.lock()
+        # Now no room can be busy; only a ban or a key can have come in between.
+        answers = (await store_plain(db, self._batch))[0] if self._was_busy else None
+        return answers if answers is not None else await batch.run()
 
 
 class _Batch:
-    """One call of `append`: the facts, as they are after the events judged so far."""
+    """A batch and the facts about it, as they are after the events judged so far."""
 
     def __init__(self, db: Connection, batch: Sequence[NewEvent]) -> None:
         self._db = db
@@ -111,6 +133,11 @@ class _Batch:
         self._messages: dict[str, _Message] = {}
         self._stored: list[Event] = []
 
+    async def lock(self) -> None:
+        """Lock the rooms; what is looked up from now on stays true until the commit."""
+        locked = await self._db.fetch(_LOCK, list({new.room_id for new in self._batch}))
+        self._heads = {row[0]: row[1] for row in locked}
+
     async def run(self) -> list[Appended]:
         """Look up, judge, write."""
         await self._look_up([new for new in self._batch if not _has_nul(new)])
@@ -120,8 +147,6 @@ class _Batch:
         return answers
 
     async def _look_up(self, batch: Sequence[NewEvent]) -> None:
-        locked = await self._db.fetch(_LOCK, list({new.room_id for new in batch}))
-        self._heads = {row[0]: row[1] for row in locked}
         pairs = {(new.room_id, new.user_id) for new in batch if new.room_id in self._heads}
         for room_id, user_id, banned, is_member in await self._db.fetch(_MEMBERSHIPS, *_columns(pairs, 2)):
             self._members[room_id, user_id] = _Membership(banned, is_member)

@@ -81,13 +81,14 @@ class Engine:
         finally:
             self._waiting -= 1
 
-    async def write(self, call: Call[T]) -> T:
+    async def write(self, call: Call[T], alone: Call[T | None] | None = None) -> T:
         """Run the call in a transaction and commit; what it raises takes everything back.
 
-        Cancelling the caller does not cancel the transaction. Raises RateLimited, Unavailable.
+        `alone` is asked first: one statement outside of a transaction that does the whole work, or nothing and answers
+        None. Cancelling the caller does not cancel the transaction. Raises RateLimited, Unavailable.
         """
         self._admit(len(self._writes))
-        task = asyncio.create_task(self._write(call))
+        task = asyncio.create_task(self._write(call, alone))
         self._writes.add(task)
         task.add_done_callback(self._written)
         return await asyncio.shield(task)
@@ -136,13 +137,16 @@ class Engine:
             with _nothing_done():
                 return await call(db)
 
-    async def _write(self, call: Call[T]) -> T:
+    async def _write(self, call: Call[T], alone: Call[T | None] | None) -> T:
         with serving():
             async with asyncio.timeout(_DEADLINE_S):
-                return await self._retried(lambda: self._transaction(call))
+                return await self._retried(lambda: self._transaction(call, alone))
 
-    async def _transaction(self, call: Call[T]) -> T:
+    async def _transaction(self, call: Call[T], alone: Call[T | None] | None) -> T:
         async with self._pool.acquire() as db:
+            # It commits at once: nobody knows what a connection lost here means, so it is not tried again.
+            if alone is not None and (done := await alone(db)) is not None:
+                return done
             transaction = db.transaction()
             with _nothing_done():
                 await transaction.start()

@@ -14,7 +14,7 @@ from functools import partial
 from boltorezka.adapters.addresses import PostgresAddress
 from boltorezka.adapters.postgres import identity as people
 from boltorezka.adapters.postgres import instances, log
-from boltorezka.adapters.postgres.append import append
+from boltorezka.adapters.postgres.append import Append
 from boltorezka.adapters.postgres.connect import Connection, starting
 from boltorezka.adapters.postgres.engine import Engine
 from boltorezka.adapters.postgres.schema import judge, read_head
@@ -82,7 +82,8 @@ class PostgresStore:
     # rooms and their logs
 
     async def append(self, batch: Sequence[NewEvent]) -> list[Appended]:
-        return await self.engine.write(partial(append, batch=tuple(batch)))
+        work = Append(tuple(batch))
+        return await self.engine.write(work.in_transaction, work.alone)
 
     async def delta(self, room_id: str, after_seq: int, limit: int) -> list[Event]:
         return await self.engine.read(partial(log.delta, room_id=room_id, after_seq=after_seq, limit=limit))
