@@ -68,7 +68,12 @@ def _shown(pages):
     return [(row["id"], row["text"], row["edited_at"] is not None) for row in rows]
 
 
-BY = {"seq": ["beforeSeq"], "id": ["beforeCreatedAt", "beforeId"]}
+# What a client gives back of the cursor: the contract's two ways, or all of it.
+BY = {
+    "seq": ["beforeSeq"],
+    "id": ["beforeCreatedAt", "beforeId"],
+    "whole": ["beforeCreatedAt", "beforeId", "beforeSeq"],
+}
 
 
 async def test_an_empty_history_is_a_page(api, ann, den):
@@ -136,7 +141,8 @@ async def test_bad_windows_are_refused_with_their_place(api, ann, den):
     for query in (
         "limit=0", "limit=101", "limit=-1", "limit=ten", "limit=" + "1" * 5000, "limit=%D9%A3", "limit=", "limit=1.0",
         "limit=5&limit=6", "beforeSeq=x", "beforeSeq=0", f"beforeSeq={2**53}", "beforeId=m1", good,
-        "beforeCreatedAt=yesterday&beforeId=m1", "beforeCreatedAt=&beforeId=", f"{good}&beforeId=m1&beforeSeq=3",
+        "beforeCreatedAt=yesterday&beforeId=m1", "beforeCreatedAt=&beforeId=", f"{good}&beforeId=m1&beforeSeq=x",
+        f"{good}&beforeSeq=3", "beforeCreatedAt=yesterday&beforeId=m1&beforeSeq=3",
         f"{good}&beforeId=m%00", f"{good}&beforeId=%FF", f"{good}&beforeId=%zz", f"{good}&beforeId=" + "m" * 129,
         "%", "limit=5&%ED%A0%80=1", "&".join(f"a{n}=1" for n in range(40)),
     ):  # fmt: skip

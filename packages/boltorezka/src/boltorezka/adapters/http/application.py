@@ -97,7 +97,7 @@ def api_table(settings: HttpSettings, parts: HttpParts, metrics_token: str) -> t
         *Operations(probes, clock, settings.build, parts.metrics.text, metrics_token).table(),
         *authentication.table(),
         *Rooms(store, clock, ids, caller).table(),
-        *History(store, sockets, caller).table(),
+        *History(store, sockets, caller, lambda: parts.metrics.log_read("page")).table(),
         *Members(store, sockets, clock, ids, caller).table(),
         *Administration(store, sockets, clock, caller).table(),
         *Telemetry(store, parts.metrics, clock, caller).table(),
