@@ -84,15 +84,15 @@ class NatsBus:
     async def stop(self) -> None:
         """Send what waits, within a deadline; hear nothing from now on."""
         self._on_hint, self._stopping = _deaf, True
-        task, self._task = self._task, None
+        task = self._task
         if task is None:
             return
         if self._client is not None:
             self._wake.set()
             await asyncio.wait({task}, timeout=_STOP_S)
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})
+        self._task = None
 
     def publish(self, hint: AnyHint) -> None:
         """Queue it for the connection. Without one it is dropped: a new connection begins with `Look`."""

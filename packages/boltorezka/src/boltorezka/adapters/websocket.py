@@ -62,7 +62,7 @@ class _Shim(asyncio.Protocol):
         realtime = self._realtime
         self._picows = WSProtocol(
             None, None, False, lambda request: _route(realtime, request), _picows_logger,
-            True, None, False, 20, 20, WSAutoPingStrategy.PING_WHEN_IDLE, True,
+            True, None, False, 20, 20, WSAutoPingStrategy.PING_WHEN_IDLE, False,
             # Above twice the limit picows itself ends the connection with a bare 1009; up to there we say why first.
             2 * realtime.settings.max_frame, None, _READ_BUFFER,
         )  # fmt: skip
@@ -146,6 +146,10 @@ class _Listener(WSListener):
             self._realtime.breach(self._client, CloseCode.PROTOCOL_ERROR, "No extension was agreed on.")
         elif kind == WSMsgType.TEXT and frame.fin and self._pieces is None:
             self._realtime.received(self._client, frame.get_payload_as_bytes())
+        elif kind == WSMsgType.PING:
+            # Not by picows: pongs for a peer that does not read them would fill the memory.
+            if not self._client.choked and not self._client.closing:
+                transport.send_pong(frame.get_payload_as_bytes())
         elif kind == WSMsgType.CLOSE:
             if not self._client.closing:
                 self._client.reason = "client"

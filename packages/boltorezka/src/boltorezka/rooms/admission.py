@@ -72,14 +72,16 @@ class Admission:
             return CloseCode.INVALID_TICKET, "The ticket is unknown, used or expired."
         if not conn.has_origin and not grant.via_bearer:
             return CloseCode.INVALID_TICKET, "Without an Origin, fetch the ticket with a Bearer token."
-        if found is None or found[0].revoked_at is not None or found[0].expires_at <= now:
-            return CloseCode.SESSION_ENDED, "The session has ended; sign in again."
+        ended = CloseCode.SESSION_ENDED, "The session has ended; sign in again."
+        if found is None:
+            return ended
         session, user = found
+        # Asked first: a ban ends the session too, and signing in again would be the wrong advice.
         if user.banned or self._ended.get(user.id, -1.0) >= conn.since:
             return CloseCode.BANNED, "This account is banned."
-        if self._ended.get(session.id, -1.0) >= conn.since:
-            return CloseCode.SESSION_ENDED, "The session has ended; sign in again."
-        return None
+        if session.revoked_at is not None or session.expires_at <= now:
+            return ended
+        return ended if self._ended.get(session.id, -1.0) >= conn.since else None
 
     def expired(self, conn: Connection, now: int) -> list[Effect]:
         """The time to come in is over."""

@@ -90,7 +90,7 @@ def read_set(floor: Floor, asked: do.SetRead, seq: int, now: int) -> list[Effect
     """The read pointer is at this seq now: the ack, and word to the user's other tabs."""
     out = ack(asked.key, asked.request_id, protocol.RoomRead.EVENT, now, seq=seq)
     frame = protocol.encode(protocol.RoomWasRead(asked.room_id, asked.room_slug, seq))
-    for conn in floor.of_user(asked.user_id):
+    for conn in floor.of(asked.user_id):
         if conn.key != asked.key and conn.stage is Stage.OPEN:
             out.append(do.Send(conn.key, frame, droppable=True))
     out.append(do.Publish(Relay(asked.room_id, frame.decode(), users=(asked.user_id,))))
@@ -101,7 +101,7 @@ def relayed(floor: Floor, hint: Relay, out: list[Effect]) -> None:
     """An ephemeral frame, to those of our sockets it is for (voice seats excepted)."""
     frame = hint.frame.encode()
     if hint.users:
-        found = [conn for user_id in hint.users for conn in floor.of_user(user_id)]
+        found = [conn for user_id in hint.users for conn in floor.of(user_id)]
     else:
         live = floor.hall.live(hint.room_id)
         found = [] if live is None else list(live.sockets.values())

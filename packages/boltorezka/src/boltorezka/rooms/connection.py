@@ -108,12 +108,13 @@ class Connection:
 class Visit:
     """A request that looks into rooms, one after the other: a join into one, a resume into several."""
 
-    __slots__ = ("barred", "missing", "request", "wanted")
+    __slots__ = ("known", "missing", "request", "wanted")
 
     def __init__(self, request: protocol.Request, wanted: list[protocol.Seen | protocol.RoomJoin]) -> None:
         self.request = request
         self.wanted = wanted  # the first is being looked for
-        self.barred = False  # removed from the room that is being looked for, meanwhile
+        # Where the log was when the right to look into this room was read: what it says later decides over it.
+        self.known = protocol.Position("-", 0)
         self.missing = False  # some room was not there, or not for this user
 
     @property

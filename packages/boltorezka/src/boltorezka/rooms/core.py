@@ -33,6 +33,9 @@ from boltorezka.rooms.seating import Voice
 RETRY_AFTER_DRAIN_MS = 100
 # A client that heeds `retryAfterMs` never comes near; one that does not costs more than it is worth.
 _MAX_OVERRUN = 200
+# A frame costs a token more for each of these: a burst of the largest ones stays below what may wait for a socket, so
+# that nobody can have the others of a room cut as slow consumers. What people type and browsers signal is smaller.
+_TOKEN_BYTES = 4096
 
 
 class RoomsCore:
@@ -113,9 +116,8 @@ class RoomsCore:
         self._admission.ended(who, tick)
         sentence = "This account is banned." if code is CloseCode.BANNED else "The session has ended; sign in again."
         out: list[Effect] = []
-        for conn in list(self._connections.values()):
-            if who in {conn.session_id, conn.user_id}:
-                out += self.close(conn.key, code, sentence, now)
+        for conn in self._floor.of(who):
+            out += self.close(conn.key, code, sentence, now)
         self.seats.ended(who, out)
         return out
 
@@ -123,7 +125,7 @@ class RoomsCore:
         """A user's role or ban is different now: a ban closes their sockets, a role counts from here on."""
         if user.banned:
             return self.ended(user.id, CloseCode.BANNED, now, tick)
-        for conn in self._floor.of_user(user.id):
+        for conn in self._floor.of(user.id):
             conn.role = user.role
         return []
 
@@ -180,7 +182,7 @@ class RoomsCore:
         request = protocol.decode(frame)
         event = request.event_type if isinstance(request, protocol.Refused) else request.said.EVENT
         try:
-            self._limit(conn, request, tick)
+            self._limit(conn, request, len(frame), tick)
             if isinstance(request, protocol.Refused):
                 raise request.error
             _HANDLERS[type(request.said)](self._floor, conn, request, now, tick, out)
@@ -189,7 +191,7 @@ class RoomsCore:
             if conn.overrun > _MAX_OVERRUN:
                 out += self.close(conn.key, CloseCode.POLICY, "Too many frames came too fast, for too long.", now)
 
-    def _limit(self, conn: Connection, request: protocol.Request | protocol.Refused, tick: float) -> None:
+    def _limit(self, conn: Connection, request: protocol.Request | protocol.Refused, size: int, tick: float) -> None:
         """Take the tokens this frame costs. Raises RateLimited; then it cost none but the connection's own."""
         if conn.frames is None:
             conn.frames = TokenBucket(self._limits.frames.per_s, self._limits.frames.burst)
@@ -197,7 +199,9 @@ class RoomsCore:
         if not wait and isinstance(request, protocol.Request):
             name = _LIMITED.get(type(request.said))
             if name is not None:
-                wait = conn.bucket(name, self._limits.rates).take(tick)
+                said = request.said  # each room is a read of its own
+                cost = len(said.rooms) if isinstance(said, protocol.Resume) else 1 + size // _TOKEN_BYTES
+                wait = conn.bucket(name, self._limits.rates).take(tick, cost)
         if wait:
             conn.overrun += 1
             raise RateLimited("Too many requests came too fast; wait a moment.", retry_after_ms=int(wait * 1000) + 1)

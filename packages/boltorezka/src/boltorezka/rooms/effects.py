@@ -134,13 +134,17 @@ class PresenceChanged(msgspec.Struct, frozen=True):
 
 
 class TakeSeat(msgspec.Struct, frozen=True):
-    """Take a voice seat for a socket's user; answer with `seats.taken` or `seats.refused`."""
+    """Take a voice seat for a socket's user; answer with `seats.taken` or `seats.refused`.
+
+    `again`: nobody asked for it; the socket has the seat, and the store has to know.
+    """
 
     key: int
     room_id: str
     user_id: str
     user_name: str
     move: bool = False
+    again: bool = False
 
 
 class HoldSeat(msgspec.Struct, frozen=True):

@@ -94,6 +94,18 @@ class Feed:
             return None
         return tuple(islice(self._kept, len(self._kept) - missing, None))
 
+    def is_removed(self, user_id: str, since: int) -> bool:
+        """Whether the last word after this seq on a user's membership is that it ended.
+
+        True as well when what was said since is no longer kept: nobody enters on a right that old.
+        """
+        for event in reversed(self._kept):
+            if event.seq <= since:
+                return False
+            if event.user_id == user_id and event.kind in {EventKind.JOINED, EventKind.LEFT}:
+                return event.kind is EventKind.LEFT
+        return self.head - since > len(self._kept)
+
     def page(self, limit: int) -> tuple[tuple[Event, ...], bool] | None:
         """The newest messages as they are shown now, oldest first, and whether there are older ones.
 

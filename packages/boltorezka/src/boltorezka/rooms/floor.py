@@ -14,32 +14,34 @@ from boltorezka.rooms.seating import Seating, Voice
 
 
 class Floor:
-    """The state of one process's rooms. `connections` holds every socket, `of_user` those that were let in."""
+    """The state of one process's rooms. `connections` holds every socket, `of` finds those that were let in."""
 
     def __init__(self, limits: Limits, voice: Voice | None = None) -> None:
         self.limits = limits
         self.hall = Hall()
         self.connections: dict[int, Connection] = {}
         self.seating = Seating(self.hall, self.connections, voice or Voice())
-        self._users: dict[str, dict[int, Connection]] = {}
+        self._theirs: dict[str, dict[int, Connection]] = {}  # by user and by session
 
     def admit(self, conn: Connection) -> None:
-        """The socket belongs to a user from now on."""
-        self._users.setdefault(conn.user_id, {})[conn.key] = conn
+        """The socket belongs to a user and a session from now on."""
+        for who in (conn.user_id, conn.session_id):
+            self._theirs.setdefault(who, {})[conn.key] = conn
 
     def forget(self, key: int) -> Connection | None:
         """The socket is gone; the state it had, if it was known."""
         conn = self.connections.pop(key, None)
         if conn is not None and conn.user_id:
-            tabs = self._users[conn.user_id]
-            del tabs[key]
-            if not tabs:
-                del self._users[conn.user_id]
+            for who in (conn.user_id, conn.session_id):
+                theirs = self._theirs[who]
+                del theirs[key]
+                if not theirs:
+                    del self._theirs[who]
         return conn
 
-    def of_user(self, user_id: str) -> list[Connection]:
-        """Every socket of a user."""
-        return list(self._users.get(user_id, {}).values())
+    def of(self, who: str) -> list[Connection]:
+        """Every socket of the user, or of the session, of this id."""
+        return list(self._theirs.get(who, {}).values())
 
     def joined(self, conn: Connection) -> LiveRoom:
         """The room the socket is in. Raises NoActiveRoom."""

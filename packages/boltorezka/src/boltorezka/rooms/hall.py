@@ -50,7 +50,7 @@ class Hall:
         if after is not None and after.epoch == room.epoch:
             need = max(need, after.seq)
         live.feed.rumour(need)
-        live.waiting.append(Waiting(conn, need, room.last_seq))
+        live.waiting.append(Waiting(conn, need))
         live.empty_since = None
         return live
 
@@ -170,8 +170,13 @@ class Hall:
         return live
 
     def _deliver(self, live: LiveRoom, run: Sequence[Event], out: list[Effect]) -> None:
-        """Each event to everybody who may have it: whoever is removed by one gets it, and nothing that comes after."""
+        """Each event to everybody who may have it: whoever is removed by one gets it, and nothing that comes after.
+
+        While a new epoch is being read its old events are no news: the reset that follows stands for them.
+        """
         for event in run:
+            if not live.loaded and event.seq <= live.room.last_seq:
+                continue
             if live.sockets:
                 out.append(do.Broadcast(live.room.id, protocol.encode(live.shown(event))))
             if event.kind is EventKind.LEFT:
@@ -181,9 +186,6 @@ class Hall:
         for conn in [each for each in live.sockets.values() if each.user_id == event.user_id]:
             self.leave(conn, out)
             out.append(do.Send(conn.key, protocol.encode(protocol.RoomLeft(live.room.id, live.room.slug))))
-        for each in live.waiting:
-            if each.conn.user_id == event.user_id and each.known < event.seq and each.conn.visit is not None:
-                each.conn.visit.barred = True
 
     def again(self, conn: Connection, event: Event, out: list[Effect]) -> LiveRoom | None:
         """The first event of a repeated key, for its sender alone if they are in the room.

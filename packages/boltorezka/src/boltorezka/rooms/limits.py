@@ -15,7 +15,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class TokenBucket:
-    """A bucket that starts full and fills at its rate; every act takes one token out."""
+    """A bucket that starts full and fills at its rate; every act takes tokens out."""
 
     __slots__ = ("_at", "_burst", "_per_s", "_tokens")
 
@@ -25,12 +25,16 @@ class TokenBucket:
         self._tokens = burst
         self._at = -math.inf
 
-    def take(self, tick: float) -> float:
-        """Take a token at this moment (monotonic seconds); 0.0 when there was one, else the seconds until there is."""
+    def take(self, tick: float, cost: float = 1.0) -> float:
+        """Take tokens at this moment (monotonic seconds); 0.0 when they were there, else the seconds until they are.
+
+        What costs more than the bucket holds takes a full bucket.
+        """
         if tick > self._at:
             self._tokens = min(self._burst, self._tokens + (tick - self._at) * self._per_s)
             self._at = tick
-        if self._tokens >= 1.0:
-            self._tokens -= 1.0
+        cost = min(cost, self._burst)
+        if self._tokens >= cost:
+            self._tokens -= cost
             return 0.0
-        return (1.0 - self._tokens) / self._per_s
+        return (cost - self._tokens) / self._per_s

@@ -9,20 +9,19 @@ from boltorezka.rooms.model import Event, EventKind, Page, Room
 
 # One read of the log: a whole delta, in a few milliseconds.
 READ_LIMIT = protocol.MAX_DELTA
+# Characters of the texts of one delta, at most six bytes each: below what may wait for one socket. A larger one would
+# cut off a slow client each time it comes back; it is better off with the pages of the history.
+MAX_DELTA_TEXT = 128 * 1024
 
 
 class Waiting:
-    """A socket that looks into the room as soon as the feed has reached `need`.
+    """A socket that looks into the room as soon as the feed has reached `need`."""
 
-    `known` is the seq at which its user's right to be here was read: what the log says later decides over it.
-    """
+    __slots__ = ("conn", "need")
 
-    __slots__ = ("conn", "known", "need")
-
-    def __init__(self, conn: Connection, need: int, known: int) -> None:
+    def __init__(self, conn: Connection, need: int) -> None:
         self.conn = conn
         self.need = need
-        self.known = known
 
 
 class LiveRoom:
@@ -59,7 +58,7 @@ class LiveRoom:
         """What a client at this position needs: all of it, or the advice to start anew; never a part."""
         epoch, head, slug = self.feed.epoch, self.feed.head, self.room.slug
         events = self.feed.since(after.seq, protocol.MAX_DELTA) if after.epoch == epoch else None
-        if events is None:
+        if events is None or sum(len(event.text) for event in events) > MAX_DELTA_TEXT:
             return protocol.RoomReset(slug, epoch, head)
         packed = tuple(protocol.in_delta(self.shown(event)) for event in events)
         return protocol.RoomDelta(slug, epoch, min(after.seq + 1, head), head, packed)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from boltorezka import protocol
-from boltorezka.errors import Refusal, RoomNotFound, ValidationError
+from boltorezka.errors import Refusal, RoomNotFound, TargetNotInRoom, ValidationError
 from boltorezka.rooms import effects as do
 from boltorezka.rooms.access import voice_moderated
 from boltorezka.rooms.calls import mic_changed, moderable, welcome
@@ -60,7 +60,7 @@ class SeatChanges:
         out: list[Effect] = []
         seating, seat = self._seating, taken.seat
         self._book.end(asked.user_id)
-        taking = seating.taking.pop(asked.key, None)
+        taking = None if asked.again else seating.taking.pop(asked.key, None)
         before = self._book.of_user(asked.user_id)
         if before is not None and before.id != seat.id:
             seating.gone(before, "moved", out)
@@ -111,7 +111,7 @@ class SeatChanges:
         """There is no seat for them."""
         out: list[Effect] = []
         self._book.end(asked.user_id)
-        taking = self._seating.taking.pop(asked.key, None)
+        taking = None if asked.again else self._seating.taking.pop(asked.key, None)
         conn = self._floor.connections.get(asked.key)
         if taking is None:
             # A seat of ours that had been taken down could not be had again: the store knows whose it is now.
@@ -162,7 +162,7 @@ class SeatChanges:
                 seating.hold(seat, out)
             elif holder is not None and seat.held_until is not None:
                 self._book.begin(seat.user_id)
-                out.append(do.TakeSeat(holder.key, seat.room_id, seat.user_id, seat.user_name))
+                out.append(do.TakeSeat(holder.key, seat.room_id, seat.user_id, seat.user_name, again=True))
             elif seat.instance != instance:
                 if holder is not None:
                     # Another socket of the same user sits there now, through another process.
@@ -196,7 +196,10 @@ class SeatChanges:
             if isinstance(found, Refusal):
                 raise found
             voice_moderated(found, conn.role)
-            count = self._moderate(conn, moderable(self._seating, conn, asked.target_user_id), asked, now, out)
+            target = moderable(self._seating, conn, asked.target_user_id)
+            if found is None or target.room_id != found.room.id:
+                raise TargetNotInRoom("They are not in voice in this room any more.")
+            count = self._moderate(conn, target, asked, now, out)
         except Refusal as error:
             return [refuse(asked.key, asked.request_id, event, error, now)]
         return [*out, *ack(asked.key, asked.request_id, event, now, relayed_to=count)]

@@ -63,6 +63,7 @@ def found(floor: Floor, conn: Connection, entrance: Entrance | None, out: list[E
             )
         )
         return None
+    visit.known = protocol.Position(at.room.epoch, at.room.last_seq)
     return floor.hall.expect(conn, at.room, visit.after)
 
 
@@ -77,8 +78,11 @@ def reached(floor: Floor, conn: Connection, live: LiveRoom, now: int, out: list[
     visit = conn.visit
     if visit is None or conn.stage is not Stage.OPEN:
         return False
-    if visit.barred:
-        visit.barred = False
+    if visit.known.epoch != live.feed.epoch:
+        # The log was restored meanwhile, and with it who is a member.
+        out.append(do.FindRoom(conn.key, visit.slug, conn.user_id))
+        return False
+    if live.feed.is_removed(conn.user_id, visit.known.seq):
         return failed(conn, RoomNotFound("There is no such room."), now, out)
     if isinstance(visit.request.said, protocol.RoomJoin):
         floor.hall.enter(conn, live, visit.after, out)

@@ -46,14 +46,17 @@ class Appender:
         self._queue = queue
         self._execute = execute
         self._items: list[_Item] = []
+        self._batch: list[_Item] = []  # is being stored
+        self._ended = False
         self._wanted = asyncio.Event()
         self.fan_out_s = 0.0  # how long the last writing to sockets took
         self.stored_at: list[float] = []  # when the messages were read whose deliveries have not been written yet
 
     def append(self, effect: do.Append) -> None:
         """A socket's event."""
-        if len(self._items) >= self._queue:
-            self._execute(self._core.append_failed([effect], _busy(), self._clock.now(), self._clock.monotonic()))
+        refusal = self._refusal()
+        if refusal is not None:
+            self._execute(self._core.append_failed([effect], refusal, self._clock.now(), self._clock.monotonic()))
             return
         new = NewEvent(
             effect.room_id, effect.kind, self._ids.new_id(), effect.user_id, effect.user_name, effect.text,
@@ -63,8 +66,9 @@ class Appender:
 
     async def store(self, new: NewEvent) -> Appended:
         """Somebody else's event, by the same way; raises the Refusal. Cancelled, it may be stored all the same."""
-        if len(self._items) >= self._queue:
-            raise _busy()
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
         effect = do.Append(0, "", new.kind, new.room_id, new.user_id, new.user_name, new.text, ref=new.ref)
         answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self._put(effect, new, answer)
@@ -73,12 +77,26 @@ class Appender:
             raise found
         return found
 
+    def _refusal(self) -> Refusal | None:
+        if self._ended:
+            return _stopping()
+        if len(self._items) < self._queue:
+            return None
+        sentence = "The server is storing as fast as it can; try again in a second."
+        return RateLimited(sentence, retry_after_ms=1000)
+
     def _put(self, effect: do.Append, new: NewEvent, waiter: asyncio.Future[Appended] | None) -> None:
         self._items.append((effect, new, self._clock.monotonic(), waiter))
         self._wanted.set()
 
     async def run(self) -> None:
         """One batch at a time: what comes while a batch is being committed is the next one."""
+        try:
+            await self._run()
+        finally:
+            self.give_up()
+
+    async def _run(self) -> None:
         last, began = 0, 0.0
         while True:
             await self._wanted.wait()
@@ -86,8 +104,9 @@ class Appender:
                 await self._gather(began)
             self._wanted.clear()
             last, began = len(self._items), self._clock.monotonic()
-            batch, self._items = self._items, []
-            await self._commit(batch)
+            self._batch, self._items = self._items, []
+            await self._commit(self._batch)
+            self._batch = []
 
     async def _gather(self, began: float) -> None:
         """Wait while more comes, and until the last batch, which began then, is far enough away; within the bound."""
@@ -117,12 +136,13 @@ class Appender:
                 waiter.set_result(answer)
 
     def give_up(self) -> None:
-        """The process stops: whoever still waits is told that nobody knows."""
-        items, self._items = self._items, []
+        """Nothing is stored any more: whoever still waits is told that nobody knows, whoever comes later at once."""
+        self._ended = True
+        items, self._batch, self._items = self._batch + self._items, [], []
         for _, _, _, waiter in items:
             if waiter is not None and not waiter.done():
-                waiter.set_result(Unavailable("The server is stopping; try again."))
+                waiter.set_result(_stopping())
 
 
-def _busy() -> Refusal:
-    return RateLimited("The server is storing as fast as it can; try again in a second.", retry_after_ms=1000)
+def _stopping() -> Refusal:
+    return Unavailable("The server is stopping; try again.")

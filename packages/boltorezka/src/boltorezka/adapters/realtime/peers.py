@@ -30,6 +30,9 @@ log = logging.getLogger("boltorezka.realtime")
 _DECIDED_SLACK_US = 30 * 1_000_000
 # Hints come in bursts (a thousand people come back): one look answers all of a burst. People notice above 100 ms.
 _LOOK_SPACING_S = 0.02
+# With ten thousand people elsewhere a look is work, and must not be all that is done: as long a pause follows it, but
+# none that could cost the lease.
+_LOOK_SPACING_MAX_S = 0.5
 
 
 class Peers:
@@ -93,8 +96,10 @@ class Peers:
                 await self._try(self.renew)
             if self._hint.is_set():
                 self._hint.clear()
+                began = self._clock.monotonic()
                 await self._try(self.look)
-                await asyncio.sleep(_LOOK_SPACING_S)
+                took = self._clock.monotonic() - began
+                await asyncio.sleep(min(max(_LOOK_SPACING_S, took), _LOOK_SPACING_MAX_S))
 
     async def _try(self, act: Callable[[], Awaitable[None]]) -> None:
         try:

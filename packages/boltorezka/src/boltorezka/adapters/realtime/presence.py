@@ -39,7 +39,9 @@ class PresenceWriter:
         self._wished[change.room_id, change.user_id] = change
 
     async def write(self) -> None:
-        """Write until nothing is wished. A failure is logged and leaves the wishes for the next call."""
+        """Write until nothing is wished, unless somebody does. A failure is logged and leaves the wishes for later."""
+        if self._writing:
+            return
         self._writing = True
         try:
             while self._wished:

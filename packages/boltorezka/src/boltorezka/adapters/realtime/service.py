@@ -77,6 +77,7 @@ class Realtime:
         self._all_gone = asyncio.Event()
         self._all_gone.set()
         self._running = False
+        self._stopped = True
         self._outbox: Outbox
         self._do = self._actions(questions)
 
@@ -110,7 +111,7 @@ class Realtime:
         self._outbox = Outbox(self.settings.send_queue_bytes, self._too_slow, self._flushed)
         await self._peers.start()
         await self._seats.start()
-        self._running = True
+        self._running, self._stopped = True, False
         self._background = [
             asyncio.create_task(self._appender.run(), name="realtime-append"),
             asyncio.create_task(self._look_loop(), name="realtime-look"),
@@ -123,14 +124,16 @@ class Realtime:
     async def stop(self) -> None:
         """Drain, wait for messages that were accepted, cut who is left, give the lease back. Safe to call again.
 
-        Cancelled while draining it leaves everything running; the next call finishes.
+        Cancelled while draining it leaves everything running; the next call finishes, whatever this one has done.
         """
-        if not self._running:
+        if self._stopped:
             return
-        self.drain()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.drain_spread_s + _DRAIN_PATIENCE_S + self.settings.close_grace_s):
-                await self._all_gone.wait()
+        if self._running:
+            self.drain()
+            patience = self.settings.drain_spread_s + _DRAIN_PATIENCE_S + self.settings.close_grace_s
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._all_gone.wait()
         self._running = False
         for client in list(self._clients.values()):
             client.transport.abort()
@@ -142,6 +145,7 @@ class Realtime:
         self._appender.give_up()
         await self._seats.stop()
         await self._peers.stop()
+        self._stopped = True
 
     def drain(self) -> None:
         """Ask every socket, spread over `drain_spread_s`, to come back; go on accepting. May be called again."""

@@ -55,16 +55,17 @@ class SqliteBus:
 
     async def stop(self) -> None:
         engine, self._engine = self._engine, None
-        if engine is None:
-            return
-        engine.watch(None)
-        engine.set_watching(False)
+        if engine is not None:
+            engine.watch(None)
+            engine.set_watching(False)
+        # From here on also for a second call, after a first that was cancelled.
         if self._publishing is not None:
             await asyncio.wait([self._publishing], timeout=_STOP_DEADLINE_S)
         tasks = [task for task in (self._publishing, self._reading) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        if tasks:
+            await asyncio.wait(tasks)
         for task in tasks:
             if not task.cancelled():
                 task.result()  # neither ends by itself with an error, but for a mistake of ours
