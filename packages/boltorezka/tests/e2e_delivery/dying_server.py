@@ -7,7 +7,7 @@ not), `ack` (acks and deliveries were just given to the sockets).
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import os
 import signal
 import sys
@@ -16,7 +16,7 @@ from typing import Any
 
 from boltorezka import cli
 from boltorezka.adapters.nats_bus import NatsBus
-from boltorezka.adapters.postgres import store as postgres_store
+from boltorezka.adapters.postgres.append import Append
 from boltorezka.adapters.realtime.outbox import Outbox
 from boltorezka.adapters.sqlite import store as sqlite_store
 from boltorezka.adapters.sqlite.bus import SqliteBus
@@ -40,27 +40,36 @@ class Fate:
 
 
 def at_insert(fate: Fate) -> None:
-    """After the rows are written, before the commit."""
-    for module in (sqlite_store, postgres_store):
-        real: Callable[..., Any] = module.append
-        if inspect.iscoroutinefunction(real):
+    """After the rows are written, before the commit.
 
-            async def later(db: Any, batch: Any, real: Callable[..., Any] = real) -> Any:
-                answers = await real(db, batch)
-                if any(new.kind is EventKind.MESSAGE for new in batch):
-                    fate.meet()
-                return answers
+    PostgreSQL stores a common batch in one statement: there, when the statement is on its way and nobody knows.
+    """
+    real: Callable[..., Any] = sqlite_store.append
 
-            module.append = later
-        else:
+    def append(db: Any, batch: Any) -> Any:
+        answers = real(db, batch)
+        if any(new.kind is EventKind.MESSAGE for new in batch):
+            fate.meet()
+        return answers
 
-            def at_once(db: Any, batch: Any, real: Callable[..., Any] = real) -> Any:
-                answers = real(db, batch)
-                if any(new.kind is EventKind.MESSAGE for new in batch):
-                    fate.meet()
-                return answers
+    sqlite_store.append = append
+    real_alone, real_in_transaction = Append.alone, Append.in_transaction
 
-            module.append = at_once
+    async def alone(self: Append, db: Any) -> Any:
+        stored = asyncio.ensure_future(real_alone(self, db))
+        # Each turn of the loop brings the statement a step further: into the buffer, onto the wire.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        fate.meet()
+        return await stored
+
+    async def in_transaction(self: Append, db: Any) -> Any:
+        answers = await real_in_transaction(self, db)
+        fate.meet()
+        return answers
+
+    Append.alone = alone  # type: ignore[method-assign]
+    Append.in_transaction = in_transaction  # type: ignore[method-assign]
 
 
 def at_commit(fate: Fate) -> None:
