@@ -61,8 +61,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     configure_logs(settings.log_level)
     require_current(settings.database_url)
-    # Messages are freed by counting references. Looking for cycles after every 700 objects, among those of thousands
-    # of sockets, was a twelfth of a busy room's work. What start-up made stays for good and need not be looked at.
+    # Messages are freed by counting references: looking for cycles after every 700 objects, among those of thousands of
+    # sockets, finds nothing. What start-up made stays for good and need not be looked at.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     with _listener(arguments.host, arguments.port) as listener:
