@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sluice.model.containers import Containers
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.secret import Redactor
 from sluice.model.spec import ServiceSpec
@@ -82,7 +83,14 @@ class Repo(Protocol):
 
 
 class Runtime(Protocol):
-    """How a release runs: `process`, later `compose`."""
+    """How a release runs: `process` or `compose`."""
+
+    async def overlaps(self, commit: Commit, spec: ServiceSpec) -> list[str]:
+        """What this release would share with another environment or project of the host, one sentence each.
+
+        Asked by a gate, before anything is touched. Raises StepFailed when it cannot be told.
+        """
+        ...
 
     async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
         """Build once per key, reuse after; a warm build makes no network request. Raises StepFailed."""
@@ -101,7 +109,11 @@ class Runtime(Protocol):
         ...
 
     async def alive(self, slot: Slot) -> bool:
-        """Whether the slot's process runs now."""
+        """Whether the slot runs now, whole."""
+        ...
+
+    async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:
+        """Take over from `other` what may run only once: end it there, then start it here. Also the way back."""
         ...
 
     async def notify_drain(self, release: Release, slot: Slot) -> None: ...
@@ -114,13 +126,37 @@ class Runtime(Protocol):
         """A command of the release with the slot's own environment (its secrets too)."""
         ...
 
+    async def credentials(self, release: Release, slot: Slot) -> Path | None:
+        """Mint smoke credentials in the slot: the path of a 0600 file that the caller removes when done, or None."""
+        ...
+
+    async def containers(self, release: Release, slot: Slot) -> Containers | None:
+        """What should run for this slot and what does; None where the runtime has no containers."""
+        ...
+
+    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
+        """The newest log lines of every service of the slot and of the shared ones, redacted."""
+        ...
+
     async def tail(self, slot: Slot, lines: int) -> list[str]:
         """The newest log lines of the slot, redacted."""
+        ...
+
+    async def prune(self, keep: Sequence[Release], progress: Progress) -> None:
+        """Remove artifacts and images that no release of `keep` needs, and nothing of any other environment.
+
+        `keep` is complete for the service: every release of every environment that may still be needed.
+        """
         ...
 
 
 class Ingress(Protocol):
     """What users reach."""
+
+    @property
+    def route_file(self) -> Path:
+        """What says where requests go, for whoever must look at it by hand."""
+        ...
 
     async def ensure(self) -> None:
         """Run, listening on the public address. Raises Refused when the address is taken by somebody else."""

@@ -12,6 +12,7 @@ from sluice.model.errors import ConfigError, UsageError
 SERVICE = (
     'name = "s"\n[run]\ncommand = ["{python.server}/s", "{port}"]\n[build.python.server]\nrequirements = "r.txt"\n'
 )
+COMPOSE = 'name = "s"\n[compose]\nfiles = ["compose.yaml"]\nroute = "api"\nport = 80\n'
 ENV = 'public_url = "http://127.0.0.1:8080"\nenv_file = "/etc/s.env"\nports = [18100, 18119]\n'
 HOST = f'[service.s]\nrepo = "/srv/s.git"\n[service.s.env.test]\n{ENV}'
 TEST = "$.service.s.env.test"
@@ -49,7 +50,17 @@ def test_both_examples_and_our_own_file_are_valid(tmp_path):
         (HOST.replace("env.test", "env.stage"), "$.service.s.env.stage", "test, prod"),
         (HOST.replace('repo = "/srv/s.git"', ""), "$.service.s.repo", "is missing"),
         (HOST.replace("/srv/s.git", "--upload-pack=x"), "$.service.s.repo", "not a repository"),
-        (HOST + 'runtime = "swarm"\n', f"{TEST}.runtime", "process"),
+        (HOST + 'runtime = "swarm"\n', f"{TEST}.runtime", "use one of: process, compose"),
+        (HOST + 'runtime = "compose"\nrun_as = "x"\n', f"{TEST}.run_as", "runtime `process`"),
+        (HOST + "keep_releases = 0\n", f"{TEST}.keep_releases", "at least 1"),
+        (HOST + 'listen = "localhost:80"\n', f"{TEST}.listen", "ADDRESS:PORT"),
+        (HOST.replace("http:", "https:"), f"{TEST}.listen", "is missing"),
+        (HOST + 'certificate = "/c.pem"\n', f"{TEST}.certificate_key", "come together"),
+        (HOST + 'certificate = "/c.pem"\ncertificate_key = "/k.pem"\n', f"{TEST}.public_url", "https"),
+        (HOST + 'redirect_http = "0.0.0.0:80"\n', f"{TEST}.redirect_http", "with a certificate"),
+        (HOST + 'ca_file = "ca.pem"\n', f"{TEST}.ca_file", "absolute"),
+        (HOST + '[host]\nowners = "signers"\n', "$.host.owners", "absolute"),
+        (HOST + "[host]\nmin_free_mb = -1\n", "$.host.min_free_mb", "negative"),
         ("", "$.service", "missing"),
         ("service = 3", "$.service", "table"),
     ],
@@ -77,7 +88,29 @@ def test_wrong_host_file_is_refused_with_file_and_path(tmp_path, text, path, wor
         (SERVICE.replace("[run]", '[run]\nhealth_path = "health"'), "$.run.health_path", "begins with /"),
         (SERVICE.replace("r.txt", "../r.txt"), "$.build.python.server", "inside the repository"),
         (SERVICE.replace('command = ["{python.server}/s", "{port}"]', "command = []"), "$.run.command", "empty"),
-        ("name = 's'\n[run]\n", "$.run.command", "missing"),
+        ("name = 's'\n[run]\n", "$.run.command", "nothing says how the service runs"),
+        (COMPOSE.replace('route = "api"', ""), "$.compose.route", "service that users reach"),
+        (COMPOSE.replace("port = 80", ""), "$.compose.port", "listens"),
+        (COMPOSE.replace("compose.yaml", "../compose.yaml"), "$.compose.files", "inside the repository"),
+        (COMPOSE.replace("compose.yaml", "compose.{sha}.yaml"), "$.compose.files", "only {env}"),
+        (SERVICE + '[compose]\nroute = "api"\n', "$.compose.files", "empty"),
+        (COMPOSE + 'migrate = ["{prt}"]\n', "$.compose.migrate", "unknown placeholder"),
+        (
+            COMPOSE + '[compose.services.db]\nmode = "share"\n',
+            "$.compose.services.db.mode",
+            "slotted, shared, recreate",
+        ),
+        (
+            COMPOSE + "[compose.services.w]\nready_port = 1\nready_after_s = 2\n",
+            "$.compose.services.w",
+            "more than one",
+        ),
+        (SERVICE + "[checks]\ncritical = ['(']\n", "$.checks.critical", "regular expression"),
+        (SERVICE + "[checks]\nharmless = [{pattern = 'x', reason = ' '}]\n", "$.checks.harmless", "no reason"),
+        (SERVICE + "[watch]\ncall_failures = 4\n", "$.watch.call_failures", "at most call_window"),
+        (SERVICE + "[watch]\ncut_share = 2\n", "$.watch.cut_share", "at most 1"),
+        (SERVICE + "[watch]\nauth = [{metric = 'x', max_per_s = 1}]\n", "$.watch.metrics_path", "needs it"),
+        (SERVICE + "[watch]\nmetrics_token = 'se cret'\n", "$.watch.metrics_token", "NAME of a variable"),
         (SERVICE + "[smok]\n", "$.smok", "did you mean smoke"),
     ],
 )
@@ -90,7 +123,7 @@ def test_wrong_service_file_is_refused_with_path(text, path, words):
 
 
 def test_test_beside_prod_needs_separate_users_or_the_demo(tmp_path):
-    """Two environments under one user are refused, unless demo = true says so."""
+    """Two environments of processes under one user are refused, unless demo = true says so; containers are apart."""
     prod = ENV.replace("8080", "8081").replace("181", "182")
     both = f"{HOST}[service.s.env.prod]\n{prod}"
     with pytest.raises(ConfigError, match="run_as"):
@@ -102,6 +135,8 @@ def test_test_beside_prod_needs_separate_users_or_the_demo(tmp_path):
         host(tmp_path, apart.replace('"b"', '"a"'))
     with pytest.raises(ConfigError, match="overlaps"):
         host(tmp_path, apart.replace("182", "181"))
+    containers = both.replace("ports", 'runtime = "compose"\nports')
+    assert len(host(tmp_path, containers).service["s"].env) == 2
 
 
 def test_missing_and_non_text_files_are_configuration_errors(tmp_path):

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 EXAMPLE_HOST = """\
 # host.toml: on the server, outside git, owned by the operator.
+[host]                         # what is true of the whole machine; all of it may be left out
+docker = "/var/run/docker.sock"       # the engine's socket, for the runtime `compose`
+owners = "/etc/sluice/owners"         # allowed_signers lines: which SSH key is whom
+notify_file = "/etc/sluice/notify"    # Apprise addresses, one a line, mode 0600: told when a run rolls back
+min_free_mb = 1024                    # less on the disk fails the quick-check
+
 [service.rooms]
 repo = "git@git.example.org:team/rooms.git"  # mirrored bare; code comes only from here
 policy_ref = "main"            # gates, watch and promotion rules are read from this ref, never from the candidate
@@ -16,19 +22,24 @@ expect_sso_host = "sso.example.org"   # the smoke compares with this, not with w
 env_file = "/etc/rooms/test.env"      # NAME=value lines, mode 0600, outside git
 ports = [18100, 18119]         # slots take from here; given to the service as {port}
 run_as = "rooms-test"          # the service runs as this user (Sluice must be root then); builds run as Sluice itself
+keep_releases = 5              # verified releases that are kept to go back to
 
 [service.rooms.env.prod]
-runtime = "process"
-public_url = "http://127.0.0.1:8081"
+runtime = "compose"            # each release is a Compose project of its own, behind an ingress container
+public_url = "https://rooms.example.org"
+listen = "127.0.0.1:8081"      # where the ingress listens, when an edge in front of it ends TLS
 expect_sso_host = "sso.example.org"
-env_file = "/etc/rooms/prod.env"
-ports = [18120, 18139]
-run_as = "rooms-prod"
+env_file = "/etc/rooms/prod.env"      # ${NAME} in the Compose files is filled from here
+ports = [18120, 18139]         # Sluice's own way to a slot: 127.0.0.1:{port}
+# certificate = "/etc/rooms/fullchain.pem"   # instead of an edge: the ingress ends TLS itself
+# certificate_key = "/etc/rooms/privkey.pem"
+# redirect_http = "0.0.0.0:80"
+# ca_file = "/etc/rooms/ca.pem"              # who signed the certificate, when the system does not trust it
 """
 
 EXAMPLE_SERVICE = """\
 # sluice.toml: in the service's repository. Every argv list is executed as it stands; there is no shell.
-# Placeholders: {host} {port} {url} {artifact} {state} {sha} {tree} {version} {python.NAME} {node.NAME}
+# Placeholders: {host} {port} {url} {ingress} {artifact} {state} {sha} {tree} {version} {python.NAME} {node.NAME}
 name = "rooms"
 
 # ---- the candidate's own: effective from the branch that is rolled out
@@ -56,6 +67,24 @@ stop_grace_s = 10
 ROOMS_WEB_ROOT = "{node.web}"
 ROOMS_RELEASE_SHA = "{sha}"
 
+[compose]                      # for the runtime `compose`: your Compose files, as they are
+files = ["compose.yaml", "compose.{env}.yaml"]
+route = "web"                  # the service users reach
+port = 8080                    # where it listens, in its container
+registry = ""                  # built images are pushed there and pinned by digest; empty: pinned by id
+migrate = ["rooms", "migrate"]               # run once in a container of `route`, before the slot starts
+head = ["rooms", "migrate", "--head"]
+credentials = ["rooms", "smoke-session", "--ttl", "300"]
+
+[compose.environment]          # not secret; for slotted and recreated services, over what the files say
+ROOMS_RELEASE_SHA = "{sha}"
+
+[compose.services.database]
+mode = "shared"                # slotted: one in each slot; shared: one for all; recreate: one at a time
+publish = false                # true: keep its published ports
+on_change = "refuse"           # when its definition changed: refuse, keep or recreate
+ready_port = 5432              # or ready_command, or ready_after_s; not needed where it has a healthcheck
+
 [migrate]
 run = ["{python.server}/rooms", "migrate"]           # once per release, before its slot starts
 head = ["{python.server}/rooms", "migrate", "--head"]  # prints the schema's head, which is recorded
@@ -64,6 +93,8 @@ timeout_s = 300
 [smoke]
 command = ["{python.server}/python", "-m", "rooms.smoke", "all"]
 canary = ["{python.server}/python", "-m", "rooms.smoke", "canary"]
+calls = ["{python.server}/python", "-m", "rooms.smoke", "call"]          # one call; repeated during the watch
+refusals = ["{python.server}/python", "-m", "rooms.smoke", "refusals"]   # what must be refused; repeated too
 credentials = ["{python.server}/rooms", "smoke-session", "--ttl", "300"]
 timeout_s = 60
 
@@ -73,12 +104,32 @@ timeout_s = 60
 branch = "feature/[a-z0-9][a-z0-9._-]{0,62}"  # a whole-match regular expression
 required_env = ["ROOMS_JWT_SECRET"]
 
+[checks]
+log_lines = 120                # of each service
+critical = ["^DATA LOSS"]      # regular expressions, beside the built-in ones
+harmless = [{pattern = "ERROR.*geoip", reason = "there is no geo database in test"}]
+websocket_path = "/ws"         # empty: no WebSocket
+websocket_expect = 401         # the answer to a handshake without credentials
+certificate_days = 14
+
 [watch]
 duration_s = 10
 interval_s = 1
 health_failures = 3            # of the last health_window probes
 health_window = 5
+cut_share = 0.2                # of the canary's sockets, closed without notice: mass disconnects
+call_failures = 2              # of the last call_window calls
+call_window = 3
+call_setup_ms = 5000           # slower is degraded
+call_slower = 3                # and so is this many times the old slot's median
+refusal_failures = 1           # of the last refusal_window rounds: something forbidden was let in
+refusal_window = 2
+metrics_path = "/metrics"      # Prometheus text on the slot
+metrics_token = "ROOMS_METRICS_TOKEN"  # the NAME of the env file's variable with its bearer token
+auth = [{metric = "rooms_auth_failures_total", max_per_s = 5}]
 lost_messages = 0              # more than this breaks the criterion
 duplicated_messages = 0
 required_checks = ["login", "message"]
+required_criteria = ["health", "messages"]
+dry_run = []                   # criteria that are judged and recorded, and veto nothing
 """

@@ -7,6 +7,8 @@ SluiceError
 ├── Locked              6   another run holds the environment: who, what, since when
 ├── StepFailed              a step of a run failed; the engine decides what follows from where it stood
 │   └── ProbeBroken         the step could not be judged (a probe broke): never a bad release
+├── RunDied             5   the tool of a run that is followed died; the next command recovers
+├── ConnectionLost      8   the line to the server is gone for good; a run goes on there
 └── StateCorrupted      5   journal, ledger, release or ingress file cannot be read: refused, nothing overwritten
 """
 
@@ -27,6 +29,7 @@ class ExitCode(IntEnum):
     ROLLBACK_FAILED = 5
     LOCKED = 6
     NONE_SERVING = 7
+    CONNECTION_LOST = 8
 
 
 class SluiceError(Exception):
@@ -86,6 +89,18 @@ class ProbeBroken(StepFailed):
     """What should have judged the step broke; the release is neither good nor bad for it."""
 
     code = "ProbeBroken"
+
+
+class RunDied(SluiceError):
+    """Somebody follows a run whose tool died before it ended."""
+
+    code, exit_code = "RunDied", ExitCode.ROLLBACK_FAILED
+
+
+class ConnectionLost(SluiceError):
+    """The server cannot be reached any more. What was begun there goes on there."""
+
+    code, exit_code = "ConnectionLost", ExitCode.CONNECTION_LOST
 
 
 class StateCorrupted(SluiceError):

@@ -26,7 +26,7 @@ class Artifact(msgspec.Struct, frozen=True):
     tree: str
     python: dict[str, str] = {}  # environment name -> its bin directory
     node: dict[str, str] = {}  # build name -> its output directory
-    digests: dict[str, str] = {}
+    digests: dict[str, str] = {}  # Compose service -> image by digest or id; "compose.ENV" -> sha256 of its file
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -51,6 +51,7 @@ class Slot(msgspec.Struct, frozen=True):
     unit: str
     port: int
     url: str  # private address, e.g. http://127.0.0.1:18100
+    target: str = ""  # where the ingress finds it, when that is another address than `url`
 
 
 class Completed(msgspec.Struct, frozen=True):

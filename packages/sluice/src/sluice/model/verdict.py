@@ -22,7 +22,8 @@ class Verdict(StrEnum):
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One verdict with its evidence. The same shape for gates, checks, criteria and plug-in output lines.
 
-    `detail` is one redacted sentence of evidence, `fix` the next thing to do when it is not a pass.
+    `detail` is one redacted sentence of evidence, `fix` the next thing to do when it is not a pass. A `dry_run` finding
+    is recorded with its verdict and vetoes nothing; only the policy makes one, never a plug-in.
     """
 
     name: str
@@ -31,13 +32,15 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     fix: str = ""
     metrics: dict[str, Any] = {}
+    dry_run: bool = False
 
 
 def worst(findings: list[Finding], required: frozenset[str] = frozenset()) -> Verdict:
     """One verdict for many: fail beats error beats inconclusive beats pass.
 
-    An empty list is inconclusive, as is a missing or skipped check whose name is in `required`.
+    An empty list is inconclusive, as is a missing or skipped check whose name is in `required`. Dry runs do not count.
     """
+    findings = [finding for finding in findings if not finding.dry_run]
     verdicts = {finding.verdict for finding in findings}
     judged = {f.name for f in findings if f.verdict is not Verdict.SKIPPED}
     for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE):

@@ -1,0 +1,133 @@
+"""The one place that puts an environment's adapters together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice.hosts.envfile import EnvFile
+from sluice.hosts.git import GitMirror
+from sluice.hosts.releases import FileReleases
+from sluice.hosts.state import StatePaths
+from sluice.hosts.system import SystemClock
+from sluice.ingress.container import ContainerIngress
+from sluice.ingress.process import ProcessIngress
+from sluice.model.errors import UsageError
+from sluice.model.secret import Redactor
+from sluice.model.spec import EnvironmentName, HostConfig, HostEnvironment, HostService, HostSettings, RuntimeName
+from sluice.ports import Ingress, Runtime
+from sluice.runner import LocalRunner
+from sluice.runtimes.compose import ComposeRuntime, Means
+from sluice.runtimes.compose_build import ComposeBuilder
+from sluice.runtimes.compose_cli import ComposeCli
+from sluice.runtimes.compose_look import Look, Neighbour, network_name
+from sluice.runtimes.engine import DockerEngine
+from sluice.runtimes.process import ProcessRuntime
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything one run needs of one environment. Nothing in it has touched the disk except the state folders."""
+
+    service: str
+    name: EnvironmentName
+    host: HostEnvironment
+    host_service: HostService
+    settings: HostSettings
+    paths: StatePaths
+    repo: GitMirror
+    runtime: Runtime
+    ingress: Ingress
+    releases: FileReleases
+    env_file: EnvFile
+    runner: LocalRunner
+    redactor: Redactor
+    clock: SystemClock
+
+
+def open_environment(host: HostConfig, root: Path, service: str, environment: str) -> Environment:
+    """Make the state folders and put the adapters together. Raises UsageError for an unknown service or environment.
+
+    The env file's values are taught to the redactor at once, even where its permissions will be refused later.
+    """
+    host_service, name, chosen = _choose(host, service, environment)
+    paths = StatePaths(root, service, name.value)
+    paths.prepare(shared=bool(chosen.run_as))
+    env_file = EnvFile(Path(chosen.env_file))
+    # What host.toml itself shows to everybody is no secret, although a server is told it in its env file too.
+    shown = {chosen.public_url.rstrip("/"), chosen.expect_sso_host}
+    shown |= {f"{scheme}://{chosen.expect_sso_host}" for scheme in ("http", "https")}
+    redactor = Redactor(secret for secret in env_file.secrets() if secret.reveal().rstrip("/") not in shown)
+    runner, clock = LocalRunner(redactor), SystemClock()
+    repo = GitMirror(paths, host_service.repo, runner)
+    neighbours = [
+        Neighbour(other, env.value, one)
+        for other, known in host.service.items()
+        for env, one in known.env.items()
+        if (other, env) != (service, name)
+    ]
+    by = _compose if chosen.runtime is RuntimeName.COMPOSE else _process
+    runtime, ingress = by(Surroundings(paths, chosen, host.host, repo, runner, env_file, clock, neighbours))
+    releases = FileReleases(paths)
+    return Environment(
+        service=service,
+        name=name,
+        host=chosen,
+        host_service=host_service,
+        settings=host.host,
+        paths=paths,
+        repo=repo,
+        runtime=runtime,
+        ingress=ingress,
+        releases=releases,
+        env_file=env_file,
+        runner=runner,
+        redactor=redactor,
+        clock=clock,
+    )
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What both runtimes are made of."""
+
+    paths: StatePaths
+    host: HostEnvironment
+    settings: HostSettings
+    repo: GitMirror
+    runner: LocalRunner
+    env_file: EnvFile
+    clock: SystemClock
+    neighbours: list[Neighbour]
+
+
+def _process(here: Surroundings) -> tuple[Runtime, Ingress]:
+    others = {f"{one.service}/{one.environment}": one.host for one in here.neighbours}
+    runtime = ProcessRuntime(here.paths, here.host, here.repo, here.runner, others)
+    return runtime, ProcessIngress(here.paths, here.host)
+
+
+def _compose(here: Surroundings) -> tuple[Runtime, Ingress]:
+    paths, host = here.paths, here.host
+    engine = DockerEngine(here.settings.docker, here.runner.redactor)
+    cli = ComposeCli(here.runner, here.settings.docker, here.env_file.values)
+    builder = ComposeBuilder(paths, here.repo, here.runner, engine, cli)
+    look = Look(paths, host, engine, cli, builder, here.neighbours)
+    runtime = ComposeRuntime(paths, host, Means(engine, cli, builder, look, here.clock))
+    return runtime, ContainerIngress(paths, host, engine, network_name(paths.service, paths.environment))
+
+
+def _choose(host: HostConfig, service: str, environment: str) -> tuple[HostService, EnvironmentName, HostEnvironment]:
+    host_service = host.service.get(service)
+    if host_service is None:
+        raise UsageError(
+            f"there is no service {service!r} on this host.", next=f"use one of: {', '.join(sorted(host.service))}"
+        )
+    known = [name.value for name in host_service.env]
+    if environment not in known:
+        raise UsageError(
+            f"service {service} has no environment {environment!r} on this host.",
+            next=f"use one of: {', '.join(known)}; or add [service.{service}.env.{environment}] to host.toml",
+        )
+    name = EnvironmentName(environment)
+    return host_service, name, host_service.env[name]
