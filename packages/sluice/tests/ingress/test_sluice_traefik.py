@@ -5,87 +5,36 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+import ssl
 from pathlib import Path
 
 import pytest
 
-from sluice.hosts.state import StatePaths
-from sluice.ingress.traefik import TraefikIngress
-from sluice.model.errors import Refused, StateCorrupted
+from sluice.ingress.process import ProcessIngress
+from sluice.model.errors import Refused
 from sluice.model.release import Slot
-from sluice.runtimes.client import SupervisorClient
 
 RATE = 100  # requests a second
 ROUNDS = 3
 DEADLINE_S = 15
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> StatePaths:
-    """State folders of one environment."""
-    made = StatePaths(tmp_path / "state", "tiny", "test")
-    made.prepare()
-    return made
-
-
-@pytest.fixture
-def supervisor(paths: StatePaths) -> Iterator[SupervisorClient]:
-    """Its supervisor, ended with everything it runs."""
-    client = SupervisorClient(paths.supervisor_dir)
-    yield client
-    client.shutdown(grace_s=1)
-
-
-@pytest.fixture
-def port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-async def slots() -> AsyncIterator[list[Slot]]:
-    """Two real HTTP servers that answer their name and keep connections alive; `/socket` upgrades and echoes."""
-
-    def answering(name: bytes):
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                while True:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    if b"Upgrade: websocket" in head or b"upgrade: websocket" in head:
-                        writer.write(
-                            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-                        )
-                        while line := await reader.readline():
-                            writer.write(name + line)
-                        return
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(name), name))
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
-            finally:
-                writer.close()
-
-        return answer
-
-    servers = [await asyncio.start_server(answering(name), "127.0.0.1", 0) for name in (b"one", b"two")]
-    ports = [server.sockets[0].getsockname()[1] for server in servers]
-    yield [Slot(f"r{n}", f"u{n}", port, f"http://127.0.0.1:{port}") for n, port in enumerate(ports)]
-    for server in servers:
-        server.close()
-
-
-async def get(port: int) -> tuple[int, str]:
-    """One request on a connection of its own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def ask(port: int, path: str = "/", extra: str = "", tls: ssl.SSLContext | None = None) -> tuple[str, str]:
+    """One request on a connection of its own: head and body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     try:
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{extra}Connection: close\r\n\r\n".encode())
         raw = await asyncio.wait_for(reader.read(), DEADLINE_S)
     finally:
         writer.close()
-    head, _, body = raw.partition(b"\r\n\r\n")
-    return int(head.split(b" ")[1]), body.decode()
+    head, _, body = raw.decode().partition("\r\n\r\n")
+    return head, body
+
+
+async def get(port: int) -> tuple[int, str]:
+    """One request: status and body."""
+    head, body = await ask(port)
+    return int(head.split(" ")[1]), body
 
 
 async def until_serves(port: int, status: int, body: str | None = None) -> None:
@@ -98,35 +47,32 @@ async def until_serves(port: int, status: int, body: str | None = None) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_address_taken_by_somebody_else_is_refused_with_who(paths, supervisor, port):
+async def until_trusted(port: int, chain: Path) -> ssl.SSLContext:
+    """Poll until the certificate of this file is shown and requests are routed."""
+    trusting = ssl.create_default_context(cafile=str(chain))
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                if (await ask(port, tls=trusting))[1] == "one":
+                    return trusting
+            except OSError:  # not there yet, or still the other certificate
+                pass
+            await asyncio.sleep(0.01)
+
+
+async def test_address_taken_by_somebody_else_is_refused_with_who(paths, supervisor, port, host):
     """The refusal names the process that listens there, and nothing is started."""
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", port))
         stranger.listen()
         with pytest.raises(Refused, match=rf"pid {os.getpid()} \("):
-            await TraefikIngress(paths, f"http://127.0.0.1:{port}").ensure()
+            await ProcessIngress(paths, host(f"http://127.0.0.1:{port}")).ensure()
     assert supervisor.status() == {} or not any(s.running for s in supervisor.status().values())
 
 
-async def test_damaged_file_is_named_and_not_trusted(paths, port, slots):
-    """A cut or hand-edited file raises StateCorrupted with its name; none at all means nobody serves."""
-    ingress = TraefikIngress(paths, f"http://127.0.0.1:{port}")
-    assert await ingress.current() is None
-    await ingress.point(slots[0])
-    assert await ingress.current() == slots[0].url
-    file = paths.ingress_dir / "dynamic" / "service.yaml"
-    whole = file.read_text()
-    for damaged in (whole[:-20], "", "[]", whole.replace("PathPrefix", "Path")):
-        file.write_text(damaged)
-        with pytest.raises(StateCorrupted, match=r"service\.yaml"):
-            await ingress.current()
-    await ingress.point(None)
-    assert await ingress.current() is None
-
-
-async def test_three_switches_under_load_lose_no_request_and_no_socket(paths, supervisor, port, slots):
+async def test_three_switches_under_load_lose_no_request_and_no_socket(paths, supervisor, port, slots, host):
     """100 requests/s over three switches: all answered; an open socket stays on its slot; nowhere gives 404."""
-    ingress = TraefikIngress(paths, f"http://127.0.0.1:{port}")
+    ingress = ProcessIngress(paths, host(f"http://127.0.0.1:{port}"))
     await ingress.point(slots[0])
     await ingress.ensure()
     await until_serves(port, 200, "one")
@@ -169,3 +115,47 @@ async def test_three_switches_under_load_lose_no_request_and_no_socket(paths, su
     await ingress.stop()
     with pytest.raises(OSError, match="Connect call failed"):
         await get(port)
+
+
+async def test_tls_ends_here_and_plain_http_is_sent_to_it(paths, supervisor, port, free_port, slots, host, certified):
+    """TLS with the given certificate, also with a renewed one; below 1.2 refused; plain HTTP goes to our own name."""
+    chain, key = certified("first")
+    plain = free_port()
+    tls = {"certificate": str(chain), "certificate_key": str(key), "redirect_http": f"127.0.0.1:{plain}"}
+    ingress = ProcessIngress(paths, host(f"https://127.0.0.1:{port}", **tls))
+    await ingress.point(slots[0])
+    await ingress.ensure()
+    trusting = await until_trusted(port, chain)
+    head, body = await ask(port, "/scheme", tls=trusting)
+    assert body == "x-forwarded-proto: https"
+    assert "Sluice-Release: r0" in head
+    head, _ = await ask(plain, "/a?b=c")
+    assert head.startswith("HTTP/1.1 301")
+    assert f"Location: https://127.0.0.1:{port}/a?b=c" in head
+    old = ssl.create_default_context(cafile=str(chain))
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert (await ask(port, tls=old))[1] == "one"
+
+    certified("second")
+    await ingress.ensure()
+    await until_trusted(port, chain)
+
+
+@pytest.mark.parametrize(("public", "told"), [("https://rooms.example.org", "https"), ("", "http")])
+async def test_the_edge_says_the_scheme_and_nobody_else(paths, supervisor, port, slots, host, public, told):
+    """Behind an edge its X-Forwarded-Proto reaches the service; where users ask the ingress itself it is dropped."""
+    settings = host(public or f"http://127.0.0.1:{port}", listen=f"127.0.0.1:{port}")
+    ingress = ProcessIngress(paths, settings)
+    await ingress.point(slots[0])
+    await ingress.ensure()
+    await until_serves(port, 200, "one")
+    assert (await ask(port, "/scheme", "X-Forwarded-Proto: https\r\n"))[1] == f"x-forwarded-proto: {told}"
+
+
+async def test_private_address_and_network(paths, port, host):
+    """A slot's target goes before its URL, and the network dialled from is this machine alone."""
+    ingress = ProcessIngress(paths, host(f"http://127.0.0.1:{port}"))
+    assert await ingress.current() is None
+    await ingress.point(Slot("r", "u", 1, "http://127.0.0.1:1", "http://u:8000"))
+    assert await ingress.current() == "http://u:8000"
+    assert await ingress.network_cidr() == "127.0.0.1/32"

@@ -98,6 +98,13 @@ def _listening_inodes(port: int) -> set[str]:
 def _holds(process: Path, inodes: set[str]) -> bool:
     # Another user's process does not show its files: then we cannot name it, and say so.
     try:
-        return any(str(link.readlink()) in inodes for link in (process / "fd").iterdir())
+        return any(_target(link) in inodes for link in (process / "fd").iterdir())
     except OSError:
         return False
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""  # closed since the folder was read; when we look at ourselves, the folder's own descriptor is one
