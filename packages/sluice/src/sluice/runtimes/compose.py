@@ -1,0 +1,350 @@
+"""The `compose` runtime: each slot is a Compose project of its own, beside the environment's shared services.
+
+Slots see each other on no network by a service's name: a slot's containers are created on its private network,
+connected to the environment's network without that name, and only then started (docs/decisions/0007).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sluice.hosts.state import StatePaths
+from sluice.hosts.system import port_is_free
+from sluice.model.containers import Containers, Expected
+from sluice.model.errors import Refused, SluiceError, StepFailed
+from sluice.model.release import Artifact, Commit, Completed, Release, Slot
+from sluice.model.spec import HostEnvironment, ServiceMode, ServiceSpec
+from sluice.ports import Clock, Progress
+from sluice.runtimes.compose_build import ComposeBuilder, Understood
+from sluice.runtimes.compose_cli import ComposeCli, Rendered
+from sluice.runtimes.compose_file import data_paths, migrate_document, migrate_project, shared_project, slot_document
+from sluice.runtimes.compose_images import BUILT_BY
+from sluice.runtimes.compose_look import Look, network_name
+from sluice.runtimes.compose_overlaps import volumes_of
+from sluice.runtimes.compose_ready import wait_ready
+from sluice.runtimes.compose_shared import Shared
+from sluice.runtimes.compose_state import (
+    ENVIRONMENT,
+    MODE,
+    PROJECT,
+    SERVICE,
+    Snapshots,
+    documents_of,
+    judged,
+    labels_of,
+    service_of,
+    tails,
+)
+from sluice.runtimes.compose_values import Placement
+from sluice.runtimes.credentials import CREDENTIALS_S, keep_credentials
+from sluice.runtimes.engine import DockerEngine
+from sluice.runtimes.placeholders import HOST, render, values
+from sluice.runtimes.prune import prune_artifacts
+
+HEAD_S = 60  # printing the schema's head opens the database and reads one row
+UNIT_LETTERS = 48  # of a unit: Compose adds service and number, and a name on a network has at most 63
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the runtime works with."""
+
+    engine: DockerEngine
+    cli: ComposeCli
+    builder: ComposeBuilder
+    look: Look
+    clock: Clock
+
+
+class ComposeRuntime:
+    """ports.Runtime over Compose projects."""
+
+    def __init__(self, paths: StatePaths, host: HostEnvironment, means: Means) -> None:
+        """Touches nothing."""
+        self._paths = paths
+        self._host = host
+        self._network = network_name(paths.service, paths.environment)
+        self._engine = means.engine
+        self._cli = means.cli
+        self._builder = means.builder
+        self._look = means.look
+        self._clock = means.clock
+        self._folder = paths.env_dir / "slots"
+        self._snapshots = Snapshots(self._folder)
+        self._shared = Shared(means.engine, means.cli, self._snapshots, self._folder, means.clock)
+        self._service = {SERVICE: paths.service}
+        self._ours = {SERVICE: paths.service, ENVIRONMENT: paths.environment}
+        self._holder = self._folder / "holder"  # the slot that runs what may run only once
+
+    async def overlaps(self, commit: Commit, spec: ServiceSpec) -> list[str]:
+        """See ports.Runtime."""
+        return await self._look.overlaps(commit, spec, self._shared)
+
+    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+        """See ports.Runtime. Raises ConfigError when the Compose files say too little."""
+        return await self._builder.build(commit, spec, progress)
+
+    async def migrate(self, release: Release, progress: Progress) -> str:
+        """See ports.Runtime. Starts the shared services first: migrations need the database."""
+        compose = release.spec.compose
+        known, place = await self._prepared(release, None)
+        if not compose.migrate and not compose.head:
+            return ""
+        rendered = self._rendered(
+            migrate_project(release.service, release.environment),
+            migrate_document(known.base, known.plans, place),
+            place,
+        )
+        filled = values(release, None, self._paths.data_dir, await self._cidr())
+        if compose.migrate:
+            progress("migrating")
+            argv = [render(part, filled) for part in compose.migrate]
+            done = await self._cli.run_once(rendered, "migrate", argv, release.spec.migrate.timeout_s)
+            _good(done, "the migration")
+        if not compose.head:
+            return ""
+        argv = [render(part, filled) for part in compose.head]
+        done = _good(await self._cli.run_once(rendered, "migrate", argv, HEAD_S), "asking for the schema's head")
+        return done.stdout.strip()
+
+    def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
+        """See ports.Runtime. The caller records the slot before it starts anything in it."""
+        first, last = self._host.ports
+        count = self._builder.replicas(release.artifact)
+        # As many ports as replicas: the engine gives one to each.
+        used = {port for slot in taken for port in range(slot.port, slot.port + count)}
+        for port in range(first, last - count + 2):
+            wanted = range(port, port + count)
+            if used.isdisjoint(wanted) and all(port_is_free(HOST, one) for one in wanted):
+                unit = _unit(release)
+                target = f"http://{unit}:{release.spec.compose.port}"
+                return Slot(release.id, unit, port, f"http://{HOST}:{port}", target)
+        raise Refused(
+            f"no {count} ports of {first}-{last} are free for a new slot.",
+            world="Nothing was started; what serves goes on serving.",
+            next="widen `ports` in host.toml, or stop what listens there",
+        )
+
+    async def start(self, release: Release, slot: Slot) -> None:
+        """See ports.Runtime. What the routed service depends on is ready; it itself is the caller's to ask.
+
+        Raises StepFailed, blaming the release, for a container that does not come up.
+        """
+        known, place = await self._prepared(release, slot)
+        names = [name for name, plan in known.plans.items() if plan.mode is ServiceMode.SLOTTED]
+        rendered = self._rendered(slot.unit, slot_document(known.base, known.plans, place, slot), place)
+        await self._begin(rendered, known, slot, names, release.spec.run.ready_timeout_s)
+
+    async def alive(self, slot: Slot) -> bool:
+        """See ports.Runtime. A container between a crash and its restart is not alive."""
+        found = [one for one in await self._engine.containers(self._in(slot)) if one.labels.get(MODE) == "slotted"]
+        down = [one for one in found if one.state != "running"]
+        ended = await self._engine.inspect([one.id for one in down])
+        return bool(found) and len(ended) == len(down) and all(_has_done_its_work(one) for one in ended)
+
+    async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:  # noqa: ARG002 - whoever has it
+        """See ports.Runtime. Ended wherever they run, then started here and ready."""
+        known, place = await self._prepared(release, slot)
+        names = [name for name, plan in known.plans.items() if plan.mode is ServiceMode.RECREATE]
+        elsewhere = [
+            one
+            for one in await documents_of(self._engine, {**self._ours, MODE: "recreate"})
+            if labels_of(one).get(PROJECT) != slot.unit
+        ]
+        await asyncio.gather(*(self._end(one, release.spec.run.stop_grace_s) for one in elsewhere))
+        if names:
+            rendered = self._rendered(slot.unit, slot_document(known.base, known.plans, place, slot), place)
+            await self._begin(rendered, known, slot, names, release.spec.run.ready_timeout_s)
+        self._holder.write_text(slot.unit)
+
+    async def notify_drain(self, release: Release, slot: Slot) -> None:
+        """See ports.Runtime. The signal goes to the routed service's containers."""
+        name = release.spec.run.drain_notify
+        if name:
+            routed = [one for one in await self._documents(slot) if service_of(one) == release.spec.compose.route]
+            await asyncio.gather(*(self._engine.kill(one["Id"], name) for one in routed))
+
+    async def stop(self, release: Release, slot: Slot) -> None:
+        """See ports.Runtime. The slot's containers and networks are gone afterwards; volumes stay."""
+        documents = await self._documents(slot)
+        await asyncio.gather(*(self._end(one, release.spec.run.stop_grace_s) for one in documents))
+        for network in await self._engine.networks({PROJECT: slot.unit}):
+            await self._engine.remove_network(network.id)
+        self._snapshots.forget(slot.unit)
+        (self._folder / f"{slot.unit}.json").unlink(missing_ok=True)
+
+    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
+        """See ports.Runtime. In a container of the routed service."""
+        filled = values(release, slot, self._paths.data_dir, await self._cidr())
+        words = [render(part, filled) for part in argv]
+        for one in await self._documents(slot):
+            if service_of(one) == release.spec.compose.route:
+                return await self._engine.execute(one["Id"], words, timeout_s)
+        raise StepFailed(f"No container of {release.spec.compose.route} runs in {slot.unit}.")
+
+    async def credentials(self, release: Release, slot: Slot) -> Path | None:
+        """See ports.Runtime. The redactor knows every long string in them before anybody else does."""
+        argv = release.spec.compose.credentials
+        if not argv:
+            return None
+        filled = values(release, slot, self._paths.data_dir, await self._cidr())
+        document = self._folder / f"{slot.unit}.json"
+        rendered = Rendered(document, slot.unit, str(self._folder))
+        words = [render(part, filled) for part in argv]
+        raw = await self._cli.execute(rendered, release.spec.compose.route, words, CREDENTIALS_S)
+        return keep_credentials(raw, self._cli.runner.redactor, self._paths.credentials_dir / f"{slot.unit}.json")
+
+    async def containers(self, release: Release, slot: Slot) -> Containers | None:
+        """See ports.Runtime. What another slot runs is no business of this one."""
+        known = await self._builder.understood(release.artifact, release.spec.compose)
+        shared = shared_project(release.service, release.environment)
+        holds = self._holder.exists() and self._holder.read_text() == slot.unit
+        place = {ServiceMode.SLOTTED: slot.unit, ServiceMode.SHARED: shared}
+        place |= {ServiceMode.RECREATE: slot.unit} if holds else {}
+        expected = [
+            Expected(name, place[plan.mode], plan.replicas)
+            for name, plan in known.plans.items()
+            if plan.mode in place and plan.replicas and not plan.one_shot
+        ]
+        once = {name for name, plan in known.plans.items() if plan.one_shot}
+        documents = [one for one in await self._all(slot, shared) if service_of(one) not in once]
+        return Containers(tuple(expected), judged(documents, self._snapshots), self._clock.now())
+
+    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
+        """See ports.Runtime."""
+        shared = shared_project(release.service, release.environment)
+        return await tails(self._engine, await self._all(slot, shared), lines)
+
+    async def tail(self, slot: Slot, lines: int) -> list[str]:
+        """See ports.Runtime. Of every service of the slot, each line with the service's name."""
+        found = await tails(self._engine, await self._documents(slot), lines)
+        return [f"{service}: {line}" for service, told in found.items() for line in told][-lines:]
+
+    async def prune(self, keep: Sequence[Release], progress: Progress) -> None:
+        """See ports.Runtime. Of images only those Sluice built for this service, and never by force."""
+        try:
+            # Containers mount files of the artifact they were started from, shared ones for long after.
+            mounted = {key for one in await self._engine.containers(self._service) for key in _folders(one.labels)}
+            await prune_artifacts(self._paths.artifacts, keep, progress, mounted)
+            needed = await asyncio.to_thread(self._builder.noted_images)
+            for image in await self._engine.images({BUILT_BY: self._paths.service}):
+                if needed.isdisjoint({image.id, *image.digests}):
+                    for name in image.tags or (image.id,):
+                        if await self._engine.remove_image(name):
+                            progress(f"removed the image {name}, which no kept release needs")
+        except SluiceError as error:
+            progress(f"images stay: {error.what}")
+
+    # ------------------------------------------------------------ shared by the above
+
+    async def _prepared(self, release: Release, slot: Slot | None) -> tuple[Understood, Placement]:
+        """The environment's network, volumes, folders and shared services are there afterwards."""
+        known = await self._builder.understood(release.artifact, release.spec.compose)
+        missing = await self._builder.missing_images(release.artifact)
+        if missing:
+            raise StepFailed(
+                f"The image of {', '.join(missing)} is not on this machine any more.",
+                next=f"sluice rollout --branch {release.commit.branch}",
+            )
+        place = await self._place(release, known, slot)
+        await self._engine.ensure_network(self._network, self._ours)
+        for volume in volumes_of(known.base, known.decided, known.plans, place):
+            if not volume.external:
+                labels = {**volume.labels, **self._ours}
+                await self._engine.ensure_volume(volume.name, labels, volume.driver, volume.driver_opts)
+        for path in data_paths(known.plans, place):
+            Path(path).mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        await self._shared.ensure(known, place)
+        return known, place
+
+    async def _place(self, release: Release, known: Understood, slot: Slot | None) -> Placement:
+        await self._engine.ensure_network(self._network, self._ours)
+        filled = values(release, slot, self._paths.data_dir, await self._cidr())
+        return Placement(
+            service=release.service,
+            environment=release.environment,
+            release=release.id,
+            network=self._network,
+            tree=str(Path(release.artifact.path) / "tree"),
+            directory=known.directory,
+            data=str(self._paths.data_dir),
+            env_file=self._host.env_file,
+            settings={name: render(text, filled) for name, text in release.spec.compose.environment.items()},
+            images={name: ref for name, ref in release.artifact.digests.items() if not name.startswith("compose.")},
+        )
+
+    async def _cidr(self) -> str:
+        network = await self._engine.network(self._network)
+        return network.subnet if network else ""
+
+    def _rendered(self, project: str, document: Mapping[str, Any], place: Placement) -> Rendered:
+        path = self._cli.write(self._folder / f"{project}.json", document)
+        return Rendered(path, project, place.directory, place.settings)
+
+    async def _begin(
+        self, rendered: Rendered, known: Understood, slot: Slot, names: Sequence[str], timeout_s: float
+    ) -> None:
+        """Create, connect, start, and wait until they are ready."""
+        await self._cli.create(rendered, names)
+        mine = [one for one in await self._documents(slot) if service_of(one) in names]
+        for one in mine:
+            plan = known.plans[service_of(one)]
+            if plan.connected:
+                await self._engine.connect(self._network, one["Id"], [slot.unit] if plan.routed else [])
+            for outside in plan.outside:
+                await self._engine.connect(outside.name, one["Id"], outside.aliases)
+        await self._cli.start(rendered, names, timeout_s)
+
+        async def documents() -> list[dict[str, Any]]:
+            return [one for one in await self._documents(slot) if service_of(one) in names]
+
+        await wait_ready(self._engine, known.plans, documents, timeout_s, self._clock)
+        self._snapshots.keep(slot.unit, await self._documents(slot))
+
+    async def _end(self, document: Mapping[str, Any], grace_s: float) -> None:
+        own = document["Config"].get("StopTimeout") or 0
+        await self._engine.stop(document["Id"], max(grace_s, own))
+        await self._engine.remove_container(document["Id"], anonymous_volumes=True)
+
+    def _in(self, slot: Slot) -> dict[str, str]:
+        return {**self._ours, PROJECT: slot.unit}
+
+    async def _documents(self, slot: Slot) -> list[dict[str, Any]]:
+        return await documents_of(self._engine, self._in(slot))
+
+    async def _all(self, slot: Slot, shared: str) -> list[dict[str, Any]]:
+        found = await documents_of(self._engine, self._ours)
+        return [one for one in found if labels_of(one).get(PROJECT) in {slot.unit, shared}]
+
+
+def _folders(labels: Mapping[str, str]) -> Sequence[str]:
+    """The names on the way to the project directory, one of which is the artifact's folder."""
+    return Path(labels.get("com.docker.compose.project.working_dir", "")).parts
+
+
+def _unit(release: Release) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", f"{release.service}-{release.environment}-{release.id}".lower()).strip("-")
+    if len(plain) <= UNIT_LETTERS:
+        return plain
+    return f"{plain[: UNIT_LETTERS - 13]}-{hashlib.sha256(plain.encode()).hexdigest()[:12]}"
+
+
+def _has_done_its_work(document: Mapping[str, Any]) -> bool:
+    policy = (document["HostConfig"].get("RestartPolicy") or {}).get("Name", "")
+    state = document["State"]
+    return policy in {"", "no"} and state["Status"] == "exited" and state["ExitCode"] == 0
+
+
+def _good(done: Completed, what: str) -> Completed:
+    if done.exit_code or done.timed_out:
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()[-10:]
+        reason = "did not end within its deadline" if done.timed_out else f"ended with {done.exit_code}"
+        raise StepFailed(f"{what} {reason}.\n" + "\n".join(lines), bad_release=not done.timed_out)
+    return done

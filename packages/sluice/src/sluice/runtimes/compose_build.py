@@ -1,0 +1,217 @@
+"""Compose artifacts: the files understood, the images built or pulled once per key and pinned, nothing secret kept.
+
+    artifacts/<own key>/tree/                          the commit (and the Python environments the smoke needs)
+    artifacts/<own key>/compose/<env>.json             the merged files as they were written, `${NAME}` and all
+    artifacts/<own key>/compose/<env>.images.json      service -> pinned image, and which images have a healthcheck
+
+The key of the artifact covers the tree and everything outside it that enters an image (build arguments).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from sluice.hosts.git import GitMirror
+from sluice.hosts.state import StatePaths, write_file
+from sluice.journal import canonical
+from sluice.model.errors import ConfigError, StateCorrupted, StepFailed
+from sluice.model.release import Artifact, Commit
+from sluice.model.spec import BuildSpec, ComposeSpec, ServiceSpec
+from sluice.ports import Progress
+from sluice.runner import LocalRunner
+from sluice.runtimes.build import Builder, key_lock
+from sluice.runtimes.compose_cli import ComposeCli
+from sluice.runtimes.compose_file import base_document
+from sluice.runtimes.compose_images import Images, Job, Pinned, known_at_build
+from sluice.runtimes.compose_modes import services_of
+from sluice.runtimes.compose_values import Document, ServicePlan, World
+from sluice.runtimes.engine import DockerEngine
+from sluice.runtimes.placeholders import BRACES
+
+RECIPE = "1"  # counts up when what a build leaves changes
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Compose files as Compose reads them."""
+
+    kept: Document  # as written, never interpolated
+    decided: Document  # interpolated: may hold secrets, lives in memory only
+    world: World
+    pinned: Pinned = Pinned({})
+
+
+class Understood(msgspec.Struct, frozen=True):
+    """One environment's view of an artifact."""
+
+    base: Document  # as written, never interpolated
+    decided: Document  # interpolated: may hold secrets, lives in memory only
+    plans: dict[str, ServicePlan]
+    pinned: Pinned
+    directory: str  # the project directory
+
+
+class ComposeBuilder:
+    """Builds for one service in one environment."""
+
+    def __init__(
+        self,
+        paths: StatePaths,
+        repo: GitMirror,
+        runner: LocalRunner,
+        engine: DockerEngine,
+        cli: ComposeCli,
+    ) -> None:
+        """Touches nothing."""
+        self._paths = paths
+        self._repo = repo
+        self._engine = engine
+        self._cli = cli
+        self._builder = Builder(paths, repo, runner)
+        self._images = Images(paths.service, engine, cli)
+
+    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+        """See ports.Runtime. Cancellation leaves images without a name, which the next build makes anew."""
+        own = await self._builder.build(commit, for_the_smoke(spec), progress)
+        tree = Path(own.path) / "tree"
+        files = files_of(spec.compose, self._paths.environment, tree)
+        known = await self.read(tree, files, spec.compose, self._paths.environment, self._cli)
+        decided, world = known.decided, known.world
+        key = _key(own.key, decided, spec.compose, tree)
+        folder = Path(own.path) / "compose"
+        await asyncio.to_thread(folder.mkdir, exist_ok=True, mode=0o700)
+        async with key_lock(folder / key, progress):
+            plans = services_of(decided, spec.compose, world)
+            base = base_document(known.kept, plans)
+            job = Job(folder, key, world.directory, commit.tree, spec.compose)
+            pinned = await self._images.pinned(job, base, plans, progress)
+        services_of(decided, spec.compose, msgspec.structs.replace(world, healthchecks=frozenset(pinned.healthchecks)))
+        name = f"{self._paths.environment}.json"
+        self._cli.write(folder / name, base)
+        write_file(folder / f"{self._paths.environment}.images.json", msgspec.json.encode(pinned))
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        digests = {**pinned.images, f"compose.{self._paths.environment}": digest}
+        return msgspec.structs.replace(own, key=key, digests=digests)
+
+    async def read(
+        self, tree: Path, files: Sequence[str], spec: ComposeSpec, environment: str, cli: ComposeCli
+    ) -> Read:
+        """The Compose files of a tree, with the values `cli` has. Raises ConfigError."""
+        settings = known_at_build(spec, "")
+        kept, decided = await asyncio.gather(
+            cli.config(tree, files, interpolate=False, settings=settings),
+            cli.config(tree, files, interpolate=True, settings=settings),
+        )
+        world = World(
+            environment=environment,
+            tree=str(tree),
+            directory=str((tree / files[0]).parent),
+            file=files[0],
+            profiles=frozenset(filter(None, re.split(r"[,\s]+", cli.value("COMPOSE_PROFILES")))),
+        )
+        return Read(kept, decided, world)
+
+    async def understood(self, artifact: Artifact, spec: ComposeSpec) -> Understood:
+        """What `build` left, read again. Raises StepFailed when it is gone, StateCorrupted when it was changed."""
+        tree = Path(artifact.path) / "tree"
+        folder = Path(artifact.path) / "compose"
+        environment = self._paths.environment
+        try:
+            raw = (folder / f"{environment}.json").read_bytes()
+            pinned = msgspec.json.decode((folder / f"{environment}.images.json").read_bytes(), type=Pinned)
+        except FileNotFoundError as error:
+            raise StepFailed(f"The artifact {artifact.key[:12]} is gone: {error.filename}.") from error
+        except msgspec.DecodeError as error:
+            raise _changed(folder / f"{environment}.images.json", str(error)) from error
+        if hashlib.sha256(raw).hexdigest() != artifact.digests.get(f"compose.{environment}"):
+            raise _changed(folder / f"{environment}.json", "it is not what was built")
+        files = files_of(spec, environment, tree)
+        read = await self.read(tree, files, spec, environment, self._cli)
+        decided = read.decided
+        world = msgspec.structs.replace(read.world, healthchecks=frozenset(pinned.healthchecks))
+        base: Document = msgspec.json.decode(raw)
+        return Understood(base, decided, services_of(decided, spec, world), pinned, world.directory)
+
+    def noted_images(self) -> set[str]:
+        """Every image that an artifact which is still there was built with."""
+        noted: set[str] = set()
+        for note in self._paths.artifacts.glob("*/compose/*.json"):
+            if not note.name.removesuffix(".json").isalpha():  # an environment's document is named after it
+                noted |= set(msgspec.json.decode(note.read_bytes(), type=Pinned).images.values())
+        return noted
+
+    def replicas(self, artifact: Artifact) -> int:
+        """How many ports of the host a slot of this artifact needs. Raises as `understood` does."""
+        path = Path(artifact.path) / "compose" / f"{self._paths.environment}.images.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Pinned).replicas
+        except FileNotFoundError as error:
+            raise StepFailed(f"The artifact {artifact.key[:12]} is gone: {error.filename}.") from error
+        except msgspec.DecodeError as error:
+            raise _changed(path, str(error)) from error
+
+    async def exported(self, commit: Commit) -> tempfile.TemporaryDirectory[str]:
+        """The commit's tree, for a look before anything is built; the caller cleans it up."""
+        folder = tempfile.TemporaryDirectory(prefix="look-", dir=self._paths.artifacts)
+        try:
+            await self._repo.export(commit.sha, Path(folder.name) / "tree")
+        except BaseException:
+            folder.cleanup()
+            raise
+        return folder
+
+    async def missing_images(self, artifact: Artifact) -> list[str]:
+        """Services whose pinned image is not on this machine and cannot be had: what a registry keeps is fetched."""
+        pins = {name: ref for name, ref in artifact.digests.items() if not name.startswith("compose.")}
+        found = await asyncio.gather(*(self._engine.image(reference) for reference in pins.values()))
+        gone = [name for name, image in zip(pins, found, strict=True) if image is None]
+        for name in [name for name in gone if "@" in pins[name]]:
+            await self._engine.pull(pins[name], lambda _text: None)
+            gone.remove(name)
+        return gone
+
+
+def files_of(spec: ComposeSpec, environment: str, tree: Path) -> list[str]:
+    """The Compose files of an environment. Raises ConfigError when one is not in the commit."""
+    files = [name.replace("{env}", environment) for name in spec.files]
+    for name in files:
+        if not (tree / name).is_file():
+            raise ConfigError(
+                f"sluice.toml: [compose] files: {name} is not in this commit.",
+                next=f"commit {name}, or take it out of [compose] files",
+                file="sluice.toml",
+                path="$.compose.files",
+            )
+    return files
+
+
+def for_the_smoke(spec: ServiceSpec) -> ServiceSpec:
+    """The same with only those builds that the plug-ins name: the service itself is in its images."""
+    argvs = (spec.smoke.command, spec.smoke.canary, spec.smoke.calls, spec.smoke.refusals)
+    named = {match[1] for argv in argvs for part in argv for match in BRACES.finditer(part)}
+    python = {name: build for name, build in spec.build.python.items() if f"python.{name}" in named}
+    node = {name: build for name, build in spec.build.node.items() if f"node.{name}" in named}
+    return msgspec.structs.replace(spec, build=BuildSpec(python, node))
+
+
+def _key(own: str, decided: Document, spec: ComposeSpec, tree: Path) -> str:
+    builds = {name: service["build"] for name, service in decided.get("services", {}).items() if service.get("build")}
+    # Paths inside the artifact say nothing that the tree does not say; elsewhere they do.
+    said = canonical(builds).replace(str(tree).encode(), b"")
+    parts = (RECIPE.encode(), own.encode(), said, canonical(msgspec.to_builtins(spec)))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
+def _changed(path: Path, how: str) -> StateCorrupted:
+    return StateCorrupted(
+        f"{path} is damaged: {how}.",
+        world="Nothing was started from it.",
+        next="restore it from a backup, or roll the branch out again",
+        file=str(path),
+    )

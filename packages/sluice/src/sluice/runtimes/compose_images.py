@@ -1,0 +1,120 @@
+"""The images of an artifact: built or pulled once, then known by digest or id alone."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from sluice.hosts.state import write_file
+from sluice.model.errors import StepFailed
+from sluice.model.spec import ComposeSpec
+from sluice.ports import Progress
+from sluice.runtimes.compose_cli import ComposeCli, Rendered
+from sluice.runtimes.compose_values import Document, ServicePlan
+from sluice.runtimes.engine import DockerEngine, Image, split_reference
+from sluice.runtimes.placeholders import BRACES, render
+
+BUILT_BY = "dev.sluice.built-for"  # label of images Sluice built; only these are ever removed
+PLACEHOLDER = "0"  # stands for what is known only at start ({sha}, ...) while files are read for deciding
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """What was built or pulled, once for this artifact and environment."""
+
+    images: dict[str, str]  # service -> repository@digest, or the image's id
+    healthchecks: tuple[str, ...] = ()  # services whose image has one
+    replicas: int = 1  # of the routed service: as many ports of the host a slot needs
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One artifact's images."""
+
+    folder: Path  # where the note about them is kept
+    key: str
+    directory: str  # the project directory
+    tree: str  # the commit's tree hash
+    spec: ComposeSpec
+
+
+class Images:
+    """Makes the images of one service's artifacts."""
+
+    def __init__(self, service: str, engine: DockerEngine, cli: ComposeCli) -> None:
+        """Touches nothing."""
+        self._service = service
+        self._engine = engine
+        self._cli = cli
+
+    async def pinned(self, job: Job, base: Document, plans: Mapping[str, ServicePlan], progress: Progress) -> Pinned:
+        """Build or pull what is not noted or not there any more. Raises StepFailed. The caller holds the key's lock."""
+        note = job.folder / f"{job.key}.json"
+        known = msgspec.json.decode(note.read_bytes(), type=Pinned) if note.exists() else Pinned({})
+        there = await asyncio.gather(*(self._engine.image(reference) for reference in known.images.values()))
+        images = {name: ref for (name, ref), image in zip(known.images.items(), there, strict=True) if image}
+        healthchecks = set(known.healthchecks) & images.keys()
+        built = [name for name, plan in plans.items() if plan.build and name not in images]
+        if built:
+            names = {name: self._name(name, job.key) for name in built}
+            document = _building(base, names, {BUILT_BY: self._service})
+            path = self._cli.write(job.folder / f"{job.key}.build", document)
+            around = known_at_build(job.spec, job.tree)
+            await self._cli.build(Rendered(path, "sluice-build", job.directory, around), built, progress)
+            path.unlink()
+            for name, tag in names.items():
+                image = await self._there(tag)
+                images[name] = await self._published(image, tag, job.spec, progress)
+                healthchecks |= {name} if image.healthcheck else set()
+        for name in [name for name, plan in plans.items() if not plan.build and name not in images]:
+            image = await self._engine.image(plans[name].image) or await self._engine.pull(plans[name].image, progress)
+            images[name] = _pin(image, plans[name].image)
+            healthchecks |= {name} if image.healthcheck else set()
+        replicas = max(plan.replicas for plan in plans.values() if plan.routed)
+        pinned = Pinned({name: images[name] for name in plans}, tuple(sorted(healthchecks)), replicas)
+        write_file(note, msgspec.json.encode(pinned))
+        progress("images reused" if not built else f"built {', '.join(built)}")
+        return pinned
+
+    def _name(self, service: str, key: str) -> str:
+        return f"sluice/{self._service}-{re.sub(r'[^a-z0-9._-]', '-', service.lower())}:{key[:16]}"
+
+    async def _there(self, reference: str) -> Image:
+        image = await self._engine.image(reference)
+        if image is None:
+            raise StepFailed(f"The build said nothing, and there is no image {reference}.")
+        return image
+
+    async def _published(self, image: Image, tag: str, spec: ComposeSpec, progress: Progress) -> str:
+        if not spec.registry:
+            return image.id
+        remote = f"{spec.registry.rstrip('/')}/{tag.removeprefix('sluice/')}"
+        await self._engine.tag(image.id, remote)
+        progress(f"pushing {remote}")
+        return await self._engine.push(remote, progress)
+
+
+def _pin(image: Image, reference: str) -> str:
+    """By the digest of the registry it is named after: under another name the same image may be gone tomorrow."""
+    repository = split_reference(reference)[0]
+    return next((one for one in image.digests if split_reference(one)[0] == repository), image.id)
+
+
+def known_at_build(spec: ComposeSpec, tree: str) -> dict[str, str]:
+    """[compose.environment] as a build sees it: an image serves any commit of its tree, so {tree} alone has a value."""
+    names = {match[1] for text in spec.environment.values() for match in BRACES.finditer(text)}
+    known = dict.fromkeys(names, PLACEHOLDER) | ({"tree": tree} if tree else {})
+    return {name: render(text, known) for name, text in spec.environment.items()}
+
+
+def _building(base: Document, names: Mapping[str, str], labels: Mapping[str, str]) -> Document:
+    services = {}
+    for name, tag in names.items():
+        build = base["services"][name]["build"]
+        build = {"context": build} if isinstance(build, str) else dict(build)
+        own = build.get("labels") or {}
+        told = dict(item.partition("=")[::2] for item in own) if isinstance(own, list) else dict(own)
+        services[name] = {"image": tag, "build": {**build, "labels": {**told, **labels}}}
+    return {"services": services} | {key: base[key] for key in ("secrets",) if key in base}

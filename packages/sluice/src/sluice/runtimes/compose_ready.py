@@ -1,0 +1,100 @@
+"""Whether containers are ready, each in its own way: healthcheck, command, port, or time without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from sluice.model.errors import StepFailed
+from sluice.ports import Clock
+from sluice.runtimes.compose_state import name_of, service_of
+from sluice.runtimes.compose_values import ServicePlan
+from sluice.runtimes.engine import DockerEngine, container_of
+
+LOOK_S = 0.2  # the engine tells nobody that a container became ready, so we look
+COMMAND_S = 10  # a readiness command that takes longer is not a quick look
+CONNECT_S = 1.0
+RESTARTS = 3  # a container that was restarted this often while it starts is not going to come up
+LOG_LINES = 10
+
+Documents = Callable[[], Awaitable[list[dict[str, Any]]]]
+
+
+async def wait_ready(
+    engine: DockerEngine, plans: Mapping[str, ServicePlan], documents: Documents, timeout_s: float, clock: Clock
+) -> None:
+    """Return once every container is ready. Raises StepFailed, blaming the release, with the last lines of its log."""
+    end = clock.monotonic() + timeout_s
+    while True:
+        waiting, dead = await _look(engine, plans, await documents(), clock)
+        if dead:
+            raise await _failed(engine, dead[0], "does not stay up")
+        if not waiting:
+            return
+        if clock.monotonic() >= end:
+            raise await _failed(engine, waiting[0], f"was not ready after {timeout_s:g} s")
+        await clock.sleep(LOOK_S)
+
+
+Trouble = tuple[Mapping[str, Any], str]
+
+
+async def _look(
+    engine: DockerEngine, plans: Mapping[str, ServicePlan], documents: Sequence[Mapping[str, Any]], clock: Clock
+) -> tuple[list[Trouble], list[Trouble]]:
+    waiting: list[Trouble] = []
+    dead: list[Trouble] = []
+    for document in documents:
+        one, plan = container_of(document), plans[service_of(document)]
+        if plan.one_shot and one.state == "exited" and one.exit_code == 0:
+            continue
+        if one.restarts >= RESTARTS or one.state in {"exited", "dead"}:
+            dead.append((document, f"ended with {one.exit_code}{', out of memory' if one.oom_killed else ''}"))
+        elif one.state != "running":
+            waiting.append((document, one.state))
+        elif reason := await _unready(engine, plan, document, clock):
+            waiting.append((document, reason))
+    return waiting, dead
+
+
+async def _unready(engine: DockerEngine, plan: ServicePlan, document: Mapping[str, Any], clock: Clock) -> str:
+    one = container_of(document)
+    if plan.one_shot:
+        return "has not ended yet"
+    if plan.healthcheck and not plan.routed:
+        return "" if one.health == "healthy" else f"health: {one.health or 'unknown'}"
+    if plan.ready_command:
+        done = await engine.execute(one.id, plan.ready_command, COMMAND_S)
+        return "" if done.exit_code == 0 and not done.timed_out else f"ready_command ended with {done.exit_code}"
+    if plan.ready_port:
+        return await _closed(document, plan.ready_port)
+    if plan.ready_after_s:
+        up = _seconds_between(one.started_at, clock.now())
+        return "" if up >= plan.ready_after_s else f"up for {up:.0f} s of {plan.ready_after_s:g}"
+    return ""
+
+
+async def _closed(document: Mapping[str, Any], port: int) -> str:
+    addresses = [end.get("IPAddress") for end in document["NetworkSettings"]["Networks"].values()]
+    for address in filter(None, addresses):
+        with contextlib.suppress(OSError, TimeoutError):
+            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_S)
+            writer.close()
+            return ""
+    return f"port {port} does not accept"
+
+
+def _seconds_between(earlier: str, later: str) -> float:
+    # The engine writes nanoseconds, which fromisoformat does not take.
+    begun = dt.datetime.fromisoformat(earlier[:19] + "+00:00")
+    return (dt.datetime.fromisoformat(later) - begun).total_seconds()
+
+
+async def _failed(engine: DockerEngine, trouble: Trouble, what: str) -> StepFailed:
+    document, reason = trouble
+    lines = await engine.logs(document["Id"], LOG_LINES)
+    said = "\n".join(lines) if lines else "(it logged nothing)"
+    return StepFailed(f"{name_of(document)} {what}: {reason}.\n{said}", bad_release=True)

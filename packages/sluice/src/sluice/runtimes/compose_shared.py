@@ -1,0 +1,105 @@
+"""The environment's shared services: started when missing, left alone when running, changed only as policy says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sluice.model.errors import Refused
+from sluice.model.spec import ChangePolicy, ServiceMode
+from sluice.ports import Clock
+from sluice.runtimes.compose_build import Understood
+from sluice.runtimes.compose_cli import ComposeCli, Rendered
+from sluice.runtimes.compose_file import definitions, shared_document, shared_project
+from sluice.runtimes.compose_ready import wait_ready
+from sluice.runtimes.compose_state import (
+    ENVIRONMENT,
+    LABEL,
+    PROJECT,
+    SERVICE,
+    Snapshots,
+    documents_of,
+    labels_of,
+    service_of,
+)
+from sluice.runtimes.compose_values import Placement
+from sluice.runtimes.engine import DockerEngine, container_of
+
+START_S = 120  # a database that recovers from a crash
+
+
+class Shared:
+    """The project `<service>-<env>-shared`."""
+
+    def __init__(self, engine: DockerEngine, cli: ComposeCli, snapshots: Snapshots, folder: Path, clock: Clock) -> None:
+        """Touches nothing."""
+        self._engine = engine
+        self._cli = cli
+        self._snapshots = snapshots
+        self._folder = folder
+        self._clock = clock
+
+    async def documents(self, service: str, environment: str) -> list[dict[str, Any]]:
+        """The engine's documents of every shared container."""
+        labels = {SERVICE: service, ENVIRONMENT: environment, PROJECT: shared_project(service, environment)}
+        return await documents_of(self._engine, labels)
+
+    async def changed(self, known: Understood, service: str, environment: str) -> list[str]:
+        """Shared services that run by another definition than this release's."""
+        wanted = definitions(known.base, known.plans)
+        found = await self.documents(service, environment)
+        running = {service_of(one): labels_of(one).get(f"{LABEL}definition", "") for one in found}
+        return sorted(
+            name
+            for name, plan in known.plans.items()
+            if plan.mode is ServiceMode.SHARED and name in running and running[name] != wanted[name]
+        )
+
+    async def ensure(self, known: Understood, place: Placement) -> None:
+        """All of them running and ready. Raises Refused for a changed one that policy protects, or StepFailed."""
+        mine = {name: plan for name, plan in known.plans.items() if plan.mode is ServiceMode.SHARED}
+        if not mine:
+            return
+        found = {service_of(one): one for one in await self.documents(place.service, place.environment)}
+        changed = set(await self.changed(known, place.service, place.environment))
+        # What is built here has the same definition whatever its code is: only the image tells.
+        changed |= {name for name, plan in mine.items() if plan.build and await self._other_image(name, found, place)}
+        refused = sorted(name for name in changed if mine[name].on_change is ChangePolicy.REFUSE)
+        if refused:
+            raise protected(refused)
+        anew = [name for name in mine if name not in found]
+        anew += [name for name in sorted(changed) if mine[name].on_change is ChangePolicy.RECREATE]
+        if anew:
+            project = shared_project(place.service, place.environment)
+            path = self._cli.write(self._folder / f"{project}.json", shared_document(known.base, known.plans, place))
+            await self._cli.up(Rendered(path, project, place.directory, place.settings), anew, START_S)
+        for name, document in found.items():
+            if name in mine and name not in anew and container_of(document).state not in {"running", "restarting"}:
+                await self._engine.start(document["Id"])
+        await self._ready(mine, place, made=bool(anew))
+
+    async def _other_image(self, name: str, found: Mapping[str, Mapping[str, Any]], place: Placement) -> bool:
+        if name not in found:
+            return False
+        image = await self._engine.image(place.images[name])
+        return image is not None and image.id != found[name]["Image"]
+
+    async def _ready(self, mine: Mapping[str, Any], place: Placement, *, made: bool) -> None:
+        async def documents() -> list[dict[str, Any]]:
+            found = await self.documents(place.service, place.environment)
+            return [one for one in found if service_of(one) in mine]
+
+        await wait_ready(self._engine, mine, documents, START_S, self._clock)
+        project = shared_project(place.service, place.environment)
+        if made or not self._snapshots.read(project):
+            self._snapshots.keep(project, await documents())
+
+
+def protected(names: list[str]) -> Refused:
+    """The definition of a shared service changed, and nobody said what should happen then."""
+    return Refused(
+        f"The definition of the shared service{'s' if len(names) > 1 else ''} {', '.join(names)} changed; "
+        "recreating it interrupts everything that uses it.",
+        next=f'say what should happen in sluice.toml: [compose.services.{names[0]}] on_change = "recreate" or "keep"',
+    )
