@@ -67,9 +67,15 @@ class Origin:
                 environment=EnvironmentName(environment),
                 clock=SystemClock(),
                 runner=runner,
+                overlaps=nothing,
             ),
             **changes,
         )
+
+
+async def nothing() -> list[str]:
+    """No overlaps."""
+    return []
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,3 +40,4 @@ class GateContext:
     environment: EnvironmentName
     clock: Clock
     runner: Runner
+    overlaps: Callable[[], Awaitable[list[str]]]  # of the release with everything else on the host

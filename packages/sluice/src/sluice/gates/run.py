@@ -11,6 +11,7 @@ import msgspec
 from sluice.gates.branch import branch_policy, contains_main
 from sluice.gates.context import GateContext, OnFinding
 from sluice.gates.environment import server_env
+from sluice.gates.isolation import host_isolation
 from sluice.gates.secrets import no_secrets
 from sluice.model.errors import SluiceError
 from sluice.model.verdict import Finding, Verdict
@@ -23,6 +24,7 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "contains-main": contains_main,
         "no-secrets": no_secrets,
         "server-env": server_env,
+        "host-isolation": host_isolation,
     }
 )
 

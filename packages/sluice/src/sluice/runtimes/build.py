@@ -170,14 +170,13 @@ class Builder:
         return done
 
     async def _once(self, folder: Path, make: Callable[[], Awaitable[None]], progress: Progress) -> bool:
-        """True when it was there already."""
-        if (folder / COMPLETE).exists():
-            return True
+        """True when it was there already. Its marker's time is then the time of its last use, which `prune` heeds."""
         # The way to an artifact can be searched by a run_as user where the host has one; the lock file cannot be read.
         folder.parent.mkdir(exist_ok=True)
         folder.parent.chmod(self._paths.artifacts.stat().st_mode & 0o777)
-        async with _lock(folder.with_name(f"{folder.name}.lock"), progress):
+        async with key_lock(folder, progress):
             if (folder / COMPLETE).exists():
+                os.utime(folder / COMPLETE)
                 return True
             if folder.exists():
                 await asyncio.to_thread(shutil.rmtree, folder)
@@ -193,24 +192,43 @@ class Builder:
 
 
 @asynccontextmanager
-async def _lock(path: Path, progress: Progress) -> AsyncIterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+async def key_lock(folder: Path, progress: Progress) -> AsyncIterator[None]:
+    """Hold what is built in this folder. Raises StepFailed when somebody else does not let go of it."""
+    end, said = time.monotonic() + OTHER_BUILD_S, False
+    while (descriptor := try_lock(folder)) is None:
+        if time.monotonic() > end:
+            raise _failed("another build of the same content does not end", "end it, then try again")
+        if not said:
+            progress("another command builds this already; waiting for it")
+            said = True
+        await asyncio.sleep(LOCK_LOOK_S)
     try:
-        end, said = time.monotonic() + OTHER_BUILD_S, False
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise _failed("another build of the same content does not end", "end it, then try again") from None
-                if not said:
-                    progress("another command builds this already; waiting for it")
-                    said = True
-                await asyncio.sleep(LOCK_LOOK_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def lock_file(folder: Path) -> Path:
+    """Beside the folder, because the folder itself comes and goes."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def try_lock(folder: Path) -> int | None:
+    """The descriptor that holds the folder's lock until it is closed, or None when somebody else holds it."""
+    path = lock_file(folder)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last holder may have removed the file between our opening and our locking: then nobody else sees our lock.
+        if path.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
 def _failed(reason: str, next_step: str) -> StepFailed:

@@ -11,7 +11,7 @@ from sluice.model.release import Release, Slot
 from sluice.model.spec import BuildSpec
 
 HOST = "127.0.0.1"  # slots are private: only the ingress of the same machine reaches them
-PLAIN = ("host", "port", "url", "artifact", "state", "sha", "tree", "version")
+PLAIN = ("host", "port", "url", "ingress", "artifact", "state", "sha", "tree", "version")
 BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -30,13 +30,14 @@ def unknown_in(text: str, build: BuildSpec) -> str | None:
     return None
 
 
-def values(release: Release, slot: Slot | None, state: Path) -> dict[str, str]:
+def values(release: Release, slot: Slot | None, state: Path, ingress: str = f"{HOST}/32") -> dict[str, str]:
     """What each placeholder stands for. Without a slot (migrations) {port} and {url} are empty."""
     artifact, commit = release.artifact, release.commit
     plain = {
         "host": HOST,
         "port": str(slot.port) if slot else "",
         "url": slot.url if slot else "",
+        "ingress": ingress,
         "artifact": artifact.path,
         "state": str(state),
         "sha": commit.sha,

@@ -8,28 +8,26 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from sluice.hosts.git import GitMirror
-from sluice.hosts.state import StatePaths, write_file
+from sluice.hosts.state import StatePaths
 from sluice.hosts.system import port_is_free
+from sluice.model.containers import Containers
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
-from sluice.model.secret import Secret
 from sluice.model.spec import HostEnvironment, ServiceSpec
 from sluice.ports import Progress
 from sluice.runner import LocalRunner, minimal_environment
 from sluice.runtimes.build import Builder
 from sluice.runtimes.client import SupervisorClient, UnitStatus
+from sluice.runtimes.credentials import CREDENTIALS_S, keep_credentials
 from sluice.runtimes.launch import launch_argv, user
+from sluice.runtimes.overlap import shared_data
 from sluice.runtimes.placeholders import HOST, render, values
+from sluice.runtimes.prune import prune_artifacts
 from sluice.runtimes.units import UnitSpec
 
 HEAD_S = 60  # printing the schema's head opens the database and reads one row
-CREDENTIALS_S = 60  # minting a few sessions, on a busy machine
-SECRET_LEAF = 16  # a token or ticket is longer; ids, names and dates in the same JSON must stay readable
 TAIL_BYTES = 256 * 1024  # hundreds of long lines; a log may be megabytes
 KEPT_LOGS = 20  # of slots long gone, for the question that comes a week later
 
@@ -41,13 +39,25 @@ class ProcessRuntime:
     not: build backends and npm scripts of a branch run as Sluice's own user.
     """
 
-    def __init__(self, paths: StatePaths, host: HostEnvironment, repo: GitMirror, runner: LocalRunner) -> None:
-        """Touches nothing."""
+    def __init__(
+        self,
+        paths: StatePaths,
+        host: HostEnvironment,
+        repo: GitMirror,
+        runner: LocalRunner,
+        neighbours: Mapping[str, HostEnvironment] | None = None,
+    ) -> None:
+        """Touches nothing. `neighbours`: every other environment of the host, by `service/env`."""
         self._paths = paths
         self._host = host
+        self._neighbours = neighbours or {}
         self._runner = runner
         self._builder = Builder(paths, repo, runner)
         self._supervisor = SupervisorClient(paths.supervisor_dir)
+
+    async def overlaps(self, commit: Commit, spec: ServiceSpec) -> list[str]:  # noqa: ARG002 - the host's files say all
+        """See ports.Runtime. Ports and addresses are apart by host.toml's own rules; data may still be shared."""
+        return await asyncio.to_thread(shared_data, self._host, self._neighbours)
 
     async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
         """See ports.Runtime."""
@@ -106,6 +116,9 @@ class ProcessRuntime:
         """What the supervisor knows, restarts counted; None when it does not know the slot."""
         return (await asyncio.to_thread(self._supervisor.status)).get(slot.unit)
 
+    async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:
+        """See ports.Runtime. A slot is one process, and two of them may always run together."""
+
     async def notify_drain(self, release: Release, slot: Slot) -> None:
         """See ports.Runtime. A slot that has ended has nobody left to tell, which is fine."""
         name = release.spec.run.drain_notify
@@ -131,23 +144,19 @@ class ProcessRuntime:
             return None
         argv = self._launched(release, slot, command)
         raw = await self._runner.run_raw(argv, timeout_s=CREDENTIALS_S, environment=minimal_environment())
-        try:
-            told = msgspec.json.decode(raw.stdout)
-        except msgspec.DecodeError:
-            told = None
-        self._runner.redactor.learn(Secret(leaf) for leaf in _leaves(told))
-        if raw.exit_code or raw.timed_out or told is None:
-            # Its output may hold half a credential that nobody could teach the redactor, so only stderr is quoted.
-            tail = self._runner.redactor(raw.stderr.decode(errors="replace")).strip().splitlines()[-5:]
-            raise StepFailed(
-                "the smoke credentials could not be made: "
-                + (f"the command ended with {raw.exit_code}." if raw.exit_code else "the command printed no JSON.")
-                + ("\n" + "\n".join(tail) if tail else ""),
-                next="run the command of [smoke] credentials by hand",
-            )
-        path = self._paths.credentials_dir / f"{slot.unit}.json"
-        write_file(path, raw.stdout)
-        return path
+        return keep_credentials(raw, self._runner.redactor, self._paths.credentials_dir / f"{slot.unit}.json")
+
+    async def containers(self, release: Release, slot: Slot) -> Containers | None:  # noqa: ARG002 - the port's shape
+        """See ports.Runtime. A process is in none."""
+        return None
+
+    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
+        """See ports.Runtime. One service, which is the slot."""
+        return {release.service: await self.tail(slot, lines)}
+
+    async def prune(self, keep: Sequence[Release], progress: Progress) -> None:
+        """See ports.Runtime. Never raises for what cannot be removed: that is said to `progress`."""
+        await prune_artifacts(self._paths.artifacts, keep, progress)
 
     async def tail(self, slot: Slot, lines: int) -> list[str]:
         """See ports.Runtime. [] when it never wrote a line."""
@@ -220,10 +229,3 @@ class ProcessRuntime:
         for path in logs[KEPT_LOGS:]:
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.1").unlink(missing_ok=True)
-
-
-def _leaves(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value] if len(value) >= SECRET_LEAF else []
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [leaf for child in children for leaf in _leaves(child)]
