@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.checks import SmokeContext, run_smoke
 from sluice.checks.plugin import deadline_after, parse_line
+from sluice.model.errors import StepFailed
 from sluice.model.secret import Redactor
+from sluice.model.spec import ChecksSpec
 from sluice.model.verdict import Verdict, worst
 from sluice.runner import LocalRunner
 
@@ -30,26 +34,21 @@ def says(*lines: str, code: int = 0) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def smoke(site, release, clock):
+def smoke(target, clock):
     """Run a plug-in against the healthy site; returns the findings by name."""
 
     async def run(argv: tuple[str, ...], required: frozenset[str] = frozenset(), **changes):
         fields = {
-            "url": site.url,
-            "release": release,
-            "spec": release.spec,
+            "target": target,
             "argv": argv,
             "credentials": None,
-            "expect_sso_host": "",
             "environment": "test",
             "runner": LocalRunner(Redactor()),
-            "clock": clock,
             "timeout_s": 10,
-            "public": False,
         }
         told = []
         findings = await run_smoke(SmokeContext(**(fields | changes)), required, told.append)
-        assert told == findings
+        assert sorted(told, key=str) == sorted(findings, key=str)
         return findings
 
     return run
@@ -107,8 +106,57 @@ async def test_without_a_plugin_the_builtin_checks_alone_are_not_enough(smoke):
     """Required checks are missing then; nothing required, and the built-in ones decide."""
     assert worst(await smoke((), frozenset({"login"}))) is Verdict.INCONCLUSIVE
     findings = await smoke(())
-    assert [f.name for f in findings] == ["http-health", "served-release"]
+    assert {f.name: f.verdict.value for f in findings} == {
+        "http-health": "pass",
+        "served-release": "pass",
+        "containers-up": "skipped",
+        "compose-complete": "skipped",
+        "logs": "pass",
+        "websocket": "skipped",
+    }
     assert worst(findings) is Verdict.PASS
+    assert "the runtime `process` has no containers" in findings[2].detail
+
+
+@pytest.mark.parametrize("broken", ["now", "lines"])
+async def test_a_builtin_check_that_breaks_is_an_error_and_never_a_pass(smoke, runtime, broken):
+    """An engine that cannot be asked says nothing of the release, and the other checks are made all the same."""
+    setattr(runtime, broken, StepFailed("The engine does not answer.", next="start it"))
+    findings = await smoke(says(GOOD))
+    errors = [f for f in findings if f.verdict is Verdict.ERROR]
+    assert {f.name for f in errors} == ({"containers-up", "compose-complete"} if broken == "now" else {"logs"})
+    assert all("The engine does not answer." in f.detail for f in errors)
+    assert worst(findings) is Verdict.ERROR
+    assert findings[-1].name == "login"
+
+
+async def test_critical_lines_of_a_log_fail_the_smoke(smoke, runtime):
+    """The runtime `process` has logs too, and they are judged."""
+    runtime.lines = {"svc": ["INFO: up", "ERROR:    Exception in ASGI application"]}
+    findings = await smoke(())
+    assert worst(findings) is Verdict.FAIL
+
+
+async def test_the_newest_lines_asked_for_are_the_policys(smoke, runtime, target):
+    """`log_lines` of each service, 120 where the policy says nothing."""
+    await smoke(())
+    assert runtime.asked_lines == 120
+    await smoke((), target=replace(target, checks=ChecksSpec(log_lines=7)))
+    assert runtime.asked_lines == 7
+
+
+async def test_the_domain_is_asked_of_the_public_address_alone(smoke, target):
+    """Three checks more through the public URL, each judged or skipped with its reason."""
+    private = {f.name for f in await smoke(())}
+    public = await smoke((), target=replace(target, public=True))
+    assert {f.name for f in public} - private == {"domain-dns", "domain-tls", "domain-redirect"}
+    assert {f.verdict for f in public if f.name.startswith("domain")} == {Verdict.SKIPPED}
+
+
+async def test_a_builtin_check_may_be_required(smoke):
+    """A required check that was skipped is inconclusive, built in or not."""
+    findings = await smoke((), frozenset({"websocket"}))
+    assert (findings[-1].name, findings[-1].verdict) == ("websocket", Verdict.INCONCLUSIVE)
 
 
 async def test_the_builtin_checks_catch_another_release(smoke, site):
@@ -117,24 +165,26 @@ async def test_the_builtin_checks_catch_another_release(smoke, site):
     assert worst(await smoke(says(GOOD))) is Verdict.FAIL
 
 
-async def test_a_plugin_gets_the_variables_of_the_protocol_and_nothing_else(smoke, site, monkeypatch):
+async def test_a_plugin_gets_the_variables_of_the_protocol_and_nothing_else(smoke, target, monkeypatch):
     """No variable of ours leaks into it; all of the protocol are there."""
     monkeypatch.setenv("A_SECRET_OF_OURS", "x")
     code = "import json, os; print(json.dumps({'name': 'env', 'verdict': 'pass', 'metrics': dict(os.environ)}))"
-    findings = await smoke(
-        program(code), credentials=Path("/run/c.json"), expect_sso_host="sso:1", public_url="https://x", public=True
-    )
+    host = msgspec.structs.replace(target.host, public_url="https://x", ca_file="/etc/ca.pem")
+    findings = await smoke(program(code), credentials=Path("/run/c.json"), target=replace(target, host=host))
     seen = findings[-1].metrics
     assert {k: v for k, v in seen.items() if k.startswith("SLUICE_")} == {
-        "SLUICE_URL": site.url,
+        "SLUICE_URL": target.url,
         "SLUICE_OLD_URL": "",
         "SLUICE_PUBLIC_URL": "https://x",
+        "SLUICE_SIDE": "",
         "SLUICE_RELEASE": "r1",
         "SLUICE_ENV": "test",
         "SLUICE_DEADLINE": f"{deadline_after('2026-01-01T00:00:00Z', 10):.3f}",
         "SLUICE_EXPECT_SSO_HOST": "sso:1",
         "SLUICE_CREDENTIALS": "/run/c.json",
+        "SLUICE_CA_FILE": "/etc/ca.pem",
     }
+    assert seen["SSL_CERT_FILE"] == "/etc/ca.pem"
     assert "A_SECRET_OF_OURS" not in seen
 
 

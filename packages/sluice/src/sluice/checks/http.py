@@ -1,15 +1,13 @@
-"""What is asked of a service over HTTP: is it ready, is it healthy, and is it really the release it should be."""
+"""What is asked of a service over HTTP: is it ready, and is it healthy."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 import httpx
-import msgspec
 
-from sluice.model.release import Commit
+from sluice.checks.trust import trust
 from sluice.model.spec import RunSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Clock
@@ -17,21 +15,15 @@ from sluice.ports import Clock
 PROBE_TIMEOUT_S = 2.0  # a health answer that takes longer is a bad one
 READY_IN_A_ROW = 3  # one lucky answer of a starting server is not readiness
 READY_INTERVAL_S = 0.1
-POLL_INTERVAL_S = 0.05
-MAX_BODY = 64 * 1024  # /version and /health are tiny; a server gone wrong must not fill our memory
 
 
-def client() -> httpx.AsyncClient:
-    """A client that talks to the address it is given: no proxy, no redirect, no environment."""
-    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=PROBE_TIMEOUT_S)
+def client(ca_file: str = "") -> httpx.AsyncClient:
+    """A client that talks to the address it is given: no proxy, no redirect, no environment.
 
-
-class Served(msgspec.Struct, frozen=True):
-    """The part of `version_path`'s answer that names a release."""
-
-    sha: str = ""
-    tree: str = ""
-    version: str = ""
+    Trusts the system's certificate authorities, or those of `ca_file` alone where it is set. Raises OSError when that
+    file cannot be used.
+    """
+    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=PROBE_TIMEOUT_S, verify=trust(ca_file))
 
 
 async def probe(http: httpx.AsyncClient, url: str, path: str, method: str = "GET") -> str:
@@ -72,55 +64,11 @@ def _ready(verdict: Verdict, waited: float, detail: str) -> Finding:
     return Finding("ready", verdict, ms=round(waited * 1000), detail=detail, fix=fix)
 
 
-async def health(url: str, spec: RunSpec) -> Finding:
+async def health(url: str, spec: RunSpec, ca_file: str = "") -> Finding:
     """The built-in check `http-health`: GET and HEAD both answer 200."""
     started = time.monotonic()
-    async with client() as http:
+    async with client(ca_file) as http:
         problems = [await probe(http, url, spec.health_path, method) for method in ("GET", "HEAD")]
     detail = "; ".join(filter(None, problems)) or f"GET and HEAD {spec.health_path} answer 200"
     verdict = Verdict.FAIL if any(problems) else Verdict.PASS
     return Finding("http-health", verdict, ms=round((time.monotonic() - started) * 1000), detail=f"{detail}.")
-
-
-async def read_back(url: str, spec: RunSpec, commit: Commit, timeout_s: float) -> Finding:
-    """The check `served-release`: what `version_path` says equals the commit, sha and tree both.
-
-    Asks until it does, or until `timeout_s` has passed (an ingress takes a moment to switch); then a fail that names
-    what serves instead. At least one question is asked, whatever the deadline.
-    """
-    started = time.monotonic()
-    async with client() as http:
-        while True:
-            served, problem = await _served(http, url, spec.version_path)
-            elapsed = time.monotonic() - started
-            if served is not None and (served.sha, served.tree) == (commit.sha, commit.tree):
-                detail = f"{commit.sha[:12]} serves, tree {commit.tree[:12]}."
-                return Finding("served-release", Verdict.PASS, ms=round(elapsed * 1000), detail=detail)
-            if elapsed + POLL_INTERVAL_S >= timeout_s:
-                break
-            await asyncio.sleep(POLL_INTERVAL_S)
-    wanted = f"expected commit {commit.sha[:12]}, tree {commit.tree[:12]}"
-    detail = f"{problem}; {wanted}." if served is None else f"{_named(served)} serves instead; {wanted}."
-    fix = f"`curl {url.rstrip('/')}{spec.version_path}` shows what serves; the build or the start command is wrong"
-    return Finding("served-release", Verdict.FAIL, ms=round(elapsed * 1000), detail=detail, fix=fix)
-
-
-def _named(served: Served) -> str:
-    return f"commit {served.sha[:12] or '(unnamed)'}, tree {served.tree[:12] or '(unnamed)'}"
-
-
-async def _served(http: httpx.AsyncClient, url: str, path: str) -> tuple[Served | None, str]:
-    try:
-        async with http.stream("GET", url.rstrip("/") + path) as response:
-            body = b""
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    return None, f"GET {path} answered more than {MAX_BODY} bytes"
-            if response.status_code != httpx.codes.OK:
-                return None, f"GET {path} answered {response.status_code}"
-            return msgspec.json.decode(body, type=Served), ""
-    except msgspec.DecodeError:
-        return None, f"GET {path} did not answer the JSON object that names a release"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return None, f"GET {path}: {type(error).__name__}"

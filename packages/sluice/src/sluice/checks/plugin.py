@@ -28,21 +28,27 @@ class PluginCall:
     expect_sso_host: str
     credentials: Path | None
     old_url: str = ""
+    side: str = ""  # new or old, in the watch: two of them run beside each other on one database
+    ca_file: str = ""
 
     def variables(self, deadline: float) -> dict[str, str]:
         """The complete environment: the protocol's variables and what a program needs to start, nothing of ours."""
-        return {
+        # SSL_CERT_FILE is what OpenSSL, and with it most programs, read by themselves.
+        trusted = {"SSL_CERT_FILE": self.ca_file} if self.ca_file else {}
+        return trusted | {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
             "LANG": "C.UTF-8",
             "SLUICE_URL": self.url,
             "SLUICE_OLD_URL": self.old_url,
             "SLUICE_PUBLIC_URL": self.public_url,
+            "SLUICE_SIDE": self.side,
             "SLUICE_RELEASE": self.release,
             "SLUICE_ENV": self.environment,
             "SLUICE_DEADLINE": f"{deadline:.3f}",
             "SLUICE_EXPECT_SSO_HOST": self.expect_sso_host,
             "SLUICE_CREDENTIALS": str(self.credentials or ""),
+            "SLUICE_CA_FILE": self.ca_file,
         }
 
 
@@ -61,7 +67,7 @@ def parse_line(line: str) -> Finding | None:
         return None
     if not _NAME.fullmatch(finding.name):
         return None
-    return msgspec.structs.replace(finding, detail=_one_line(finding.detail), fix=_one_line(finding.fix))
+    return msgspec.structs.replace(finding, detail=_one_line(finding.detail), fix=_one_line(finding.fix), dry_run=False)
 
 
 def _one_line(text: str) -> str:

@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sluice.checks.http import health, read_back
+from sluice.checks.builtin import Target, server_probes
 from sluice.checks.plugin import PluginCall, broken, deadline_after, parse_line
-from sluice.model.release import Completed, Release
-from sluice.model.spec import ServiceSpec
+from sluice.checks.together import OnFinding, ask_all
+from sluice.model.release import Completed
 from sluice.model.verdict import Finding, Verdict
-from sluice.ports import Clock, Runner
+from sluice.ports import Runner
 
-# A public address was read back after the switch already; a moment more costs nothing and spares a race.
-SERVED_TIMEOUT_S = 1.0
 # How long a plug-in may take to end by itself once its own deadline has passed.
 KILL_GRACE_S = 1.0
 MAX_FINDINGS = 200  # more lines than this is a plug-in gone wild
-OnFinding = Callable[[Finding], None]
 
 
 @dataclass(frozen=True)
 class SmokeContext:
-    """One smoke. `url` is the address asked (a slot's private one, or the public one); `argv` is rendered already."""
+    """One smoke of one address; `argv`, the plug-in, is rendered already."""
 
-    url: str
-    release: Release
-    spec: ServiceSpec
+    target: Target
     argv: tuple[str, ...]
     credentials: Path | None
-    expect_sso_host: str
     environment: str
     runner: Runner
-    clock: Clock
     timeout_s: float
-    public: bool
-    public_url: str = ""  # where browsers come back to; empty: `url`
 
 
 async def run_smoke(context: SmokeContext, required: frozenset[str], on_finding: OnFinding) -> list[Finding]:
-    """Every check of the smoke, in order; each goes to `on_finding` as soon as it is known.
+    """Every check of the smoke; each goes to `on_finding` as soon as it is known.
 
-    A crash, nonsense or silence of the plug-in is the verdict `error`, never a fail; a required check that did not
-    come is `inconclusive`. Cancellation kills the plug-in.
+    The built-in ones are asked at the same time, then the plug-in. A check that breaks, and a crash, nonsense or
+    silence of the plug-in, is the verdict `error`, never a fail; a required check that did not come is
+    `inconclusive`. Cancellation kills the plug-in.
     """
     findings: list[Finding] = []
 
@@ -52,8 +43,7 @@ async def run_smoke(context: SmokeContext, required: frozenset[str], on_finding:
         findings.append(finding)
         on_finding(finding)
 
-    say(await health(context.url, context.spec.run))
-    say(await read_back(context.url, context.spec.run, context.release.commit, SERVED_TIMEOUT_S))
+    findings += await ask_all(server_probes(context.target), on_finding, context.target.redact)
     if context.argv:
         await _run_plugin(context, say)
     for finding in missing(findings, required):
@@ -79,18 +69,20 @@ def missing(findings: list[Finding], required: frozenset[str]) -> list[Finding]:
 async def _run_plugin(context: SmokeContext, say: OnFinding) -> None:
     started = time.monotonic()
     reader = LineReader(say)
+    target = context.target
     call = PluginCall(
-        url=context.url,
-        public_url=context.public_url or context.url,
-        release=context.release.id,
+        url=target.url,
+        public_url=target.host.public_url,
+        release=target.release.id,
         environment=context.environment,
-        expect_sso_host=context.expect_sso_host,
+        expect_sso_host=target.host.expect_sso_host,
         credentials=context.credentials,
+        ca_file=target.host.ca_file,
     )
     done = await context.runner.run(
         context.argv,
         timeout_s=context.timeout_s + KILL_GRACE_S,
-        environment=call.variables(deadline_after(context.clock.now(), context.timeout_s)),
+        environment=call.variables(deadline_after(target.clock.now(), context.timeout_s)),
         on_line=reader.live,
     )
     reader.finish(done.stdout)
