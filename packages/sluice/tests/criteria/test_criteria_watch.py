@@ -1,27 +1,39 @@
-"""The watch window over real addresses, on virtual time, with a canary that says what the test wants."""
+"""The watch window on virtual time: addresses in memory, plug-ins that say what the test wants."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+import httpx
 import pytest
 
-from sluice.criteria import WatchContext, watch
+from sluice.checks.http import client
+from sluice.criteria import CRITERIA, WatchContext, sources, watch
+from sluice.criteria.observations import Answer, Observation, Scrape
 from sluice.model.release import Completed, Slot
-from sluice.model.spec import RunSpec, WatchSpec
-from sluice.model.verdict import Verdict
+from sluice.model.secret import Secret
+from sluice.model.spec import MetricLimit, RunSpec, WatchSpec
+from sluice.model.verdict import Finding, Verdict
 
-GOOD = {"sent": 9, "received": 18, "lost": 0, "duplicated": 0, "reordered": 0}
-NOWHERE = "http://127.0.0.1:1"
+PUBLIC, NEW, OLD = "http://public.test", "http://new.test", "http://old.test"
+COUNTS = {"senders": 2, "listeners": 4, "connected": 6, "lost": 0, "duplicated": 0, "reordered": 0}
+TOKEN = "the-token-of-the-metrics"
+# Enough turns of the loop for everything that can happen now to have happened: an in-memory request takes about ten.
+TURNS = 60
 
 
 class Clock:
-    """Time that passes only while somebody sleeps, and then at once."""
+    """Time jumps to the next sleeper whenever nobody has anything left to do."""
 
     def __init__(self) -> None:
         self.time = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
 
     def now(self) -> str:
         return "2026-01-01T00:00:00.000Z"
@@ -30,134 +42,361 @@ class Clock:
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        self.time += seconds
-        await asyncio.sleep(0)
+        woken = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.time + max(0.0, seconds), next(self._order), woken))
+        await woken
 
-
-class Canary:
-    """A runner whose one command prints the lines, and then ends, or runs on until it is killed."""
-
-    def __init__(self, *lines: dict, exit_code: int = 0, endless: bool = False) -> None:
-        self.lines = [json.dumps({"name": "messages", "verdict": "pass", "metrics": line}) for line in lines]
-        self.exit_code, self.endless = exit_code, endless
-        self.environment: dict[str, str] = {}
-        self.killed = False
-        self.started = asyncio.Event()
-
-    async def run(self, argv, *, environment, on_line, **_):
-        self.environment = environment
-        self.started.set()
-        for line in self.lines:
-            on_line(line)
-            await asyncio.sleep(0)
-        if self.endless:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.killed = True
-        return Completed(tuple(argv), self.exit_code, "\n".join(self.lines), "", 1)
+    async def run(self) -> None:
+        while True:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            while self._sleepers:
+                moment, _, woken = heapq.heappop(self._sleepers)
+                if not woken.done():
+                    self.time = max(self.time, moment)
+                    woken.set_result(None)
+                    break
 
 
 @pytest.fixture
-async def alive() -> AsyncIterator[str]:
-    """A server that always answers 200."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+async def clock() -> AsyncIterator[Clock]:
+    """A clock that runs until the test ends."""
+    made = Clock()
+    running = asyncio.create_task(made.run())
+    yield made
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
-def context(new: str, old: str | None, canary: Canary, **changes: object) -> WatchContext:
-    """A watch of ten seconds."""
+class Plugins:
+    """A runner of made-up programs: the first word of a command names what is said, second by second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.lines: dict[str, Callable[[float, str], list[dict]]] = {
+            "canary": lambda at, _url: [messages(at)],
+            "calls": lambda _at, _url: [{"name": "voice", "verdict": "pass", "metrics": {"setup_ms": 300}}],
+            "refusals": lambda _at, _url: [{"name": "refused-origin", "verdict": "pass"}],
+        }
+        self.takes = {"calls": 1.5, "refusals": 0.3}  # seconds
+        self.exit_codes: dict[str, int] = {}
+        self.started: list[tuple[str, str, float]] = []
+        self.environments: dict[str, dict[str, str]] = {}
+        self.running: set[str] = set()
+        self.killed: list[str] = []
+
+    async def run(self, argv, *, timeout_s, environment, on_line=None, **_):
+        name, url, began = argv[0], environment["SLUICE_URL"], self.clock.time
+        self.started.append((name, url, began))
+        self.environments[name] = environment
+        self.running.add(name)
+        said: list[str] = []
+        try:
+            duration = timeout_s - 5 if name == "canary" else self.takes[name]
+            seconds = int(duration) if name == "canary" else 1
+            for _ in range(seconds):
+                left = timeout_s - (self.clock.time - began)
+                await self.clock.sleep(min(duration / seconds, left))
+                if duration / seconds > left:
+                    return Completed(tuple(argv), -9, "", "", 1, timed_out=True)
+                for line in self.lines[name](self.clock.time, url):
+                    said.append(json.dumps(line))
+                    if on_line is not None:
+                        on_line(said[-1])
+        except asyncio.CancelledError:
+            self.killed.append(name)
+            raise
+        finally:
+            self.running.discard(name)
+        code = self.exit_codes.get(name, int(any('"fail"' in line for line in said)))
+        return Completed(tuple(argv), code, "\n".join(said), "", 1)
+
+
+def messages(at: float, new: dict | None = None, old: dict | None = None) -> dict:
+    """One line of the canary."""
+    counts = COUNTS | {"sent": int(at), "received": 4 * int(at)}
+    return {
+        "name": "messages",
+        "verdict": "pass",
+        "metrics": {"new": counts | (new or {}), "old": counts | (old or {})},
+    }
+
+
+class Service:
+    """Answers of the three addresses: who is dead from when on, and what the counters say."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.dead: dict[str, float] = {}
+        self.denied_per_s = {NEW: 0.0, OLD: 0.0}
+        self.tokens: set[str] = set()
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        url = f"{request.url.scheme}://{request.url.host}"
+        if self.clock.time >= self.dead.get(url, 1e9):
+            raise httpx.ConnectError(f"refused, with {request.headers}")
+        if request.url.path == "/metrics":
+            self.tokens.add(request.headers.get("Authorization", ""))
+            if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+                return httpx.Response(401)
+            denied = self.denied_per_s[url] * self.clock.time
+            return httpx.Response(200, text=f"# TYPE denied_total counter\ndenied_total {denied}\n")
+        return httpx.Response(200)
+
+
+def context(clock: Clock, *, old: bool = True, policy: dict | None = None, **changes: object) -> WatchContext:
+    """A watch of ten seconds with every source."""
+    service = Service(clock)
+    limits = {"metrics_path": "/metrics", "metrics_token": "TOKEN", "auth": (MetricLimit("denied_total", 5),)}
     fields = {
-        "policy": WatchSpec(duration_s=10, interval_s=1),
+        "policy": WatchSpec(**(limits | (policy or {}))),
         "run": RunSpec(command=("serve",)),
-        "public_url": new,
-        "new": Slot("r2", "u2", 2, new),
-        "old": Slot("r1", "u1", 1, old) if old else None,
+        "public_url": PUBLIC,
+        "new": Slot("r2", "u2", 2, NEW),
+        "old": Slot("r1", "u1", 1, OLD) if old else None,
         "canary_argv": ("canary",),
+        "calls_argv": ("calls",),
+        "refusals_argv": ("refusals",),
         "release": "r2",
         "environment": "test",
         "credentials": None,
         "expect_sso_host": "",
-        "runner": canary,
-        "clock": Clock(),
+        "runner": Plugins(clock),
+        "clock": clock,
+        "metrics_token": Secret(TOKEN),
+        "http": lambda _ca: httpx.AsyncClient(transport=httpx.MockTransport(service.answer)),
     }
-    return WatchContext(**(fields | changes))
+    made = WatchContext(**(fields | changes))
+    object.__setattr__(made, "service", service)
+    return made
 
 
-async def verdicts(watched: WatchContext) -> dict[str, Verdict]:
-    """What the criteria say; each is told once."""
-    told: list = []
+async def judged(watched: WatchContext) -> dict[str, Finding]:
+    """The finding of every criterion; each is told once, and nothing runs on afterwards."""
+    told: list[Finding] = []
     findings = await watch(watched, told.append)
     assert told == findings
-    return {finding.name: finding.verdict for finding in findings}
+    assert not watched.runner.running
+    return {finding.name: finding for finding in findings}
 
 
-async def test_a_good_release_is_watched_to_the_end(alive):
-    """Both criteria pass after the whole duration; the canary knew both slots."""
-    canary = Canary({"new": GOOD, "old": GOOD})
-    watched = context(alive, alive, canary)
-    assert await verdicts(watched) == {"health": Verdict.PASS, "messages": Verdict.PASS}
-    assert watched.clock.time >= 10
-    assert (canary.environment["SLUICE_URL"], canary.environment["SLUICE_OLD_URL"]) == (alive, alive)
+def verdicts(findings: dict[str, Finding]) -> dict[str, str]:
+    """Names and verdicts."""
+    return {name: finding.verdict.value for name, finding in findings.items()}
 
 
-async def test_a_dead_slot_ends_the_watch_early(alive):
-    """Three bad probes beside a healthy old slot are sure; the canary is killed."""
-    canary = Canary({"new": GOOD, "old": GOOD}, endless=True)
-    watched = context(NOWHERE, alive, canary)
-    assert (await verdicts(watched))["health"] is Verdict.FAIL
-    assert watched.clock.time < 5
-    assert canary.killed
+async def test_a_dead_slot_is_found_out_within_five_seconds_and_everything_is_killed(clock):
+    """Three bad probes beside a healthy old slot are sure; no plug-in outlives the watch."""
+    watched = context(clock)
+    watched.service.dead = {NEW: 1.5, PUBLIC: 1.5}
+    assert verdicts(await judged(watched))["health"] == "fail"
+    assert clock.time < 1.5 + 5
+    assert "canary" in watched.runner.killed
 
 
-async def test_loss_ends_the_watch_early(alive):
-    """The first lost message on the new slot alone is enough."""
-    canary = Canary({"new": GOOD, "old": GOOD}, {"new": GOOD | {"lost": 1}, "old": GOOD}, endless=True)
-    watched = context(alive, alive, canary)
-    assert (await verdicts(watched))["messages"] is Verdict.FAIL
-    assert watched.clock.time < 5
-
-
-async def test_when_everything_is_dead_it_is_not_the_release():
-    """Bad on both slots is inconclusive, after the whole time."""
-    counts = GOOD | {"lost": 5}
-    watched = context(NOWHERE, NOWHERE, Canary({"new": counts, "old": counts}))
-    assert await verdicts(watched) == {"health": Verdict.INCONCLUSIVE, "messages": Verdict.INCONCLUSIVE}
-    assert watched.clock.time >= 10
+async def test_cut_sockets_are_found_out_within_ten_seconds(clock):
+    """The canary's own sockets, cut on the new slot alone after three seconds."""
+    watched = context(clock, policy={"duration_s": 60})
+    watched.runner.lines["canary"] = lambda at, _: [messages(at, {"cut": 3} if at > 3 else None)]
+    assert verdicts(await judged(watched))["ws-disconnects"] == "fail"
+    assert clock.time < 3 + 10
 
 
 @pytest.mark.parametrize(
-    ("canary", "verdict"),
+    ("plugin", "line", "criterion"),
     [
-        (Canary(), Verdict.ERROR),
-        (Canary({"new": GOOD}, exit_code=3), Verdict.ERROR),
-        (Canary({}), Verdict.INCONCLUSIVE),
+        ("canary", messages(9, {"lost": 1}), "messages"),
+        ("calls", {"name": "voice", "verdict": "fail", "detail": "no audio"}, "call-setup"),
+        ("refusals", {"name": "refused-origin", "verdict": "fail", "detail": "let in"}, "auth"),
     ],
 )
-async def test_a_canary_that_breaks_is_no_pass_and_no_fail(alive, canary, verdict):
-    """Silence, a crash or lines without counts say nothing of the release."""
-    assert (await verdicts(context(alive, None, canary)))["messages"] is verdict
+async def test_a_break_on_the_new_slot_alone_ends_the_watch_early(clock, plugin, line, criterion):
+    """Every plug-in can prove a release bad, and then no time is lost."""
+    watched = context(clock, policy={"duration_s": 60})
+    good = watched.runner.lines[plugin]
+    watched.runner.lines[plugin] = lambda at, url: [line] if url == NEW else good(at, url)
+    if plugin == "canary":
+        watched.runner.lines[plugin] = lambda at, _: [messages(at, {"lost": 1})]
+    findings = await judged(watched)
+    assert findings[criterion].verdict is Verdict.FAIL
+    assert clock.time < 15
 
 
-async def test_without_a_canary_the_criterion_is_skipped_with_a_reason(alive):
-    """Never a pass."""
-    assert (await verdicts(context(alive, None, Canary(), canary_argv=())))["messages"] is Verdict.SKIPPED
+async def test_growing_refusals_of_real_people_end_the_watch_early(clock):
+    """The service's own counter grows on the new slot alone."""
+    watched = context(clock, policy={"duration_s": 60})
+    watched.service.denied_per_s[NEW] = 20
+    findings = await judged(watched)
+    assert findings["auth"].verdict is Verdict.FAIL
+    assert clock.time < 10
 
 
-async def test_cancelling_kills_the_canary(alive):
+async def test_a_dry_run_that_breaks_ends_nothing(clock):
+    """Judged, recorded, marked: the watch goes to its end."""
+    watched = context(clock, policy={"dry_run": ("auth",)})
+    watched.service.denied_per_s[NEW] = 20
+    findings = await judged(watched)
+    assert (findings["auth"].verdict, findings["auth"].dry_run) == (Verdict.FAIL, True)
+    assert clock.time >= 10
+
+
+async def test_when_everything_is_dead_it_is_not_the_release(clock):
+    """Bad on both slots is inconclusive, after the whole time."""
+    watched = context(clock)
+    watched.service.dead = {NEW: 2, OLD: 2, PUBLIC: 2}
+    for plugin in ("calls", "refusals"):
+        watched.runner.lines[plugin] = lambda at, _: [{"name": "refused-x", "verdict": "fail" if at > 2 else "pass"}]
+    watched.runner.lines["canary"] = lambda at, _: [messages(at, {"lost": 5, "cut": 9}, {"lost": 5, "cut": 9})]
+    findings = await judged(watched)
+    assert set(verdicts(findings).values()) == {"inconclusive"}
+    assert clock.time >= 10
+
+
+@pytest.mark.parametrize("plugin", ["canary", "calls", "refusals"])
+async def test_a_plugin_that_breaks_is_no_pass_and_no_fail(clock, plugin):
+    """A crash without a word says nothing of the release."""
+    watched = context(clock, old=False)
+    watched.runner.lines[plugin] = lambda _at, _url: []
+    watched.runner.exit_codes[plugin] = 3
+    findings = verdicts(await judged(watched))
+    assert {name for name, verdict in findings.items() if verdict != "pass"} == {
+        "canary": {"messages", "ws-disconnects"},
+        "calls": {"call-setup"},
+        "refusals": {"auth"},
+    }[plugin]
+    assert "error" in findings.values()
+    assert "fail" not in findings.values()
+
+
+async def test_a_defect_of_ours_is_an_error_and_ends_no_watch(clock):
+    """A source that raises makes its criterion `error`; the others are judged."""
+    watched = context(clock)
+
+    def broken(_at: float, _url: str) -> list[dict]:
+        raise ZeroDivisionError
+
+    watched.runner.lines["calls"] = broken
+    findings = await judged(watched)
+    assert findings["call-setup"].verdict is Verdict.ERROR
+    assert findings["health"].verdict is Verdict.PASS
+
+
+async def test_a_call_that_the_end_of_the_watch_cuts_short_is_nobodys_fault(clock):
+    """A call may take its twenty seconds; what is still under way at the end is not counted."""
+    watched = context(clock)
+    watched.runner.takes["calls"] = 19
+    findings = await judged(watched)
+    assert findings["call-setup"].verdict is Verdict.INCONCLUSIVE
+    assert findings["call-setup"].metrics["new"]["total"] == 0
+    assert clock.time <= 10 + 4 + 1
+
+
+async def test_without_the_variable_of_the_token_nothing_is_asked(clock):
+    """The env file lacks it: an error of the criterion that says so, and no request without a token."""
+    watched = context(clock, metrics_token=None, refusals_argv=())
+    findings = await judged(watched)
+    assert findings["auth"].verdict is Verdict.ERROR
+    assert "TOKEN" in findings["auth"].detail
+    assert not watched.service.tokens
+
+
+@pytest.mark.parametrize("dead", [True, False])
+async def test_the_token_is_never_shown(clock, dead):
+    """Neither a refusal nor an exception that holds the request brings it into the evidence."""
+    shown: list[dict] = []
+    watched = context(clock, refusals_argv=(), metrics_token=Secret("some-other-long-token"))
+    if dead:
+        watched.service.dead = {NEW: 0}
+    findings = await watch(watched, lambda _: None, shown.append)
+    auth = next(finding for finding in findings if finding.name == "auth")
+    assert auth.verdict is Verdict.INCONCLUSIVE
+    assert "some-other-long-token" not in repr(findings) + repr(shown)
+    assert dead or "401" in auth.detail
+
+
+async def test_a_good_release_is_watched_to_the_end(clock):
+    """All five pass; the canary knew both slots, the others each slot by itself, and all the same credentials."""
+    watched = context(clock)
+    findings = await judged(watched)
+    assert verdicts(findings) == dict.fromkeys(CRITERIA, "pass")
+    assert 10 <= clock.time <= 15
+    assert watched.runner.environments["canary"]["SLUICE_OLD_URL"] == OLD
+    asked = {(name, url) for name, url, _ in watched.runner.started}
+    assert asked == {("canary", NEW), ("calls", NEW), ("calls", OLD), ("refusals", NEW), ("refusals", OLD)}
+
+
+async def test_a_first_rollout_is_judged_without_a_control(clock):
+    """Limits alone: nothing is asked of an old slot, and nothing is missing."""
+    watched = context(clock, old=False)
+    assert verdicts(await judged(watched)) == dict.fromkeys(CRITERIA, "pass")
+    assert {url for _, url, _ in watched.runner.started} == {NEW}
+
+
+async def test_a_service_without_plugins_is_judged_by_its_health(clock):
+    """What has no source is skipped with a reason, never a pass."""
+    watched = context(clock, canary_argv=(), calls_argv=(), refusals_argv=(), policy={"auth": ()})
+    findings = verdicts(await judged(watched))
+    assert findings == dict.fromkeys(CRITERIA, "skipped") | {"health": "pass"}
+
+
+@pytest.mark.parametrize("duration", [10, 300])
+async def test_the_probes_stay_far_under_the_limits_of_a_service(clock, duration):
+    """In no minute do calls and refusals together take half of the 60 tickets of a session."""
+    watched = context(clock, policy={"duration_s": duration})
+    await judged(watched)
+    starts = [at for name, _, at in watched.runner.started if name in {"calls", "refusals"}]
+    assert max(sum(1 for other in starts if at <= other < at + 60) for at in starts) <= 30
+
+
+async def test_people_are_told_how_it_stands_once_a_second(clock):
+    """The time left falls to nothing, and every criterion says its value and its limit."""
+    shown: list[dict] = []
+    await watch(context(clock), lambda _: None, shown.append)
+    left = [event["left_s"] for event in shown]
+    assert (left[0], left[-1]) == (10, 0)
+    assert left == sorted(left, reverse=True)
+    assert {reading["state"] for reading in shown[0]["criteria"]} == {"waiting"}
+    assert {reading["state"] for reading in shown[-1]["criteria"]} == {"good"}
+    assert all(reading["now"] and reading["limit"] for reading in shown[-1]["criteria"])
+
+
+async def test_cancelling_kills_every_plugin(clock):
     """Nothing of the watch outlives it."""
-    canary = Canary({"new": GOOD}, endless=True)
-    task = asyncio.create_task(watch(context(alive, None, canary), lambda _: None))
-    await canary.started.wait()
+    watched = context(clock, policy={"duration_s": 600})
+    task = asyncio.create_task(watch(watched, lambda _: None))
+    await clock.sleep(0.5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert canary.killed
+    assert not watched.runner.running
+    assert {"canary", "calls"} <= set(watched.runner.killed)
+
+
+async def test_real_addresses_are_asked_with_the_real_client():
+    """Health and counters over real sockets, one source at a time."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        good = b"/metrics" not in head or f"Bearer {TOKEN}".encode() in head
+        body = b"# TYPE denied_total counter\n"
+        status = b"200 OK" if good else b"401 Unauthorized"
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body))
+        await writer.drain()
+        writer.close()
+
+    class Quick(Clock):
+        """Sleeping takes one turn of the loop."""
+
+        async def sleep(self, seconds: float) -> None:
+            self.time += seconds
+            await asyncio.sleep(0)
+
+    seen: list[Observation] = []
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for source in (sources.probes, sources.metrics):
+            watched = context(Quick(), old=False, new=Slot("r2", "u2", 2, url), public_url=url, http=client)
+            await source(watched, seen.append, 2)
+    scraped = Scrape("new", {"denied_total": {}})
+    assert seen == [Answer("public"), Answer("new"), Answer("public"), Answer("new"), scraped, scraped]

@@ -1,143 +1,102 @@
-"""The watch window: probes and the canary run beside each other until the time is up or a break is sure."""
+"""The watch window: sources run beside each other and feed the criteria until the time is up or a break is sure."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from sluice.checks.http import client, probe
-from sluice.checks.plugin import PluginCall, deadline_after
-from sluice.checks.smoke import LineReader, verdict_on
-from sluice.criteria.judge import Health, Messages
-from sluice.model.release import Slot
-from sluice.model.spec import RunSpec, WatchSpec
+import msgspec
+
+from sluice.criteria import sources
+from sluice.criteria.observations import Observation, Source, Trouble
+from sluice.criteria.panel import Panel
+from sluice.criteria.sources import Feed, WatchContext
 from sluice.model.verdict import Finding, Verdict
-from sluice.ports import Clock, Runner
 
-# The canary sends until 3.5 s before its deadline and then waits for what is still under way (a message is lost after
-# 3 s); so its deadline lies that much behind the end of the watch, and it ends at once when nothing is missing.
-CANARY_TAIL_S = 4.0
-KILL_GRACE_S = 1.0
-LINES_PER_S = 20  # one is asked for; far more is a canary gone wild
+READ_EVERY_S = 1.0  # how often people are told the values: a terminal that changes faster is not calm
+
 OnFinding = Callable[[Finding], None]
+OnReading = Callable[[dict[str, Any]], None]
+Run = Callable[[WatchContext, Feed, float], Awaitable[None]]
+
+SOURCES: dict[Source, Run] = {
+    Source.PROBES: sources.probes,
+    Source.CANARY: sources.canary,
+    Source.CALLS: sources.calls,
+    Source.REFUSALS: sources.refusals,
+    Source.METRICS: sources.metrics,
+}
 
 
-@dataclass(frozen=True)
-class WatchContext:
-    """One watch. `old` is the control group: the slot that served until now, kept warm; None on a first rollout."""
+async def watch(context: WatchContext, on_finding: OnFinding, on_reading: OnReading | None = None) -> list[Finding]:
+    """Judge the five criteria for `policy.duration_s`; end early on a sure break of one that has a veto.
 
-    policy: WatchSpec
-    run: RunSpec
-    public_url: str
-    new: Slot
-    old: Slot | None
-    canary_argv: tuple[str, ...]  # rendered; empty: the service has no canary
-    release: str
-    environment: str
-    credentials: Path | None
-    expect_sso_host: str
-    runner: Runner
-    clock: Clock
-
-
-async def watch(context: WatchContext, on_finding: OnFinding) -> list[Finding]:
-    """Judge the criteria `health` and `messages` for `policy.duration_s`; end early on a sure break.
-
-    Bad on both slots is `inconclusive`; so is data that did not come. Cancellation kills the canary.
+    Bad on both slots is `inconclusive`; so is data that did not come; a criterion without a source is `skipped`.
+    `on_reading` is told once a second how things stand: {"left_s": …, "criteria": [Reading, …]}.
+    Cancellation kills every plug-in.
     """
-    policy = context.policy
-    rounds = max(1, int(policy.duration_s / policy.interval_s))
-    health = Health(policy.health_failures, policy.health_window, min(policy.health_window, rounds))
-    messages = Messages(policy, with_old=context.old is not None)
-    broke = asyncio.Event()
-    started = context.clock.monotonic()
+    clock, policy = context.clock, context.policy
+    panel = Panel(policy, with_old=context.old is not None, sources=context.sources)
+    started = clock.monotonic()
+    end, broke = started + policy.duration_s, asyncio.Event()
 
-    canary = asyncio.create_task(_canary(context, messages, broke), name="canary") if context.canary_argv else None
-    probing = asyncio.create_task(_probe(context, health, broke), name="health probes")
+    def feed(seen: Observation) -> None:
+        if not broke.is_set():  # what comes after a sure break cannot change it, and must not blur its evidence
+            panel.observe(clock.monotonic() - started, seen)
+            if panel.sure:
+                broke.set()
+
+    def show() -> None:
+        if on_reading is not None:
+            left = max(0.0, end - clock.monotonic())
+            on_reading({"left_s": round(left, 1), "criteria": msgspec.to_builtins(panel.readings())})
+
+    running = [
+        asyncio.create_task(_guarded(source, context, feed, end), name=source.value)
+        for source in SOURCES
+        if source is Source.PROBES or source in context.sources
+    ]
+    telling = asyncio.create_task(_tell(context, show), name="readings")
     try:
-        await _first(probing, broke)
-        # Loss in the canary's tail is judged too; a sure break needs no more of it.
-        if canary is not None and not broke.is_set():
-            await _first(canary, broke)
+        await _all_or(running, broke)
     finally:
-        ended = await _end(probing, canary)
-    findings = [health.finding()]
-    if context.canary_argv:
-        findings.append(messages.finding(ended))
-    else:
-        findings.append(Finding("messages", Verdict.SKIPPED, detail="The service has no [smoke] canary."))
-    ms = round((context.clock.monotonic() - started) * 1000)
-    findings = [Finding(f.name, f.verdict, ms, f.detail, f.fix, f.metrics) for f in findings]
+        await _cancel([*running, telling])
+    show()
+    ms = round((clock.monotonic() - started) * 1000)
+    findings = [msgspec.structs.replace(finding, ms=ms) for finding in panel.findings()]
     for finding in findings:
         on_finding(finding)
     return findings
 
 
-async def _first(task: asyncio.Task[object], broke: asyncio.Event) -> None:
-    """Wait for the task or for a sure break, whichever comes first; the task's own error is raised."""
-    waiting = asyncio.create_task(broke.wait())
+async def _guarded(source: Source, context: WatchContext, feed: Feed, end: float) -> None:
+    """A source whose own defect is the verdict `error` of what it feeds, and ends no watch."""
     try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await SOURCES[source](context, feed, end)
+    except Exception as defect:  # noqa: BLE001 - a broken probe is never a bad release, and never ends the tool
+        detail = f"The probe itself broke: {type(defect).__name__}."
+        feed(Trouble(source, Verdict.ERROR, detail, fix="this is a defect of Sluice: please report it"))
+
+
+async def _tell(context: WatchContext, show: Callable[[], None]) -> None:
+    while True:
+        show()
+        await context.clock.sleep(READ_EVERY_S)
+
+
+async def _all_or(tasks: list[asyncio.Task[None]], broke: asyncio.Event) -> None:
+    """Wait until every task has ended or a break is sure, whichever comes first."""
+    ended = asyncio.gather(*tasks)
+    waiting = asyncio.create_task(broke.wait(), name="sure break")
+    both: set[asyncio.Future[Any]] = {ended, waiting}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        waiting.cancel()
-    if task.done():
-        task.result()
+        await _cancel(list(both))
 
 
-async def _end(probing: asyncio.Task[None], canary: asyncio.Task[Finding | None] | None) -> Finding | None:
-    """Stop what still runs; how the canary ended, when it ended by itself."""
-    ended = canary.result() if canary is not None and canary.done() and not canary.cancelled() else None
-    for task in (probing, canary):
-        if task is not None and not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-    return ended
-
-
-async def _probe(context: WatchContext, health: Health, broke: asyncio.Event) -> None:
-    addresses = {"public": context.public_url, "new": context.new.url}
-    if context.old is not None:
-        addresses["old"] = context.old.url
-    path, clock = context.run.health_path, context.clock
-    end = clock.monotonic() + context.policy.duration_s
-    async with client() as http:
-        while (began := clock.monotonic()) < end:
-            answers = await asyncio.gather(*(probe(http, url, path) for url in addresses.values()))
-            # The control first: a break is judged with its answer of the same moment.
-            for name, problem in sorted(zip(addresses, answers, strict=True), key=lambda item: item[0] != "old"):
-                health.add(name, problem)
-            if health.sure:
-                broke.set()
-            spent = clock.monotonic() - began
-            await clock.sleep(max(0.0, min(context.policy.interval_s - spent, end - clock.monotonic())))
-
-
-async def _canary(context: WatchContext, messages: Messages, broke: asyncio.Event) -> Finding | None:
-    def on_finding(finding: Finding) -> None:
-        messages.add(finding)
-        if messages.sure:
-            broke.set()
-
-    duration = context.policy.duration_s + CANARY_TAIL_S
-    reader = LineReader(on_finding, limit=round(duration * LINES_PER_S))
-    call = PluginCall(
-        url=context.new.url,
-        old_url=context.old.url if context.old is not None else "",
-        public_url=context.public_url,
-        release=context.release,
-        environment=context.environment,
-        expect_sso_host=context.expect_sso_host,
-        credentials=context.credentials,
-    )
-    done = await context.runner.run(
-        context.canary_argv,
-        timeout_s=duration + KILL_GRACE_S,
-        environment=call.variables(deadline_after(context.clock.now(), duration)),
-        on_line=reader.live,
-    )
-    reader.finish(done.stdout)
-    return verdict_on(done, reader)
+async def _cancel(tasks: list[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
