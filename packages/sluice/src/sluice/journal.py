@@ -199,7 +199,10 @@ def read(path: Path, *, repair: bool) -> Record | None:
 
     Raises StateCorrupted for any other damage.
     """
-    lines, note = whole_lines(path, repair=repair)
+    try:
+        lines, note = whole_lines(path, repair=repair)
+    except FileNotFoundError:  # removed for its age by a run that goes on while we read
+        return None
     if not lines:
         return None
     record = Record(path, tuple(_parse(path, n, raw) for n, raw in enumerate(lines, 1)), note)
@@ -243,9 +246,10 @@ class Journal:
         """What came of a step."""
         self._write("observed", state, event, facts, notes)
 
-    def end(self, outcome: State, exit_code: int, recorded: bool) -> None:
+    def end(self, outcome: State, exit_code: int, recorded: bool, notes: Mapping[str, Any] | None = None) -> None:
         """The run is over: nothing is left to recover. `recorded`: the ledger has its record."""
-        self._write("end", facts={"outcome": outcome.value, "exit": exit_code, "recorded": recorded})
+        facts = {"outcome": outcome.value, "exit": exit_code, "recorded": recorded}
+        self._write("end", facts=facts, notes=notes)
 
     def _write(
         self,

@@ -71,6 +71,27 @@ def _misplaced(place: int, records: list[dict[str, Any]]) -> str:
     return f"record {place} was inserted: it says it is record {found}"
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """That an environment takes no rollout until somebody has looked: why, since when, by whom, by which run."""
+
+    reason: str
+    since: str
+    owner: str
+    run: str
+
+
+def closed_by(records: Iterable[Mapping[str, Any]]) -> Closed | None:
+    """What the newest word about locking says: a run that locked, a `lock` or an `unlock`. Pure."""
+    closed = None
+    for record in records:
+        if record["type"] == "unlock":
+            closed = None
+        elif record.get("locked"):
+            closed = Closed(*(str(record.get(key, "")) for key in ("locked", "ended", "owner", "run")))
+    return closed
+
+
 class Ledger:
     """One environment's ledger file. Appending needs the environment's lock; reading does not."""
 
@@ -121,8 +142,14 @@ class Ledger:
         return {
             str(record["from_release"])
             for record in self.records()
-            if record.get("type") == "rollback" and record.get("outcome") == "done"
+            if record.get("type") == "rollback"
+            and record.get("outcome") == "done"
+            and record.get("from_release") != record.get("release")  # what had died and was started again is not left
         }
+
+    def closed(self) -> Closed | None:
+        """Why the environment takes no rollout now, or None. Raises StateCorrupted: a damaged ledger opens nothing."""
+        return closed_by(self.records())
 
     def append(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Append a record and fsync it; a run already recorded under this type is returned as it stands.

@@ -14,11 +14,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sluice.cli import main as sluice_main
-from sluice.drive import Drive, Report, Request, World
+from sluice.drive import Drive, Report, Request, Sibling, World
 from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths
+from sluice.model.containers import Containers
 from sluice.model.errors import StepFailed, UsageError
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.secret import Redactor, Secret
@@ -77,6 +78,11 @@ class MemoryWorld:
     broken: dict[str, Exception] = field(default_factory=dict)  # port method -> raised each time
     hold: dict[str, asyncio.Event] = field(default_factory=dict)  # port method -> set when reached, then waits for ever
     specs: dict[str, ServiceSpec] = field(default_factory=dict)  # a branch's own sluice.toml, else SPEC
+    shared: dict[str, list[str]] = field(default_factory=dict)  # branch -> what it would share with a neighbour
+    kept: list[str] = field(default_factory=list)  # the releases whose artifacts the last pruning left
+    keep: int = 5  # verified releases to go back to
+    told: list[tuple[str, str]] = field(default_factory=list)  # title and body of every notification
+    untold: list[str] = field(default_factory=list)  # what the next notifications will say went wrong
     env_file: str = "fingerprint"
     running: dict[str, str] = field(default_factory=dict)  # unit -> release id
     pointed: str | None = None
@@ -113,6 +119,8 @@ class MemoryWorld:
             clock=self.clock,
             new_run_id=lambda: f"run-{next(self.runs):04d}",
             load_service=lambda _raw, where: self.specs.get(where.partition(":")[0], SPEC),
+            siblings=lambda: [Sibling(self.paths, self.releases, self.keep)],
+            notify=self.notify,
         )
 
     def drive(self, after_entry: Callable[[str], None] | None = None) -> Drive:
@@ -126,6 +134,12 @@ class MemoryWorld:
             await asyncio.Event().wait()
         if what in self.broken:
             raise self.broken[what]
+
+    async def notify(self, title: str, body: str) -> list[str]:
+        """Whoever is told of a run that went wrong."""
+        await self._reach("notify")
+        self.told.append((title, body))
+        return self.untold
 
     # ------------------------------------------------------------ Repo
 
@@ -154,10 +168,14 @@ class MemoryWorld:
 
     # ------------------------------------------------------------ Runtime
 
+    async def overlaps(self, commit: Commit, spec: ServiceSpec) -> list[str]:
+        await self._reach(f"overlaps of {spec.name}")
+        return self.shared.get(commit.branch, [])
+
     async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
         await self._reach("build")
         progress(f"building {spec.name}")
-        return Artifact(key=f"key-{commit.tree[:12]}", path=str(self.artifact), tree=commit.tree, digests={"a": "b"})
+        return Artifact(key=f"key-{commit.tree}", path=str(self.artifact), tree=commit.tree, digests={"a": "b"})
 
     async def migrate(self, release: Release, progress: Progress) -> str:
         await self._reach("migrate")
@@ -177,6 +195,9 @@ class MemoryWorld:
     async def alive(self, slot: Slot) -> bool:
         return slot.unit in self.running
 
+    async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:
+        await self._reach(f"hand over to {release.id} {slot.port} from {other.release_id if other else None}")
+
     async def notify_drain(self, release: Release, slot: Slot) -> None:
         await self._reach(f"drain {release.id} {slot.port}")
 
@@ -188,10 +209,31 @@ class MemoryWorld:
         await self._reach(f"run {release.id} {slot.port} within {timeout_s:g} s")
         return Completed(tuple(argv), 0, "", "", 1)
 
+    async def containers(self, release: Release, slot: Slot) -> Containers | None:
+        await self._reach(f"containers of {release.id} {slot.port}")
+        return None
+
+    async def credentials(self, release: Release, slot: Slot) -> Path | None:
+        await self._reach(f"credentials of {release.id} {slot.port}")
+        return None
+
+    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
+        await self._reach("logs")
+        return {release.service: await self.tail(slot, lines)}
+
+    async def prune(self, keep: Sequence[Release], progress: Progress) -> None:
+        progress("pruning")
+        self.kept = sorted({release.id for release in keep})
+        await self._reach("prune")
+
     async def tail(self, slot: Slot, lines: int) -> list[str]:
         return [f"{slot.unit} says sentinel-secret-value"][:lines]
 
     # ------------------------------------------------------------ Ingress
+
+    @property
+    def route_file(self) -> Path:
+        return self.folder / "route"
 
     async def ensure(self) -> None:
         await self._reach("ensure")
@@ -227,7 +269,12 @@ class MemoryWorld:
         await self._reach("ready")
         return self._verdict("ready", release) if slot.unit in self.running else Finding("ready", Verdict.FAIL)
 
-    async def read_back(self, url: str, release: Release) -> Finding:
+    async def read_back(
+        self,
+        url: str,
+        release: Release,
+        slot: Slot | None = None,  # noqa: ARG002 - the port's shape
+    ) -> Finding:
         await self._reach("read_back")
         if url == PUBLIC_URL and self.serving_release() != release.id:
             return Finding("served-release", Verdict.FAIL, 1, f"{self.serving_release()} answers")
@@ -237,7 +284,7 @@ class MemoryWorld:
         self,
         release: Release,
         slot: Slot,
-        required: frozenset[str],
+        policy: ServiceSpec,
         on_finding: Callable[[Finding], None],
         *,
         public: bool,
@@ -245,7 +292,7 @@ class MemoryWorld:
         await self._reach("smoke public" if public else "smoke private")
         finding = self._verdict("login", release, "smoke public" if public else "smoke private")
         on_finding(finding)
-        return [finding] if required and slot.port else []
+        return [finding] if policy.watch.required_checks and slot.port else []
 
     async def watch(
         self,
@@ -253,8 +300,10 @@ class MemoryWorld:
         old: tuple[Release, Slot] | None,
         policy: ServiceSpec,
         on_finding: Callable[[Finding], None],
+        on_reading: Callable[[dict[str, Any]], None],
     ) -> list[Finding]:
         await self._reach("watch")
+        on_reading({"left_s": policy.watch.duration_s, "criteria": []})
         await self.clock.sleep(policy.watch.duration_s)
         finding = self._verdict("messages", new[0], "watch")
         on_finding(finding)
@@ -292,6 +341,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) < 4 or arguments[0] != "kill-after" or arguments[2] != "--":
         sys.stderr.write("usage: python -m sluice.testing kill-after ENTRY -- rollout …\n")
         return 2
+    from sluice.cli import main as sluice_main  # the worlds in memory need no command line
+
     return sluice_main(arguments[3:], after_entry=_kill_after(arguments[1]))
 
 

@@ -182,6 +182,7 @@ async def test_a_release_that_failed_is_refused_until_overridden_with_a_reason(t
     memory = await established(tmp_path)
     memory.verdicts["watch", "feature/bad"] = Verdict.FAIL
     await memory.drive().rollout(BAD)
+    await memory.drive().unlock(ASKED, "looked at it")
     memory.verdicts.clear()
     again = await memory.drive().rollout(BAD)
     assert (again.exit_code, "run-0002" in again.what) == (1, True)
@@ -361,6 +362,8 @@ async def test_no_secret_reaches_journal_ledger_or_reports(tmp_path):
         request = Request("ann@host", "test", "feature/bad", f"because {SENTINEL}")
         result = await memory.drive().rollout(request)
         assert SENTINEL not in repr(result)
+        if result.record["locked"]:
+            await memory.drive().unlock(ASKED, f"it was {SENTINEL}")
         del memory.verdicts[judgement, "feature/bad"]
     texts = [path.read_text() for path in memory.paths.env_dir.rglob("*") if path.is_file()]
     assert not [text for text in texts if SENTINEL in text]

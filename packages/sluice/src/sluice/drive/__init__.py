@@ -6,6 +6,6 @@ configuration and by the tests from fakes.
 
 from sluice.drive.conductor import Drive, Request, Result
 from sluice.drive.facts import Facts, Plan
-from sluice.drive.world import Judge, Paths, Report, Tell, World
+from sluice.drive.world import Judge, Paths, Report, Sibling, Tell, World
 
-__all__ = ["Drive", "Facts", "Judge", "Paths", "Plan", "Report", "Request", "Result", "Tell", "World"]
+__all__ = ["Drive", "Facts", "Judge", "Paths", "Plan", "Report", "Request", "Result", "Sibling", "Tell", "World"]

@@ -28,15 +28,16 @@ def decision(facts: Facts, outcome: State) -> str:
     return "rollback" if restored else "refused"
 
 
-def _named(release: Release | None) -> str:
+def named(release: Release | None) -> str:
+    """A release for people: version, commit and id."""
     return f"{release.commit.describe} (commit {release.commit.sha[:12]}, release {release.id})" if release else ""
 
 
 def state_of_world(facts: Facts, outcome: State, world: World) -> str:
-    """Which release serves, in one sentence."""
+    """Which release serves, in one sentence, as far as the run itself knows."""
     public_url = world.public_url
     old = (facts.plan.old[0] if facts.plan.old else None) if facts.plan else _serving(world)
-    new, before = _named(facts.release), _named(old)
+    new, before = named(facts.release), named(old)
     if outcome is State.DEGRADED and went_forward(facts):
         return f"{new} serves at {public_url}, but this could not be recorded."
     sentences = {
@@ -73,8 +74,8 @@ def _evidence(facts: Facts) -> dict[str, Any]:
     }
 
 
-def record_of(world: World, facts: Facts, outcome: State, exit_code: int) -> dict[str, Any]:
-    """The run's record, without its place in the chain."""
+def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked: str = "") -> dict[str, Any]:
+    """The run's record, without its place in the chain. `locked`: why no rollout may follow until `sluice unlock`."""
     plan, release = facts.plan, facts.release
     commit = plan.commit if plan else None
     return {
@@ -101,6 +102,7 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int) -> dic
         "decision": decision(facts, outcome),
         "outcome": outcome.value,
         "exit_code": exit_code,
+        "locked": world.redactor(locked),
         "owner": facts.owner,
         "owner_source": facts.owner_source,
         "started": facts.started,
@@ -120,6 +122,22 @@ def recovery_record(world: World, facts: Facts, by: tuple[str, str], died_in: St
         "tree": plan.commit.tree if plan else "",
         "died_in": died_in.value,
         "outcome": outcome.value,
+        "owner": by[0],
+        "owner_source": by[1],
+        "ended": world.clock.now(),
+    }
+
+
+def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: str) -> dict[str, Any]:
+    """That somebody locked or unlocked the environment, and why."""
+    return {
+        "type": verb,
+        "run": run,
+        "service": world.service,
+        "environment": world.environment.value,
+        "locked": world.redactor(reason) if verb == "lock" else "",
+        "reason": world.redactor(reason),
+        "outcome": f"{verb}ed",
         "owner": by[0],
         "owner_source": by[1],
         "ended": world.clock.now(),

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from sluice.drive.audit import record_of, recovery_record, state_of_world
+from sluice.drive.aftermath import (
+    TOLD,
+    Seen,
+    advice,
+    as_notes,
+    command,
+    locked,
+    locks,
+    look,
+    message,
+    true_state,
+)
+from sluice.drive.audit import lock_record, record_of, recovery_record, state_of_world
 from sluice.drive.facts import Facts, facts_of
+from sluice.drive.pruning import prune
 from sluice.drive.steps import Outcome
 from sluice.drive.walk import Walk, explain
 from sluice.drive.world import Report, Tell, World
@@ -19,10 +33,11 @@ from sluice.engine import EXIT_CODES, TERMINAL, Event, Kind, State
 from sluice.journal import SUFFIX, Journal, Record, read_all
 from sluice.ledger import Ledger
 from sluice.lock import Holder, hold
-from sluice.model.errors import ExitCode, SluiceError
+from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 
 # After these the world is known and one good release serves, or none did: another command may go on.
 SETTLED = frozenset({State.DONE, State.REFUSED, State.ROLLED_BACK})
+PRUNE_S = 120  # removing a few old artifacts of a gigabyte from a slow disk; what is left is removed after the next run
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +99,45 @@ class Drive:
         with self._held("resume", "", request):
             return await self._recover(request)
 
+    async def lock(self, request: Request, reason: str) -> dict[str, Any]:
+        """Take no rollout until somebody unlocks. The ledger's record of it."""
+        return self._say_lock("lock", request, reason)
+
+    async def unlock(self, request: Request, reason: str) -> dict[str, Any]:
+        """Take rollouts again. The ledger's record of it. Raises Refused when it is not locked or a run did not end."""
+        return self._say_lock("unlock", request, reason)
+
+    def _say_lock(self, verb: str, request: Request, reason: str) -> dict[str, Any]:
+        world = self._world
+        if not reason.strip():
+            raise UsageError(f"{verb} needs a reason: it is all the next person will know.", next="--reason 'WHY'")
+        run = world.new_run_id()
+        with self._held(verb, run, request):
+            if verb == "unlock":
+                open_runs = [r.run for r in read_all(world.paths.journal_dir, repair=False) if not r.ended]
+                if open_runs:
+                    raise Refused(
+                        f"Run {open_runs[0]} did not end; what comes of it may be a reason to stay locked.",
+                        next=command(world, "resume"),
+                    )
+                if self._ledger.closed() is None:
+                    raise Refused("The environment is not locked.", next=command(world, "status"))
+            by = (request.owner, request.owner_source)
+            return self._ledger.append(lock_record(world, verb, run, by, reason.strip()))
+
+    def _must_be_open(self) -> None:
+        closed = self._ledger.closed()
+        if closed is not None:
+            raise locked(self._world, closed.reason, closed.since, closed.owner, closed.run)
+
     async def _run(self, kind: Kind, request: Request) -> Result:
         run = self._world.new_run_id()
         with self._held(f"{kind.value} {request.branch}".strip(), run, request):
             for recovered in await self._recover(request):
                 if recovered.outcome not in SETTLED | {State.NONE_SERVING}:
                     return recovered
+            if kind is Kind.ROLLOUT:
+                self._must_be_open()
             facts = Facts(run, kind, request.owner, request.owner_source, request.branch, request.override)
             facts.started = self._world.clock.now()
             journal = self._journal(run)
@@ -104,10 +152,11 @@ class Drive:
             )
             self._say("run", run, f"{kind.value} of {self._world.service} in {self._world.environment.value}")
             walk = self._begin_walk(facts, journal)
-            return self._settle(walk, journal, await walk.run(State.PLANNING))
+            return await self._settle(walk, journal, await walk.run(State.PLANNING))
 
     async def _recover(self, request: Request) -> list[Result]:
         self._ledger.records()
+        await self._world.ingress.current()  # a damaged ingress file is looked at by a person before it is written anew
         results = []
         for record in read_all(self._world.paths.journal_dir, repair=True):
             if record.note:
@@ -126,7 +175,7 @@ class Drive:
             seen = await self._look_around(facts)
             reason = f"the tool died in {died_in.value}"
             outcome = await walk.run(walk.observe(died_in, Outcome(Event.RECOVER, notes={"reason": reason, **seen})))
-        return self._settle(walk, journal, outcome, recovered=(request, died_in))
+        return await self._settle(walk, journal, outcome, recovered=(request, died_in))
 
     async def _look_around(self, facts: Facts) -> dict[str, Any]:
         """What the world says of itself, as evidence beside what the journal says."""
@@ -137,51 +186,94 @@ class Drive:
             "old_alive": await world.runtime.alive(old[1]) if old else None,
         }
 
-    def _settle(
+    async def _settle(
         self, walk: Walk, journal: Journal, outcome: State, recovered: tuple[Request, State] | None = None
     ) -> Result:
-        """Append the ledger record, then end the journal; a run whose record cannot be written stays recoverable."""
+        """Append the ledger record, tell who must know, then end the journal.
+
+        A run whose record cannot be written stays recoverable: the record locks the environment, so it comes first.
+        """
         facts, exit_code = walk.facts, int(EXIT_CODES[outcome])
         if outcome is State.REFUSED and facts.exit_code is not None:
             exit_code = facts.exit_code
+        seen = await look(self._world, facts) if outcome in {State.DEGRADED, State.ROLLBACK_FAILED} else None
         record: dict[str, Any] = {}
         try:
             # A command that names what does not exist decided nothing about any release.
             if exit_code != ExitCode.USAGE:
-                record = self._ledger.append(record_of(self._world, facts, outcome, exit_code))
+                record = self._ledger.append(record_of(self._world, facts, outcome, exit_code, locks(facts, outcome)))
             if recovered is not None:
                 by = (recovered[0].owner, recovered[0].owner_source)
                 self._ledger.append(recovery_record(self._world, facts, by, recovered[1], outcome))
-            if walk.journal_lost is None:
-                journal.end(outcome, exit_code, bool(record))
         except SluiceError as failure:
-            walk.errors.append(failure)
-            facts.reason = facts.reason or failure.what
-            self._say("note", facts.run, explain(failure))
-            if outcome is State.DONE:
-                outcome, exit_code = State.DEGRADED, int(ExitCode.DEGRADED)
-        result = self._result(walk, outcome, exit_code, record, recovered is not None)
+            outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
+        told = await self._told(walk, outcome, seen)
+        try:
+            if walk.journal_lost is None and (record or exit_code == ExitCode.USAGE):
+                journal.end(outcome, exit_code, bool(record), as_notes(seen, told))
+        except SluiceError as failure:
+            outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
+        if outcome is State.DONE:
+            await self._prune(facts.run)
+        result = self._result(walk, outcome, exit_code, record, seen)
+        result = replace(result, recovered=recovered is not None)
         self._say("result", facts.run, result.world, msgspec.to_builtins(result))
         return result
 
-    def _result(self, walk: Walk, outcome: State, exit_code: int, record: dict[str, Any], recovered: bool) -> Result:
-        facts, errors = walk.facts, walk.errors
-        advice = next((e.next for e in errors if isinstance(e, SluiceError) and e.next), "")
+    def _unwritten(self, walk: Walk, failure: SluiceError, outcome: State, exit_code: int) -> tuple[State, int]:
+        """What a run ended as when that could not be written down."""
+        walk.errors.append(failure)
+        walk.facts.reason = walk.facts.reason or failure.what
+        self._say("note", walk.facts.run, explain(failure))
+        return (State.DEGRADED, int(ExitCode.DEGRADED)) if outcome is State.DONE else (outcome, exit_code)
+
+    async def _told(self, walk: Walk, outcome: State, seen: Seen | None) -> list[str] | None:
+        """Tell whoever the operator named. What could not be told, or None where nobody is to be told."""
+        if self._world.notify is None or outcome not in TOLD:
+            return None
+        state, next_ = self._words(walk, outcome, seen)
+        untold = await self._world.notify(*message(self._world, walk.facts, outcome, state, next_))
+        for sentence in untold:
+            self._say("note", walk.facts.run, sentence)
+        return [self._world.redactor(sentence) for sentence in untold]
+
+    async def _prune(self, run: str) -> None:
+        try:
+            async with asyncio.timeout(PRUNE_S):
+                await prune(self._world, lambda text: self._say("note", run, text))
+        except Exception as failure:  # noqa: BLE001 - whatever is not tidied up, the release serves and is recorded
+            self._say("note", run, f"Old releases were not cleaned up: {explain(failure)}")
+
+    def _words(self, walk: Walk, outcome: State, seen: Seen | None) -> tuple[str, str]:
+        """The state of the world, and what to do next."""
+        world, facts = self._world, walk.facts
+        state = state_of_world(facts, outcome, world)
+        next_ = next((e.next for e in walk.errors if isinstance(e, SluiceError) and e.next), "")
+        if seen is not None and outcome is State.ROLLBACK_FAILED:
+            state = true_state(world, facts, seen)
+        elif seen is not None:
+            state = f"{state} {true_state(world, facts, seen)}"
         if walk.journal_lost is not None:
-            advice = walk.journal_lost.next
-        elif outcome is State.ROLLBACK_FAILED:
-            advice = "sluice status, then point the ingress by hand or: sluice rollback"
+            next_ = walk.journal_lost.next
+        elif outcome is State.ROLLBACK_FAILED or (outcome is State.DEGRADED and not next_):
+            next_ = advice(world, facts, outcome)
+        elif outcome is State.ROLLED_BACK and not next_ and locks(facts, outcome):
+            next_ = f"mend the branch, then: {command(world, 'unlock')} --reason 'WHY'"
+        return world.redactor(state), world.redactor(next_)
+
+    def _result(self, walk: Walk, outcome: State, exit_code: int, record: dict[str, Any], seen: Seen | None) -> Result:
+        facts = walk.facts
+        state, next_ = self._words(walk, outcome, seen)
         return Result(
             run=facts.run,
             kind=facts.kind.value,
             outcome=outcome,
             exit_code=exit_code,
             what="" if outcome is State.DONE else self._world.redactor(facts.reason),
-            world=state_of_world(facts, outcome, self._world),
-            next=self._world.redactor(advice),
+            world=state,
+            next=next_,
             record=record,
-            recovered=recovered,
-            internal=any(not isinstance(error, SluiceError | OSError) for error in errors),
+            internal=any(not isinstance(error, SluiceError | OSError) for error in walk.errors),
         )
 
     def _begin_walk(self, facts: Facts, journal: Journal) -> Walk:

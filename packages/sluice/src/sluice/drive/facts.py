@@ -14,8 +14,8 @@ from sluice.model.release import Commit, Release, Slot
 from sluice.model.spec import ServiceSpec
 from sluice.model.verdict import Finding
 
-# [gates] and [watch] are the policy: they take effect from policy_ref only.
-POLICY_PARTS = ("gates", "watch")
+# [gates], [checks] and [watch] are the policy: they take effect from policy_ref only.
+POLICY_PARTS = ("gates", "checks", "watch")
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sluice.checks import SmokeContext, read_back, run_smoke, wait_ready
+from sluice.checks import SmokeContext, Target, run_smoke, served_release, wait_ready
+from sluice.checks.together import ask_all, probe_of
 from sluice.config import Environment
 from sluice.criteria import WatchContext, watch
-from sluice.drive.world import OnFinding
+from sluice.drive.world import OnFinding, OnReading
 from sluice.gates import GateContext, run_gates
+from sluice.journal import SUFFIX as JOURNAL
+from sluice.lock import is_held
 from sluice.model.errors import SluiceError
 from sluice.model.release import Commit, Release, Slot
-from sluice.model.spec import ServiceSpec
+from sluice.model.secret import Secret
+from sluice.model.spec import ChecksSpec, ServiceSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.runtimes.placeholders import render, values
+
+READ_BACK_S = 10.0  # of one question; an engine under load needs seconds to list its containers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class HostJudge:
             environment=env.name,
             clock=env.clock,
             runner=env.runner,
+            overlaps=lambda: env.runtime.overlaps(commit, candidate),
         )
         return await run_gates(context, on_finding)
 
@@ -50,12 +58,39 @@ class HostJudge:
 
         return await wait_ready(slot.url, release.spec.run, self.environment.clock, alive)
 
-    async def read_back(self, url: str, release: Release) -> Finding:
+    async def read_back(self, url: str, release: Release, slot: Slot | None = None) -> Finding:
         """One question; whoever waits asks again."""
-        return await read_back(url, release.spec.run, release.commit, 0)
+        public = url == self.environment.host.public_url
+        nowhere = Slot(release.id, "", 0, url)
+        target = self.target(release, slot or nowhere, release.spec.checks, public=public)
+        asked = probe_of("served-release", lambda: served_release(target, 0), READ_BACK_S)
+        return (await ask_all([asked], lambda _finding: None, self.environment.redactor))[0]
+
+    def target(self, release: Release, slot: Slot, checks: ChecksSpec, *, public: bool) -> Target:
+        """What the built-in checks are told of one address."""
+        env = self.environment
+        return Target(
+            url=env.host.public_url if public else slot.url,
+            public=public,
+            release=release,
+            slot=slot,
+            runtime=env.runtime,
+            checks=checks,
+            host=env.host,
+            clock=env.clock,
+            redact=env.redactor,
+            # While a run holds the environment, what has just begun was begun by it.
+            touched=math.inf if is_held(env.paths.lock) else _last_entry(env.paths.journal_dir),
+        )
 
     async def smoke(
-        self, release: Release, slot: Slot, required: frozenset[str], on_finding: OnFinding, *, public: bool
+        self,
+        release: Release,
+        slot: Slot,
+        policy: ServiceSpec,
+        on_finding: OnFinding,
+        *,
+        public: bool,
     ) -> list[Finding]:
         """Built-in checks and the plug-in, with credentials made for this smoke."""
         env = self.environment
@@ -63,52 +98,65 @@ class HostJudge:
             credentials = await env.runtime.credentials(release, slot)
         except SluiceError as failure:
             return [_no_credentials(failure, on_finding)]
+        target = self.target(release, slot, policy.checks, public=public)
         context = SmokeContext(
-            url=env.host.public_url if public else slot.url,
-            release=release,
-            spec=release.spec,
+            # A container's own healthcheck may need longer to be sure than three good answers did.
+            target=replace(target, patience_s=release.spec.run.ready_timeout_s),
             argv=self._rendered(release.spec.smoke.command, release, slot),
             credentials=credentials,
-            expect_sso_host=env.host.expect_sso_host,
             environment=env.name.value,
             runner=env.runner,
-            clock=env.clock,
             timeout_s=release.spec.smoke.timeout_s,
-            public=public,
-            public_url=env.host.public_url,
         )
         try:
-            return await run_smoke(context, required, on_finding)
+            return await run_smoke(context, frozenset(policy.watch.required_checks), on_finding)
         finally:
             _forget(credentials)
 
     async def watch(
-        self, new: tuple[Release, Slot], old: tuple[Release, Slot] | None, policy: ServiceSpec, on_finding: OnFinding
+        self,
+        new: tuple[Release, Slot],
+        old: tuple[Release, Slot] | None,
+        policy: ServiceSpec,
+        on_finding: OnFinding,
+        on_reading: OnReading,
     ) -> list[Finding]:
-        """The window of the policy, with the new release's canary on both slots."""
+        """The window of the policy, with the new release's plug-ins on both slots."""
         env, (release, slot) = self.environment, new
         try:
             credentials = await env.runtime.credentials(release, slot)
         except SluiceError as failure:
             return [_no_credentials(failure, on_finding)]
+        smoke = release.spec.smoke
         context = WatchContext(
             policy=policy.watch,
             run=release.spec.run,
             public_url=env.host.public_url,
             new=slot,
             old=old[1] if old else None,
-            canary_argv=self._rendered(release.spec.smoke.canary, release, slot),
+            canary_argv=self._rendered(smoke.canary, release, slot),
+            calls_argv=self._rendered(smoke.calls, release, slot),
+            refusals_argv=self._rendered(smoke.refusals, release, slot),
             release=release.id,
             environment=env.name.value,
             credentials=credentials,
             expect_sso_host=env.host.expect_sso_host,
             runner=env.runner,
             clock=env.clock,
+            metrics_token=self._metrics_token(policy.watch.metrics_token),
+            ca_file=env.host.ca_file,
         )
         try:
-            return await watch(context, on_finding)
+            return await watch(context, on_finding, on_reading)
         finally:
             _forget(credentials)
+
+    def _metrics_token(self, name: str) -> Secret | None:
+        """None: there is none, which the criterion tells; an env file that cannot be read was refused by a gate."""
+        try:
+            return self.environment.env_file.values().get(name) if name else None
+        except SluiceError:
+            return None
 
     def _rendered(self, argv: tuple[str, ...], release: Release, slot: Slot) -> tuple[str, ...]:
         known = values(release, slot, self.environment.paths.data_dir)
@@ -120,6 +168,12 @@ def _no_credentials(failure: SluiceError, on_finding: OnFinding) -> Finding:
     finding = Finding("credentials", Verdict.ERROR, detail=failure.what, fix=failure.next)
     on_finding(finding)
     return finding
+
+
+def _last_entry(journals: Path) -> float:
+    """When the newest run wrote its newest entry; 0 when there was none."""
+    newest = max(journals.glob(f"*{JOURNAL}"), default=None, key=lambda path: path.name)
+    return newest.stat().st_mtime if newest is not None else 0.0
 
 
 def _forget(credentials: Path | None) -> None:

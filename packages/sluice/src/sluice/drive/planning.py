@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.drive.facts import Plan, policy_changes, steps_of, with_hash
+from sluice.drive.facts import Plan, facts_of, policy_changes, steps_of, with_hash
 from sluice.drive.world import World
 from sluice.engine import Kind
+from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, Refused
 from sluice.model.release import Release, Slot
@@ -70,10 +71,9 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
 
 async def plan_rollback(world: World) -> tuple[Plan, Release]:
     """The plan and the release to go back to. Needs no origin: the mirror has the policy. Raises Refused."""
-    serving = world.releases.serving()
-    if serving is not None and not await world.runtime.alive(serving[1]):
-        serving = None
-    target = rollback_target(world, serving)
+    serving = await what_serves(world)
+    alive = serving is not None and await world.runtime.alive(serving[1])
+    target = rollback_target(world, serving, alive=alive)
     policy, policy_sha = target.spec, ""
     for path in SPEC_PATHS:
         raw = await world.repo.read(world.policy_ref, path)
@@ -92,23 +92,47 @@ async def plan_rollback(world: World) -> tuple[Plan, Release]:
         old_slot=slot,
         steps=steps_of(Kind.ROLLBACK),
         policy_changed=(),
+        old_alive=alive,
     )
     return with_hash(plan, world.service, world.environment.value), target
 
 
-def rollback_target(world: World, serving: tuple[Release, Slot] | None) -> Release:
+async def what_serves(world: World) -> tuple[Release, Slot] | None:
+    """The release the ingress points at. After a rollback that failed that is not what is remembered as serving.
+
+    None: it points nowhere, or at something that no run of this environment started.
+    """
+    pointed = await world.ingress.current()
+    if pointed is None:
+        return None
+    remembered = world.releases.serving()
+    if remembered is not None and pointed in _addresses(remembered[1]):
+        return remembered
+    for record in reversed(read_all(world.paths.journal_dir, repair=False)):
+        facts = facts_of(record)
+        if facts.release and facts.slot and pointed in _addresses(facts.slot):
+            return facts.release, facts.slot
+    return None
+
+
+def _addresses(slot: Slot) -> set[str]:
+    return {slot.url, slot.target or slot.url}
+
+
+def rollback_target(world: World, serving: tuple[Release, Slot] | None, *, alive: bool) -> Release:
     """The newest verified release that does not serve now and was not itself rolled back from.
 
-    Raises Refused when there is none, or when its artifact is gone.
+    Where what serves is dead and there is no other, it is started again. Raises Refused when there is nothing to go
+    to, or when its artifact is gone.
     """
-    left = {serving[0].id} if serving else set()
-    left |= Ledger(world.paths.ledger).rolled_back_from()
-    candidates = [release for release in world.releases.all() if release.verified and release.id not in left]
-    now = (
-        f"{serving[0].commit.describe} ({serving[0].commit.sha[:12]}) goes on serving."
-        if serving
-        else "Nothing serves."
-    )
+    left = Ledger(world.paths.ledger).rolled_back_from()
+    verified = [release for release in world.releases.all() if release.verified and release.id not in left]
+    others = [release for release in verified if serving is None or release.id != serving[0].id]
+    candidates = others or ([] if alive else verified)
+    now = "Nothing serves."
+    if serving is not None:
+        commit, state = serving[0].commit, "goes on serving" if alive else "should serve, and does not run"
+        now = f"{commit.describe} ({commit.sha[:12]}) {state}."
     if not candidates:
         raise Refused(
             "There is nothing to roll back to: no other release was verified here.",

@@ -7,7 +7,7 @@ import msgspec
 from sluice.drive.world import World
 from sluice.engine import State
 from sluice.journal import read_all
-from sluice.ledger import Ledger
+from sluice.ledger import Ledger, closed_by
 from sluice.lock import is_held, read_holder
 from sluice.model.errors import StateCorrupted
 
@@ -27,6 +27,7 @@ class Status(msgspec.Struct, frozen=True):
     alive: bool = False
     ingress: str | None = None
     lock: str = ""
+    locked: str = ""  # why no rollout is taken until `sluice unlock`
     unfinished: list[str] = []
     last_record: str = ""
     damaged: list[str] = []
@@ -54,6 +55,9 @@ async def status_of(world: World) -> Status:
         runs = [record for record in read_all(world.paths.journal_dir, repair=False) if not record.ended]
         changes["unfinished"] = [f"{record.run}: {record.kind} in {State(record.state).value}" for record in runs]
         records = Ledger(world.paths.ledger).records()
+        closed = closed_by(records)
+        if closed is not None:
+            changes["locked"] = f"{closed.reason} (run {closed.run}, {closed.owner}, since {closed.since})"
         if records:
             last = records[-1]
             changes["last_record"] = f"{last['n']}: {last['type']} {last['outcome']}, {last['ended']}, {last['owner']}"

@@ -55,18 +55,23 @@ def evidence(findings: list[Finding], required: frozenset[str] = frozenset()) ->
 
 def _worst_first(findings: list[Finding]) -> list[Finding]:
     order = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
-    return [f for verdict in order for f in findings if f.verdict is verdict]
+    return [f for verdict in order for f in findings if f.verdict is verdict and not f.dry_run]
 
 
 class Steps:
     """The steps of one run."""
 
     def __init__(
-        self, world: World, facts: Facts, on_finding: Callable[[Finding], None], on_progress: Callable[[str], None]
+        self,
+        world: World,
+        facts: Facts,
+        on_finding: Callable[[Finding], None],
+        on_progress: Callable[[str], None],
+        on_reading: Callable[[dict[str, Any]], None],
     ) -> None:
-        """`on_finding` and `on_progress` are told things while they happen."""
+        """`on_finding`, `on_progress` and `on_reading` (how the watch stands) are told things while they happen."""
         self._world, self._facts = world, facts
-        self._on_finding, self._on_progress = on_finding, on_progress
+        self._on_finding, self._on_progress, self._on_reading = on_finding, on_progress, on_reading
         self._do: dict[State, Callable[[], Awaitable[Outcome]]] = {
             State.PLANNING: self._plan,
             State.GATING: self._gate,
@@ -184,7 +189,7 @@ class Steps:
 
     async def _smoke_private(self) -> Outcome:
         release, slot = self._facts.running
-        served = await self._world.judge.read_back(slot.url, release)
+        served = await self._world.judge.read_back(slot.url, release, slot)
         if served.verdict is not Verdict.PASS:
             # Nothing more is asked of a server that is not the release: its answers would be about something else.
             self._on_finding(served)
@@ -194,6 +199,7 @@ class Steps:
     async def _switch(self) -> Outcome:
         release, slot = self._facts.running
         await self._world.ingress.ensure()
+        await self._world.runtime.hand_over(release, slot, self._facts.effective_plan.old_slot)
         await self._world.ingress.point(slot)
         return Outcome(Event.OK, notes=evidence([await self._read_back(release, slot)]))
 
@@ -211,7 +217,9 @@ class Steps:
 
     async def _watch(self) -> Outcome:
         plan = self._facts.effective_plan
-        findings = await self._world.judge.watch(self._facts.running, plan.old, plan.policy, self._on_finding)
+        findings = await self._world.judge.watch(
+            self._facts.running, plan.old, plan.policy, self._on_finding, self._on_reading
+        )
         event = judged(findings)
         # The window was the time to hold; what is not known at its end is not waited for again.
         return Outcome(Event.GIVE_UP if event is Event.BROKEN else event, notes=evidence(findings))
@@ -249,6 +257,8 @@ class Steps:
         await world.ingress.ensure()
         await world.ingress.point(slot)
         await self._read_back(release, slot)
+        # Users first: what may run only once follows them back.
+        await world.runtime.hand_over(release, slot, self._facts.slot)
         smoked = await self._smoke(release, slot, public=True)
         return Outcome(Event.OK if smoked.event is Event.OK else Event.PARTLY, notes=smoked.notes)
 
@@ -264,8 +274,9 @@ class Steps:
     # ------------------------------------------------------------ shared
 
     async def _smoke(self, release: Release, slot: Slot, *, public: bool) -> Outcome:
-        required = frozenset(self._facts.effective_plan.policy.watch.required_checks)
-        findings = await self._world.judge.smoke(release, slot, required, self._on_finding, public=public)
+        policy = self._facts.effective_plan.policy
+        required = frozenset(policy.watch.required_checks)
+        findings = await self._world.judge.smoke(release, slot, policy, self._on_finding, public=public)
         return Outcome(judged(findings, required), notes=evidence(findings, required))
 
     async def _read_back(self, release: Release, slot: Slot) -> Finding:

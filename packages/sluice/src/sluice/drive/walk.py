@@ -30,7 +30,7 @@ class Walk:
     def __init__(self, world: World, facts: Facts, journal: Journal, tell: Tell) -> None:
         """The facts are filled while the run goes on."""
         self._world, self.facts, self._journal, self._tell = world, facts, journal, tell
-        self._steps = Steps(world, facts, self._on_finding, self._on_progress)
+        self._steps = Steps(world, facts, self._on_finding, self._on_progress, self._on_reading)
         self._state = State.PLANNING
         self._step: asyncio.Task[Outcome] | None = None
         self._interrupted = False
@@ -169,6 +169,9 @@ class Walk:
     def _on_finding(self, finding: Finding) -> None:
         shown = redact_tree(msgspec.to_builtins(finding), self._world.redactor)
         self._report("finding", step=self._state.value, finding=msgspec.convert(shown, Finding))
+
+    def _on_reading(self, data: dict[str, Any]) -> None:
+        self._report("watch", step=self._state.value, data=redact_tree(data, self._world.redactor))
 
     def _on_progress(self, text: str) -> None:
         self._report("progress", step=self._state.value, text=text)

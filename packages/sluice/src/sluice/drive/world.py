@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,9 @@ from sluice.model.verdict import Finding
 from sluice.ports import Clock, Ingress, Releases, Repo, Runtime
 
 OnFinding = Callable[[Finding], None]
+OnReading = Callable[[dict[str, Any]], None]  # how the watch stands, once a second (sluice.criteria.watch)
+# Title and body to whoever the operator named; gives what failed, one sentence each, and never raises.
+Notify = Callable[[str, str], Awaitable[list[str]]]
 
 
 class Paths(Protocol):
@@ -45,23 +48,36 @@ class Judge(Protocol):
         """Three successes in a row, or why not; ends early when the slot's process died."""
         ...
 
-    async def read_back(self, url: str, release: Release) -> Finding:
-        """Whether this URL serves this commit and tree, and if not, what it serves."""
+    async def read_back(self, url: str, release: Release, slot: Slot | None = None) -> Finding:
+        """Whether this URL serves this release, and if not, what it serves. A private address needs its slot."""
         ...
 
     async def smoke(
-        self, release: Release, slot: Slot, required: frozenset[str], on_finding: OnFinding, *, public: bool
-    ) -> list[Finding]: ...
+        self,
+        release: Release,
+        slot: Slot,
+        policy: ServiceSpec,
+        on_finding: OnFinding,
+        *,
+        public: bool,
+    ) -> list[Finding]:
+        """Every check of one address; what the server checks look for and which may not be missing: the policy's."""
+        ...
 
     async def watch(
-        self, new: tuple[Release, Slot], old: tuple[Release, Slot] | None, policy: ServiceSpec, on_finding: OnFinding
+        self,
+        new: tuple[Release, Slot],
+        old: tuple[Release, Slot] | None,
+        policy: ServiceSpec,
+        on_finding: OnFinding,
+        on_reading: OnReading,
     ) -> list[Finding]: ...
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that happened, for the terminal and for `--json`. Every text in it is redacted."""
 
-    event: str  # run | step | finding | progress | note | result
+    event: str  # run | step | finding | progress | watch | note | result; of a transcript also opened, ended
     at: str
     run: str = ""
     step: str = ""
@@ -70,9 +86,19 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str = ""
     finding: Finding | None = None
     data: dict[str, Any] = {}
+    n: int = 0  # its number in the run's transcript
 
 
 Tell = Callable[[Report], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """The memory of one environment of a service; the environments of a service share its artifacts."""
+
+    paths: Paths
+    releases: Releases
+    keep: int  # how many verified releases may be gone back to
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +120,5 @@ class World:
     clock: Clock
     new_run_id: Callable[[], str]  # time-ordered and unique
     load_service: Callable[[bytes, str], ServiceSpec]  # raises ConfigError
+    siblings: Callable[[], Sequence[Sibling]]  # every environment of the service, this one too
+    notify: Notify | None = None

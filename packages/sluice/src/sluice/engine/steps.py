@@ -47,7 +47,7 @@ STEPS: dict[State, Step] = {
     State.SWITCHING: Step(
         "switch",
         "the slot users go to, the slot they came from",
-        "commit and tree read back through the public URL",
+        "what may run only once runs in the new slot; commit and tree read back through the public URL",
         "point the ingress at the old slot and read back",
     ),
     State.SMOKING_PUBLIC: Step(

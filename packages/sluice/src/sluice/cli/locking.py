@@ -1,0 +1,92 @@
+"""Commands beside a run: lock and unlock an environment, try the notifications, and the honest answer about prod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from sluice.cli.commands import cli, in_environment
+from sluice.cli.outlet import console
+from sluice.cli.session import Session, request_of, world_of
+from sluice.cli.tables import record_table
+from sluice.config import Environment
+from sluice.drive import Drive
+from sluice.hosts.notify import Notifier
+from sluice.model.errors import ConfigError, ExitCode, Refused
+from sluice.model.secret import Redactor
+from sluice.runner import LocalRunner
+
+Record = dict[str, Any]
+
+
+def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[Record]]) -> int:
+    async def run() -> Record:
+        return await write(Drive(world_of(env), lambda _report: None))
+
+    record = asyncio.run(run())
+    if session.json:
+        click.echo(msgspec.json.encode({"event": record["type"], "record": record}))
+    else:
+        console().print(record_table(record))
+    return 0
+
+
+@cli.command()
+@click.option("--reason", required=True, help="Why; all that the next person will know. Recorded.")
+@click.option("--owner", help="Who locks (else the SSH key's principal, or $USER@host).")
+@in_environment
+def lock(session: Session, env: Environment, reason: str, owner: str | None) -> int:
+    """Take no rollout in an environment until somebody unlocks it. Rollback, resume and checks go on working."""
+    return _record(session, env, lambda drive: drive.lock(request_of(owner), reason))
+
+
+@cli.command()
+@click.option("--reason", required=True, help="What was found, and why a rollout may follow now. Recorded.")
+@click.option("--owner", help="Who unlocks (else the SSH key's principal, or $USER@host).")
+@in_environment
+def unlock(session: Session, env: Environment, reason: str, owner: str | None) -> int:
+    """Take rollouts again."""
+    return _record(session, env, lambda drive: drive.unlock(request_of(owner), reason))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def promote(words: tuple[str, ...]) -> int:  # noqa: ARG001 - whatever was asked for, the answer is the same
+    """Bring to prod what was proven in test. Not in this version: it refuses."""
+    raise Refused(
+        "promotion needs approvals and the gates of prod, which this version does not have; nothing else reaches prod.",
+        next="sluice rollout --env test and sluice status --env test show what is proven; prod stays as it is",
+    )
+
+
+@cli.group()
+def notify() -> None:
+    """Who is told when a run goes wrong: `notify_file` of [host] in host.toml."""
+
+
+@notify.command("test")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_obj
+def test_notify(session: Session, as_json: bool) -> int:
+    """Send one message to every address, as after a run that went wrong."""
+    session.json = as_json
+    file = session.host().host.notify_file
+    if not file:
+        raise ConfigError(
+            "host.toml names no notify_file in [host], so nobody is told.",
+            next="write one Apprise address a line into a file of mode 0600 and name it there",
+        )
+    notifier = Notifier(Path(file), LocalRunner(Redactor()))
+    failed = asyncio.run(notifier("sluice: a test message", "Whoever reads this is told when a run goes wrong."))
+    if as_json:
+        click.echo(msgspec.json.encode({"event": "notify", "failed": failed}))
+    else:
+        for sentence in failed:
+            click.echo(sentence)
+        click.echo(f"{file}: " + ("not everybody was told" if failed else "everybody was told"))
+    return int(ExitCode.REFUSED) if failed else 0

@@ -1,0 +1,198 @@
+"""Rollbacks from every state an environment can be in, and the truth about one that failed half-way."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice.drive.status import status_of
+from sluice.engine import State
+from sluice.journal import read_all
+from sluice.ledger import Ledger
+from sluice.model.errors import Refused, StateCorrupted, StepFailed
+from sluice.model.verdict import Verdict
+from sluice.testing import ASKED, MemoryWorld, Request
+
+MAIN = Request("ann@host", "test", "main")
+BAD = Request("ann@host", "test", "feature/bad")
+
+
+async def established(folder, *branches):
+    """A world where these came one after the other; `main` first."""
+    memory = MemoryWorld(folder)
+    for branch in ("main", *branches):
+        assert (await memory.drive().rollout(Request("ann@host", "test", branch))).exit_code == 0
+    return memory
+
+
+async def half_way(folder):
+    """A rollout whose rollback could not be proven: the old release is pointed at, and the bad one runs on."""
+    memory = await established(folder)
+    memory.verdicts["watch", "feature/bad"] = Verdict.FAIL
+    memory.verdicts["served-release", "main"] = Verdict.FAIL
+    return memory, await memory.drive().rollout(BAD)
+
+
+async def test_a_failed_rollback_says_what_is_true_and_what_to_do(tmp_path):
+    """What answers, what runs, where the ingress points; the command to try again, and the way by hand."""
+    memory, result = await half_way(tmp_path)
+    assert (result.outcome, result.exit_code) == (State.ROLLBACK_FAILED, 5)
+    assert "It is not known what http://public.test serves" in result.world
+    assert "v1-main runs at http://127.0.0.1:18100; v1-feature/bad runs at http://127.0.0.1:18101" in result.world
+    assert "the ingress points at http://127.0.0.1:18100" in result.world
+    assert result.next.startswith("sluice rollback --env test --service shop")
+    assert f'in {tmp_path / "route"} make "url" say http://127.0.0.1:18100' in result.next
+    end = read_all(memory.paths.journal_dir, repair=False)[-1].entries[-1]
+    assert end.notes["seen"]["running"] == ["shop-test-18100", "shop-test-18101"]
+
+
+async def test_a_failed_rollback_names_the_bad_release_where_that_is_what_answers(tmp_path):
+    """When the ingress could not be pointed back, users are on the new release, and it is said."""
+    memory = await established(tmp_path)
+    memory.verdicts["smoke public", "feature/bad"] = Verdict.FAIL
+    original = memory.point
+
+    async def stuck(slot):
+        if slot is not None and slot.release_id == "run-0001":
+            raise StepFailed("the file cannot be written")
+        await original(slot)
+
+    memory.point = stuck
+    result = await memory.drive().rollout(BAD)
+    assert result.exit_code == 5
+    assert "v1-feature/bad" in result.world.partition("answers at")[0]
+    assert "(the new one) answers at http://public.test" in result.world
+
+
+async def test_rollback_after_a_failed_rollback_goes_to_what_was_good_and_stops_the_rest(tmp_path):
+    """The retry sees what the ingress points at, not what is remembered, and leaves nothing running beside it."""
+    memory = await established(tmp_path)
+    memory.verdicts["smoke public", "feature/bad"] = Verdict.FAIL
+    original = memory.point
+
+    async def stuck(slot):
+        if slot is not None and slot.release_id == "run-0001":
+            raise StepFailed("the file cannot be written")
+        await original(slot)
+
+    memory.point = stuck
+    assert (await memory.drive().rollout(BAD)).exit_code == 5
+    assert memory.serving_release() == "run-0002"
+    memory.point = original
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, result.record["release"], result.record["from_release"]) == (0, "run-0001", "run-0002")
+    assert memory.serving_release() == "run-0001"
+    assert set(memory.running.values()) == {"run-0001"}
+    assert "start" in memory.log
+
+
+async def test_a_slot_that_a_failed_rollback_left_is_stopped_by_the_next_good_run(tmp_path):
+    """The ingress did come back, so the retry has nobody to leave; the bad slot is swept away and said."""
+    memory, _ = await half_way(tmp_path)
+    memory.verdicts.clear()
+    await memory.drive().unlock(ASKED, "the probe was wrong")
+    assert (await memory.drive().rollout(ASKED)).exit_code == 0
+    assert set(memory.running.values()) == {memory.serving_release()} == {"run-0004"}
+    assert any("stopped shop-test-18101, which run run-0002 left running" in r.text for r in memory.reports)
+
+
+async def test_rollback_from_a_dead_release_goes_to_the_one_before(tmp_path):
+    """What should serve and does not run is left, and is not gone back to later."""
+    memory = await established(tmp_path, "feature/good")
+    memory.running.clear()
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (0, "run-0001")
+    assert result.record["from_release"] == "run-0002"
+    assert "run-0002" in Ledger(memory.paths.ledger).rolled_back_from()
+
+
+async def test_rollback_starts_a_dead_release_again_where_there_is_no_other(tmp_path):
+    """The only good release is better than none; it is not marked as left."""
+    memory = await established(tmp_path)
+    memory.running.clear()
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (0, "run-0001")
+    assert Ledger(memory.paths.ledger).rolled_back_from() == set()
+    assert set(memory.running.values()) == {"run-0001"}
+
+
+async def test_rollback_to_a_release_that_does_not_start_either_keeps_what_serves(tmp_path):
+    """The release that serves goes on serving when the one before it is dead on arrival."""
+    memory = await established(tmp_path, "feature/good")
+    memory.verdicts["ready", "main"] = Verdict.FAIL
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (1, "run-0002")
+    assert "v1-feature/good" in result.world
+
+
+async def test_rollback_where_nothing_ever_served_is_refused(tmp_path):
+    """There is nothing to roll back to, and it is said; nothing is started."""
+    memory = MemoryWorld(tmp_path)
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.running) == (1, {})
+    assert "nothing to roll back to" in result.what
+
+
+async def test_rollback_where_the_ingress_points_nowhere_goes_to_the_newest_good_release(tmp_path):
+    """The warm slot is taken as it is: nothing is started twice."""
+    memory = await established(tmp_path, "feature/good")
+    memory.pointed = None
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (0, "run-0002")
+    assert set(memory.running.values()) == {"run-0002"}
+
+
+async def test_rollback_records_that_the_env_file_changed_since(tmp_path):
+    """The release runs with the present values, and the record says that they are others."""
+    memory = await established(tmp_path, "feature/good")
+    memory.env_file = "another fingerprint"
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, result.record["env_changed"]) == (0, True)
+    assert result.record["env_fingerprint"] == "another fingerprint"
+
+
+@pytest.mark.parametrize("command", ["rollout", "rollback", "resume"])
+async def test_a_damaged_ingress_file_is_refused_before_anything_is_begun(tmp_path, command):
+    """A person looks at it first: no journal is begun, nothing is written over it."""
+    memory = await established(tmp_path, "feature/good")
+
+    async def damaged():
+        raise StateCorrupted("the ingress file is damaged.")
+
+    memory.current = damaged
+    before = list(memory.served)
+    with pytest.raises(StateCorrupted, match="ingress file"):
+        await getattr(memory.drive(), command)(ASKED)
+    assert memory.served == before
+    assert all(record.ended for record in read_all(memory.paths.journal_dir, repair=False))
+
+
+async def test_status_shows_the_lock_and_who_set_it(tmp_path):
+    """Reason, run, owner and since when, in one line."""
+    memory = await established(tmp_path, "feature/good")
+    assert (await status_of(memory.world())).locked == ""
+    await memory.drive().rollback(ASKED)
+    locked = (await status_of(memory.world())).locked
+    assert "ann@host rolled back to v1-main" in locked
+    assert "run-0003" in locked
+    assert "since 2030" in locked
+
+
+async def test_a_world_that_cannot_be_asked_is_said_and_raises_nothing(tmp_path):
+    """The true state of a failed rollback is then that it is not known."""
+    memory = await established(tmp_path)
+    memory.verdicts["watch", "feature/bad"] = Verdict.FAIL
+    memory.verdicts["served-release", "main"] = Verdict.FAIL
+    original = memory.alive
+    runs = []
+
+    async def silent_at_the_end(slot):
+        runs.append(slot.unit)
+        if any(State.RESTORING.value == report.step and report.status == "give_up" for report in memory.reports):
+            raise Refused("the supervisor does not answer")
+        return await original(slot)
+
+    memory.alive = silent_at_the_end
+    result = await memory.drive().rollout(BAD)
+    assert result.exit_code == 5
+    assert "the world could not be asked: the supervisor does not answer" in result.world
+    assert runs
