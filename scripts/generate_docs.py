@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import api_pages
+import script_pages
 
 from sluice.engine import (
     EXIT_CODES,
@@ -125,6 +126,7 @@ PAGES = {
     "docs/reference/asyncapi.json": api_pages.asyncapi_json,
     "docs/reference/http-api.md": api_pages.http_page,
     "docs/reference/socket.md": api_pages.socket_page,
+    "docs/reference/scripts.md": script_pages.scripts_page,
 }
 
 

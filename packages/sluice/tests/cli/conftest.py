@@ -43,6 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 http.server.ThreadingHTTPServer.daemon_threads = True
+http.server.ThreadingHTTPServer.handle_error = lambda *args: None  # a caller that hung up is no fault of ours
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 

@@ -130,9 +130,20 @@ def test_a_bad_release_never_stays(shop):
         shop.branch(f"feature/{mode}", mode)
         assert_says(shop.rollout(f"feature/{mode}"), code, says, "goes on serving")
         assert shop.served() == serving
+        if code == 3:  # users saw it, so the environment is locked until somebody has looked
+            assert_says(shop.rollout("feature/good"), 6, "is locked since", "was rolled back", "sluice unlock")
+            assert_says(shop.sluice("status", "--env", "test"), 0, "was rolled back")
+            assert_says(shop.sluice("unlock", "--env", "test", "--reason", "looked"), 0, "looked", "unlocked")
         assert_says(shop.rollout(f"feature/{mode}"), 1, "failed in this environment before", "--override")
+    assert_says(shop.sluice("unlock", "--env", "test", "--reason", "again"), 1, "not locked")
+    assert_says(shop.sluice("lock", "--env", "test", "--reason", "holidays", "--owner", "bob"), 0, "holidays")
+    assert_says(shop.rollout("feature/good"), 6, "holidays", "bob")
     code, out = shop.sluice("log", "--env", "test", "--json")
-    assert [json.loads(line)["bad_release"] for line in out.splitlines()] == [False, *[True, False] * 3]
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [r["bad_release"] for r in records if r["type"] == "rollout"] == [False, *[True, False] * 3]
+    assert [r["type"] for r in records if r["type"] != "rollout"] == ["unlock", "lock"]
+    assert_says(shop.sluice("log", "verify", "--env", "test"), 0, "the chain holds")
+    assert_says(shop.sluice("promote", "--env", "prod", "--branch", "main"), 1, "approvals")
 
 
 def test_bad_input_gets_one_clear_message_and_touches_nothing(shop):

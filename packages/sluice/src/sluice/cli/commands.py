@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 
-from sluice.cli.render import Unbroken, screen
-from sluice.cli.session import Session, drive_to_end, request_of, world_of
-from sluice.cli.tables import findings_table, log_table, print_result, record_table
+from sluice.cli.outlet import console, outlet
+from sluice.cli.remote import Elsewhere
+from sluice.cli.render import Unbroken, lost_words, screen
+from sluice.cli.session import Session, drive_to_end, exit_code_of, request_of, world_of
+from sluice.cli.tables import findings_table, log_table, print_record, print_result, status_text
 from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, Environment, load_service
 from sluice.drive import Drive, Request, Result
 from sluice.drive.planning import SPEC_PATHS, plan_rollout
+from sluice.drive.policy import policy_of
 from sluice.drive.status import status_of
+from sluice.hosts.ssh import parse_server
 from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, ExitCode, Refused
@@ -26,13 +30,6 @@ from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Finding, Verdict, worst
 
 Command = Callable[..., int]
-MAX_WIDTH = 160
-
-
-def console() -> Console:
-    """Where tables go. Piped output is never folded narrower than a wide terminal."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=MAX_WIDTH)
 
 
 def in_environment(command: Callable[..., int]) -> Command:
@@ -52,25 +49,31 @@ def in_environment(command: Callable[..., int]) -> Command:
     return decorated
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Elsewhere, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--host", "server", default="", envvar="SLUICE_HOST", help="Do it on that server: ssh://[user@]host[:port]."
+)
+@click.option("--on-call", is_flag=True, hidden=True, help="A `sluice --host` elsewhere reads the JSON lines.")
 @click.option("--host-config", type=click.Path(path_type=Path), help="host.toml (else $SLUICE_HOST_CONFIG).")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="sluice")
 @click.pass_obj
-def cli(session: Session, host_config: Path | None, debug: bool) -> None:
+def cli(session: Session, server: str, on_call: bool, host_config: Path | None, debug: bool) -> None:
     """Execute a deploy runbook: gates, rollout, smoke, watch, rollback, audit trail."""
-    session.host_config, session.debug = host_config, debug
+    session.host_config, session.debug, session.on_call = host_config, debug, on_call
+    session.server = parse_server(server, os.environ.get("SLUICE_REMOTE_COMMAND", "")) if server else None
 
 
 def mutate(session: Session, env: Environment, use: Callable[[Drive], Any]) -> Any:
-    """Drive with a screen, and show how it ended."""
-    out = console()
-    with screen(out, as_json=session.json) as shown:
-        unbroken = Unbroken(shown)
-        result = drive_to_end(session, env, unbroken, use, unbroken.interrupted)
-    for one in result if isinstance(result, list) else [result]:
-        if not session.json:
-            print_result(out, one)
+    """Drive with a screen, and show how it ended. Whoever reads the screen cannot hold the run up."""
+    with outlet(lost_words(session.json)) as stream:
+        out = console(stream)
+        with screen(out, as_json=session.json) as shown:
+            unbroken = Unbroken(shown)
+            result = drive_to_end(session, env, unbroken, use, unbroken.interrupted)
+        for one in result if isinstance(result, list) else [result]:
+            if not session.json:
+                print_result(out, one)
     return result
 
 
@@ -104,8 +107,7 @@ def resume(session: Session, env: Environment, owner: str | None) -> int:
     results: list[Result] = mutate(session, env, lambda drive: drive.resume(request))
     if not results and not session.json:
         click.echo("There is nothing to resume.")
-    settled = {ExitCode.DONE, ExitCode.REFUSED, ExitCode.ROLLED_BACK, ExitCode.USAGE}
-    return next((result.exit_code for result in results if result.exit_code not in settled), 0)
+    return exit_code_of(results)
 
 
 @cli.command()
@@ -116,8 +118,7 @@ def status(session: Session, env: Environment) -> int:
     if session.json:
         click.echo(msgspec.json.encode(found))
     else:
-        for key, value in msgspec.to_builtins(found).items():
-            click.echo(f"{key.replace('_', ' '):14} {value if value not in (None, '', []) else '-'}")
+        click.echo(status_text(msgspec.to_builtins(found)))
     return 0
 
 
@@ -146,8 +147,13 @@ def smoke(session: Session, env: Environment) -> int:
     if serving is None:
         raise Refused("Nothing serves in this environment.", next="sluice rollout --branch BRANCH")
     release, slot = serving
-    required = frozenset(release.spec.watch.required_checks)
-    findings = asyncio.run(world.judge.smoke(release, slot, required, lambda _finding: None, public=True))
+
+    async def judge() -> tuple[list[Finding], frozenset[str]]:
+        policy = await policy_of(world, release.spec)
+        findings = await world.judge.smoke(release, slot, policy, lambda _finding: None, public=True)
+        return findings, frozenset(policy.watch.required_checks)
+
+    findings, required = asyncio.run(judge())
     return show_findings(session, f"Smoke of {release.commit.describe} at {world.public_url}", findings, required)
 
 
@@ -186,7 +192,7 @@ def log(context: click.Context, environment: str | None, service: str | None, ru
             click.echo(msgspec.json.encode(record))
     elif run:
         for record in records:
-            console().print(record_table(record))
+            print_record(console(), record)
     else:
         console().print(log_table(records))
     return 0

@@ -8,6 +8,10 @@ from collections.abc import Callable, Sequence
 import click
 import msgspec
 
+import sluice.cli.following
+import sluice.cli.locking
+import sluice.cli.quick
+import sluice.cli.shims  # noqa: F401 - each module adds its commands
 from sluice.cli.commands import cli
 from sluice.cli.session import Session
 from sluice.model.errors import ExitCode, SluiceError

@@ -5,24 +5,42 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import getpass
+import itertools
 import os
 import secrets
+import select
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
+
+from sluice.cli.telling import Telling
 from sluice.config import Environment, load_host, load_service, open_environment
-from sluice.drive import Drive, Report, Request, Tell, World
+from sluice.drive import Drive, Report, Request, Result, Tell, World
 from sluice.drive.judge import HostJudge
+from sluice.drive.siblings import siblings_of
+from sluice.hosts.notify import Notifier
+from sluice.hosts.owner import owner_of
+from sluice.hosts.ssh import Server
 from sluice.hosts.state import default_root
 from sluice.journal import redact_tree
-from sluice.model.errors import UsageError
+from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.spec import HostConfig
 
 T = TypeVar("T")
+# For the word "go" of a caller far away. He says it at once; a line that died meanwhile says nothing for ever.
+GO_S = 60.0
+# After these the world is known and one good release serves, or none did: whoever only asked to resume is content.
+SETTLED = frozenset({ExitCode.DONE, ExitCode.REFUSED, ExitCode.ROLLED_BACK, ExitCode.USAGE})
+
+
+DEMO = "demo = true in host.toml: test and prod may share this host under one user, which no real host should"
 
 
 @dataclass
@@ -35,6 +53,9 @@ class Session:
     json: bool = False
     journals: Path | None = None  # set while a command mutates an environment
     opened: Environment | None = None
+    server: Server | None = None  # the command is for Sluice there
+    on_call: bool = False  # a `sluice --host` elsewhere reads our JSON lines
+    notes: list[str] = field(default_factory=list)  # said at the beginning of the run
 
     def host(self) -> HostConfig:
         """Raises ConfigError."""
@@ -85,6 +106,8 @@ def world_of(env: Environment) -> World:
         clock=env.clock,
         new_run_id=new_run_id,
         load_service=load_service,
+        siblings=lambda: siblings_of(env),
+        notify=Notifier(Path(env.settings.notify_file), env.runner) if env.settings.notify_file else None,
     )
 
 
@@ -95,38 +118,80 @@ def new_run_id() -> str:
 
 
 def request_of(owner: str | None, branch: str = "", override: str = "") -> Request:
-    """Who asks: --owner first, else the user and host of this process."""
-    if owner:
-        return Request(owner, "flag", branch, override)
+    """Who asks: the principal of the SSH key first, then --owner, then the user and host of this process."""
     try:
         user = os.environ.get("USER") or getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in some containers
         user = str(os.getuid())
-    return Request(f"{user}@{socket.gethostname()}", "user", branch, override)
+    context = click.get_current_context(silent=True)
+    session = context.find_object(Session) if context is not None else None
+    owners = session.host().host.owners if session is not None else ""
+    found = owner_of(os.environ, owners, owner or "", f"{user}@{socket.gethostname()}")
+    if found.note and session is not None:
+        session.notes.append(found.note)
+    return Request(found.name, found.source, branch, override)
+
+
+def exit_code_of(result: Any) -> int:
+    """What the shell is told about the result of a drive; of several recovered runs, the first that wants a person."""
+    if isinstance(result, list):
+        return next((one.exit_code for one in result if one.exit_code not in SETTLED), 0)
+    return result.exit_code if isinstance(result, Result) else 0
 
 
 def drive_to_end(
     session: Session, env: Environment, tell: Tell, use: Callable[[Drive], Awaitable[T]], on_signal: Callable[[], None]
 ) -> T:
-    """Run a mutating command. SIGINT and SIGTERM ask the drive for an orderly end; a lost terminal stops nothing."""
+    """Run a mutating command. SIGINT and SIGTERM ask the drive for an orderly end; a lost terminal stops nothing.
 
-    async def run() -> T:
-        drive = Drive(world_of(env), tell, session.after_entry)
+    What it says also goes into the run's transcript, whose name is that of the run itself.
+    """
+    run, context = new_run_id(), click.get_current_context(silent=True)
+    what = context.command_path if context is not None else ""
+    telling = Telling(tell, env.paths.runs_dir, run, env.clock.now, what)
+    if session.on_call:
+        tell(Report("hello", env.clock.now(), run, text=version("sluice")))
+        _await_go()
+    world = replace(world_of(env), new_run_id=itertools.chain([run], iter(new_run_id, "")).__next__)
 
-        def stop() -> None:
-            on_signal()
-            drive.interrupt()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
-        return await use(drive)
+    async def drive() -> T:
+        made = Drive(world, telling, session.after_entry)
+        _on_signals(made, on_signal)
+        asked = use(made)
+        for text in session.notes:
+            telling.note(text)
+        return await asked
 
     if env.host_service.demo:
-        shared = "demo = true in host.toml: test and prod may share this host under one user, which no real host should"
-        tell(Report("note", env.clock.now(), text=shared))
+        session.notes.append(DEMO)
     session.journals = env.paths.journal_dir
-    result = asyncio.run(run())
+    code: int = ExitCode.ROLLBACK_FAILED
+    try:
+        result = asyncio.run(drive())
+        code = exit_code_of(result)
+    except SluiceError as error:
+        telling.note(session.redact(str(error)))
+        code = error.exit_code
+        raise
+    finally:
+        telling.end(code, shown=session.on_call)
     session.journals = None
     return result
+
+
+def _on_signals(drive: Drive, on_signal: Callable[[], None]) -> None:
+    def stop() -> None:
+        on_signal()
+        drive.interrupt()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+
+
+def _await_go() -> None:
+    """Nothing is touched before the caller knows which run to ask for when the line breaks. Raises Refused."""
+    ready, _, _ = select.select([sys.stdin], [], [], GO_S)
+    if not ready or sys.stdin.readline().strip() != "go":
+        raise Refused("whoever called went away before the run began.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,7 +15,7 @@ from rich.table import Table
 from sluice.cli.render import MARKS
 from sluice.drive import Result
 from sluice.engine import State
-from sluice.model.verdict import Finding
+from sluice.model.verdict import Finding, Verdict, worst
 
 RECORD_KEYS = (
     "n",
@@ -26,27 +28,54 @@ RECORD_KEYS = (
     "env_fingerprint",
     "migration_head",
 )
-RECORD_KEYS_2 = ("smoke_result", "decision", "outcome", "reason", "owner", "owner_source", "plan", "started", "ended")
+RECORD_KEYS_2 = (
+    *("smoke_result", "decision", "outcome", "reason", "locked"),
+    *("owner", "owner_source", "plan", "started", "ended"),
+)
 SHORTENED = {"tree", "artifact_key", "env_fingerprint", "plan", "previous", "hash"}
+
+
+def _bare(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2, 0, 0)
+    )
 
 
 def findings_table(title: str, findings: Iterable[Finding]) -> Table:
     """One line per verdict, with its evidence."""
-    table = Table(title=title, title_justify="left", title_style="bold", expand=False)
-    table.add_column("verdict")
-    table.add_column("name", no_wrap=True)
-    table.add_column("ms", justify="right")
-    table.add_column("evidence", overflow="fold")
+    table = _bare(title)
+    # So wide that tables under each other line up.
+    table.add_column("verdict", no_wrap=True, min_width=5)
+    table.add_column("name", no_wrap=True, min_width=16)
+    table.add_column("ms", justify="right", no_wrap=True, min_width=8)
+    table.add_column("evidence", overflow="fold", style="dim")
     for finding in findings:
         mark, colour = MARKS[finding.verdict]
         evidence = escape(finding.detail) + (f"\n-> {escape(finding.fix)}" if finding.fix else "")
-        table.add_row(f"[{colour}]{mark}[/]", escape(finding.name), str(finding.ms), evidence)
+        table.add_row(
+            f"[{colour}]{mark}[/]",
+            escape(finding.name) + (" (dry run)" if finding.dry_run else ""),
+            f"{finding.ms} ms",
+            evidence,
+        )
     return table
+
+
+def groups_of(record: Mapping[str, Any]) -> list[tuple[str, list[Finding]]]:
+    """What was judged in a run, by its ledger record, in the order of the steps; of another kind of record nothing."""
+    smoke = record.get("smoke") or {}
+    groups = (
+        ("gates", record.get("gates")),
+        ("private checks", smoke.get("private")),
+        ("public checks", smoke.get("public")),
+        ("criteria", record.get("watch")),
+    )
+    return [(name, msgspec.convert(findings, list[Finding])) for name, findings in groups if findings]
 
 
 def record_table(record: Mapping[str, Any]) -> Table:
     """The ledger record of a run."""
-    table = Table(title=f"Ledger record {record['n']}", title_justify="left", title_style="bold", show_header=False)
+    table = _bare(f"Ledger record {record['n']}")
     table.add_column("field", style="dim", no_wrap=True)
     table.add_column("value", overflow="fold")
     for key in (*RECORD_KEYS, *RECORD_KEYS_2, "previous", "hash"):
@@ -56,28 +85,56 @@ def record_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def print_record(console: Console, record: Mapping[str, Any]) -> None:
+    """A ledger record in full: everything that was judged, with its evidence, and the record itself."""
+    for title, findings in groups_of(record):
+        console.print(findings_table(title.capitalize(), findings), "")
+    console.print(record_table(record))
+
+
 def print_result(console: Console, result: Result) -> None:
-    """Gates, checks, criteria, the record, then the sentences that matter."""
-    record = result.record
-    if record:
-        smoke = record.get("smoke", {})
-        parts = [("Gates", record.get("gates")), ("Checks, private address", smoke.get("private"))]
-        parts += [("Checks, public URL", smoke.get("public")), ("Criteria", record.get("watch"))]
-        for title, findings in parts:
-            if findings:
-                console.print(findings_table(title, msgspec.convert(findings, list[Finding])))
-        console.print(record_table(record))
+    """How a run ended, in few lines: what was good was told while it went on, and is in the ledger."""
+    record = result.record or {}
+    groups = groups_of(record)
+    judged = [one for _, findings in groups for one in findings if not one.dry_run]
+    decisive = [one for one in judged if one.verdict is worst(judged)]
+    # Of one alone the sentence under the outcome says everything.
+    if worst(judged) is not Verdict.PASS and (len(decisive) > 1 or any(one.fix for one in decisive)):
+        console.print("", findings_table("What did not pass", decisive))
     colour = "green" if result.outcome is State.DONE else "red"
     head = f"{result.kind}{' (recovered)' if result.recovered else ''}: {result.outcome.value.replace('_', ' ')}"
-    console.print(f"[bold {colour}]{head}[/] (exit {result.exit_code})", highlight=False)
+    console.print(f"\n[bold {colour}]{head}[/] (exit {result.exit_code})", highlight=False)
+    counts = "; ".join(f"{name}: {counted(findings)}" for name, findings in groups)
     for text in (result.what, result.world, f"Next: {result.next}" if result.next else ""):
         if text:
             console.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+    if counts:
+        console.print(f"  [dim]{counts}[/]", highlight=False, soft_wrap=True)
+    if record:
+        where = f"--env {record['environment']} --service {record['service']} --run {record['run']}"
+        told = f"Ledger record {record['n']}; in full: sluice log {where}"
+        console.print(f"  [dim]{escape(told)}[/]", highlight=False, soft_wrap=True)
+
+
+def counted(findings: Iterable[Finding]) -> str:
+    """How many of each verdict, as `21 ok, 3 skip`; dry runs are not among them."""
+    counts = Counter(MARKS[finding.verdict][0] for finding in findings if not finding.dry_run)
+    return ", ".join(f"{count} {mark}" for mark, count in counts.items()) or "dry runs only"
+
+
+def status_text(found: Mapping[str, Any]) -> str:
+    """One line per fact; `-` where there is nothing to say."""
+    words = {True: "yes", False: "no", None: "-", "": "-"}
+    return "\n".join(
+        f"{key.replace('_', ' '):14} {', '.join(value) or '-' if isinstance(value, list) else words.get(value, value)}"
+        for key, value in found.items()
+    )
 
 
 def log_table(records: Iterable[Mapping[str, Any]]) -> Table:
     """The audit trail, one line per record."""
-    table = Table("n", "ended", "type", "version", "commit", "smoke", "decision", "outcome", "owner", expand=False)
+    names = ("n", "ended", "type", "version", "commit", "smoke", "decision", "outcome", "owner")
+    table = Table(*names, box=box.SIMPLE_HEAD, header_style="dim", padding=(0, 1))
     for record in records:
         commit = str(record.get("commit", ""))[:12]
         keys = ("smoke_result", "decision", "outcome", "owner")

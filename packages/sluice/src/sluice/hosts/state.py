@@ -109,6 +109,11 @@ class StatePaths:
         return self.env_dir / "journal"
 
     @property
+    def runs_dir(self) -> Path:
+        """What each run said; made by the first one."""
+        return self.env_dir / "runs"
+
+    @property
     def releases_dir(self) -> Path:
         return self.env_dir / "releases"
 
