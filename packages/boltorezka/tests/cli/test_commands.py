@@ -157,17 +157,23 @@ async def test_the_development_sso_serves_until_it_is_asked_to_stop(client):
 
 
 async def test_smoke_sessions_work_and_end(env, client):
-    """Two fixed users with tokens that work, in a canary room that nobody else learns about."""
+    """Fixed users with tokens that work, in private rooms that nobody else learns about; a stranger is in none."""
     async with server_process(env) as server:
         code, out, _ = await _answer("smoke-session", "--ttl", "300", env=env)
         assert code == 0
         smoke = json.loads(out)
-        assert set(smoke) == {"expiresAt", "canaryRoom", "users"}
-        for user in smoke["users"]:
+        assert set(smoke) == {"expiresAt", "canaryRoom", "users", "canary", "calls", "stranger"}
+        stranger, calls = smoke["stranger"], smoke["calls"]
+        private = [({smoke["canaryRoom"]}, user) for user in smoke["users"] + smoke["canary"]]
+        private += [({calls[side]["room"]}, user) for side in ("new", "old") for user in calls[side]["users"]]
+        assert len({user["userId"] for _, user in private} | {stranger["userId"]}) == len(private) + 1
+        for theirs, user in [*private, (set(), stranger)]:
             rooms = (await client.get(f"{server.url}/v1/rooms", headers=bearer(user["token"]))).json()["rooms"]
-            assert {room["slug"] for room in rooms} == {"general", "canary"}
+            assert {room["slug"] for room in rooms} == {"general"} | theirs
             me = (await client.get(f"{server.url}/v1/auth/me", headers=bearer(user["token"]))).json()["user"]
             assert (me["id"], me["name"], me["role"]) == (user["userId"], user["name"], "user")
+        expired = await client.get(f"{server.url}/v1/auth/me", headers=bearer(stranger["expiredToken"]))
+        assert (expired.status_code, expired.json()["error"]) == (401, "Unauthorized")
         again = json.loads((await _answer("smoke-session", "--ttl", "1", env=env))[1])
         assert [user["userId"] for user in again["users"]] == [user["userId"] for user in smoke["users"]]
         ann = await sign_in(client, server.url, "ann")

@@ -210,7 +210,7 @@ class VoicePlace:
     relay: Relay
     credentials: Path
 
-    async def smoke(self, deadline_s: float = 30.0, **changes: object) -> dict:
+    async def smoke(self, deadline_s: float = 30.0, check=check_voice, **changes: object) -> dict:
         """The verdict of the check."""
         target = Target(
             **{
@@ -225,7 +225,7 @@ class VoicePlace:
             | changes
         )
         out = io.StringIO()
-        await check_voice(target, Report(out))
+        await check(target, Report(out))
         (line,) = out.getvalue().splitlines()
         return json.loads(line)
 
@@ -240,7 +240,8 @@ async def voice_place(tmp_path: Path) -> AsyncIterator[VoicePlace]:
         relay.url = f"http://127.0.0.1:{port}"
         path = tmp_path / "credentials.json"
         users = [{"userId": user, "token": user} for user in ("u1", "u2")]
-        path.write_text(json.dumps({"users": users, "canaryRoom": ROOM}))
+        calls = {"new": {"room": ROOM, "users": users}}
+        path.write_text(json.dumps({"users": users, "canaryRoom": ROOM, "calls": calls}))
         try:
             yield VoicePlace(relay, path)
         finally:

@@ -1,4 +1,4 @@
-"""The check `voice` against good and bad services: real WebRTC over loopback, and one clear sentence for each fault."""
+"""The checks `voice` and `call` against good and bad services: real WebRTC over loopback, a sentence for each fault."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ async def test_a_seat_left_by_a_killed_run_is_given_back_first(voice_place):
     assert line["verdict"] == "pass", line
     said = [event for user, event, _ in voice_place.relay.heard if user == "u2"]
     assert said[:4] == ["room.join", "call.join", "call.leave", "call.join"]
+
+
+async def test_a_call_is_the_set_up_alone(voice_place):
+    """Seats, signals, the first audio both ways, the set-up's time told, and the seats given back; nobody mutes."""
+    line = await voice_place.smoke(check=voice.check_call)
+    assert (line["name"], line["verdict"]) == ("call", "pass"), line
+    assert 0 < line["metrics"]["setup_ms"] < line["ms"]
+    said = [event for user, event, _ in voice_place.relay.heard if user == "u2"]
+    assert [said.count(event) for event in ("call.mic_state", "call.setup", "call.leave")] == [0, 1, 1]
+    assert voice_place.relay.seats == {}
 
 
 async def test_the_setup_is_reported_as_a_client_does(voice_place):
@@ -119,6 +129,36 @@ async def test_a_bad_service_fails_with_what_is_wrong(voice_place, fault):
     line = await voice_place.smoke()
     assert line["verdict"] == "fail", line
     assert sentence in line["detail"]
+
+
+CALL_FAULTS = {
+    "forwards no answers": ({"drops": ("call.answer",)}, "smoke-1's call.answer to smoke-2 did not come"),
+    "is always full": ({"refuses_join": "VoiceFull"}, "call.join was refused: VoiceFull"),
+    "mangles descriptions": ({"mangles_sdp": True}, "cannot be read as it was relayed"),
+}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("fault", CALL_FAULTS)
+async def test_a_call_that_does_not_come_up_fails(voice_place, fault):
+    """The same faults are seen by the short check, and the seats are given back."""
+    changes, sentence = CALL_FAULTS[fault]
+    for name, value in changes.items():
+        setattr(voice_place.relay.faults, name, value)
+    line = await voice_place.smoke(check=voice.check_call)
+    assert line["verdict"] == "fail", line
+    assert sentence in line["detail"]
+    assert voice_place.relay.seats == {}
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_call_without_audio_fails(voice_place, monkeypatch):
+    """Connected is not enough: something must be heard."""
+    never = asyncio.Event()
+    monkeypatch.setattr(voice_peer.Microphone, "recv", lambda _self: never.wait())
+    line = await voice_place.smoke(check=voice.check_call)
+    assert line["verdict"] == "fail"
+    assert "is connected and hears nothing" in line["detail"]
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,4 +1,7 @@
-"""`python -m boltorezka.smoke all | sso | voice | canary`: exit 0 when all passed, 1 when not, 2 when asked wrongly."""
+"""`python -m boltorezka.smoke all | sso | voice | call | refusals | canary`.
+
+Exit code 0 when everything passed, 1 when not, 2 when it was asked wrongly.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import asyncio
 import os
 import sys
 
-from boltorezka.smoke import canary, sso, voice, whole
+from boltorezka.smoke import canary, refusals, sso, voice, whole
 from boltorezka.smoke.report import Report
 from boltorezka.smoke.target import Target, UsageError, from_environment
 
@@ -22,15 +25,24 @@ async def smoke_sso(target: Target, report: Report) -> None:
         await sso.check_nobody(http, target, report)
 
 
+PARTS = {
+    "all": whole.run,
+    "sso": smoke_sso,
+    "voice": voice.check_voice,
+    "call": voice.check_call,
+    "refusals": refusals.run,
+    "canary": canary.run,
+}
+
+
 def main() -> int:
     """Run one part against the target of the environment."""
-    parts = {"all": whole.run, "sso": smoke_sso, "voice": voice.check_voice, "canary": canary.run}
     parser = argparse.ArgumentParser(prog="boltorezka.smoke", description=__doc__)
-    parser.add_argument("part", choices=sorted(parts))
+    parser.add_argument("part", choices=sorted(PARTS))
     part = parser.parse_args().part
     report = Report(for_people="SLUICE_URL" not in os.environ)
     try:
-        asyncio.run(parts[part](from_environment(), report))
+        asyncio.run(PARTS[part](from_environment(), report))
     except UsageError as wrong:
         print(f"smoke: {wrong}", file=sys.stderr)
         return 2

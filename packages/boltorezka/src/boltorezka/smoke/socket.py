@@ -21,6 +21,15 @@ Frame = dict[str, Any]
 MAX_FRAMES = 20_000
 
 
+def client(timeout_s: float, *urls: str) -> httpx.AsyncClient:
+    """An HTTP client for these addresses and no others; redirects are looked at, not followed.
+
+    Loading the certificates costs 70 ms of CPU, half of what a short probe needs: it is done where there is any https.
+    """
+    encrypted = any(url.startswith("https:") for url in urls)
+    return httpx.AsyncClient(timeout=timeout_s, follow_redirects=False, verify=encrypted)
+
+
 async def fetch_ticket(http: httpx.AsyncClient, url: str, token: str) -> str:
     """A one-use ticket for this session. Raises CheckFailed."""
     answer = await http.get(f"{url}/v1/auth/ws-ticket", headers={"Authorization": f"Bearer {token}"})
@@ -30,6 +39,17 @@ async def fetch_ticket(http: httpx.AsyncClient, url: str, token: str) -> str:
     if not isinstance(body.get("ticket"), str) or body.get("expiresInSec") != 45:
         raise CheckFailed("the ticket's answer is not {ticket, expiresInSec: 45}")
     return str(body["ticket"])
+
+
+async def connect(
+    url: str, ticket: str, patience_s: float, origin: str | None = None, goodbye_s: float = ANSWER_DEADLINE_S
+) -> websockets.ClientConnection:
+    """A bare connection; closing it takes `goodbye_s` at most. Raises what websockets does for a refused handshake."""
+    address = f"{url.replace('http', 'ws', 1)}/v1/realtime/ws{'?ticket=' + ticket if ticket else ''}"
+    site = None if origin is None else websockets.Origin(origin)
+    return await websockets.connect(
+        address, compression=None, open_timeout=patience_s, close_timeout=goodbye_s, origin=site
+    )
 
 
 class Socket:
@@ -45,13 +65,14 @@ class Socket:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, url: str, ticket: str, patience_s: float = ANSWER_DEADLINE_S) -> Socket:
-        """Connect with a ticket; no answer is waited for longer than `patience_s`.
+    async def open(
+        cls, url: str, ticket: str, patience_s: float = ANSWER_DEADLINE_S, origin: str | None = None
+    ) -> Socket:
+        """Connect with a ticket, or with none; no answer is waited for longer than `patience_s`.
 
-        Raises what websockets raises for a refused handshake.
+        `origin` is the site whose page opens the socket. Raises what websockets raises for a refused handshake.
         """
-        address = f"{url.replace('http', 'ws', 1)}/v1/realtime/ws?ticket={ticket}"
-        return cls(await websockets.connect(address, compression=None, open_timeout=patience_s), patience_s)
+        return cls(await connect(url, ticket, patience_s, origin), patience_s)
 
     async def _read(self) -> None:
         # A frame that is not JSON ends the reading: whoever waits for an answer then learns that none can come.
@@ -94,9 +115,12 @@ class Socket:
         except TimeoutError:
             raise CheckFailed(f"{what} did not come within {patience_s:.0f} s") from None
 
-    async def frame(self, index: int) -> Frame | None:
-        """The frame heard as number `index` (from 0), waited for; None once the socket has ended before it."""
-        async with self._heard:
+    async def frame(self, index: int, within_s: float) -> Frame | None:
+        """The frame heard as number `index` (from 0), waited for; None once the socket has ended before it.
+
+        Raises TimeoutError.
+        """
+        async with asyncio.timeout(within_s), self._heard:
             while len(self.frames) <= index and not self.ended:
                 await self._heard.wait()
         return self.frames[index] if index < len(self.frames) else None

@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 # What one run takes at most when nobody set a deadline: a person is waiting.
@@ -30,6 +31,14 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Stranger:
+    """A smoke account that is a member of no private room, with a second token that has expired."""
+
+    person: Person
+    expired_token: str
+
+
+@dataclass(frozen=True)
 class Target:
     """One service to smoke."""
 
@@ -40,6 +49,7 @@ class Target:
     release: str
     deadline: float  # on the monotonic clock
     credentials: Path | None
+    side: str = "new"  # which slot of a rollout: what runs on both at once must not meet in the database they share
 
     @property
     def return_url(self) -> str:
@@ -52,11 +62,35 @@ class Target:
 
     def people(self) -> tuple[list[Person], str]:
         """The smoke accounts and the canary room of the credentials file. Raises UsageError."""
+        return _people(self._given("users")), str(self._given("canaryRoom"))
+
+    def canary_people(self) -> list[Person]:
+        """The other members of the canary room, for the watch. Raises UsageError."""
+        return _people(self._given("canary"))
+
+    def callers(self) -> tuple[list[Person], str]:
+        """Two people for a call, and their room, which nobody else uses: each side has its own. Raises UsageError."""
+        given = self._given("calls").get(self.side)
+        if given is None:
+            raise UsageError(f"the file that SLUICE_CREDENTIALS names has no calls of the side {self.side!r}")
+        return _people(given["users"]), str(given["room"])
+
+    def stranger(self) -> Stranger:
+        """Who has no business in the canary room. Raises UsageError."""
+        given = self._given("stranger")
+        return Stranger(_people([given])[0], str(given["expiredToken"]))
+
+    def _given(self, name: str) -> Any:
         if self.credentials is None:
             raise UsageError("SLUICE_CREDENTIALS names no file")
         content = json.loads(self.credentials.read_text())
-        people = [Person(str(user["userId"]), str(user["token"])) for user in content["users"]]
-        return people, str(content["canaryRoom"])
+        if name not in content:
+            raise UsageError(f"the file that SLUICE_CREDENTIALS names has no {name!r}: another version made it")
+        return content[name]
+
+
+def _people(given: list[dict[str, Any]]) -> list[Person]:
+    return [Person(str(user["userId"]), str(user["token"])) for user in given]
 
 
 def from_environment() -> Target:
@@ -79,6 +113,7 @@ def from_environment() -> Target:
         release=variables.get("SLUICE_RELEASE", ""),
         deadline=time.monotonic() + _seconds_left(variables.get("SLUICE_DEADLINE", "")),
         credentials=Path(credentials) if credentials else None,
+        side=variables.get("SLUICE_SIDE") or "new",
     )
 
 

@@ -1,4 +1,4 @@
-"""The check `voice`: two people talk over WebRTC, connected through our signals, and each hears the other."""
+"""The checks `voice` and `call`: two people talk over WebRTC, connected through our signals, and hear each other."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import ipaddress
 import time
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 from websockets.exceptions import WebSocketException
 
-from boltorezka.smoke import sso
 from boltorezka.smoke.report import CheckFailed, CheckSkipped, Note, Report
-from boltorezka.smoke.socket import Frame, Socket, fetch_ticket
+from boltorezka.smoke.socket import Frame, Socket, client, fetch_ticket
 from boltorezka.smoke.target import Person, Target, UsageError
 
 if TYPE_CHECKING:
@@ -50,28 +49,70 @@ async def check_voice(target: Target, report: Report) -> None:
             people, room = target.people()
         except UsageError as missing:
             raise CheckSkipped(f"nobody may be disturbed in a public room, and {missing}") from None
-        progress, budget_s = Progress(), max(0.0, min(BUDGET_S, target.deadline - time.monotonic()))
-        limit = asyncio.timeout(budget_s)
+        progress = Progress()
+        await _in_time(target, progress, _talk(target, note, progress, (people[0], people[1]), room))
+
+
+async def check_call(target: Target, report: Report) -> None:
+    """One call, from taking seats to the first audio both ways; then hung up. For the watch, which repeats it.
+
+    It meets no call of the other side, nor the check `voice`; and seats that a killed one left behind do not matter.
+    """
+    async with report.check("call") as note:
         try:
-            async with limit:
-                await _talk(target, note, progress, (people[0], people[1]), room)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise CheckFailed(f"voice was not done within {budget_s:.0f} s; it stopped at: {progress.step}") from None
+            people, room = target.callers()
+        except UsageError as missing:
+            raise CheckSkipped(f"nobody may be disturbed in a public room, and {missing}") from None
+        progress = Progress()
+        await _in_time(target, progress, _call(target, note, progress, (people[0], people[1]), room))
 
 
-async def _talk(target: Target, note: Note, progress: Progress, people: tuple[Person, Person], room: str) -> None:
+async def _in_time(target: Target, progress: Progress, work: Coroutine[None, None, None]) -> None:
+    """Raises CheckFailed with the step it stopped at when it takes longer than a call may."""
+    budget_s = max(0.0, min(BUDGET_S, target.deadline - time.monotonic()))
+    limit = asyncio.timeout(budget_s)
+    try:
+        async with limit:
+            await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise CheckFailed(f"voice was not done within {budget_s:.0f} s; it stopped at: {progress.step}") from None
+
+
+@asynccontextmanager
+async def _two_peers(
+    target: Target, people: tuple[Person, Person], room: str
+) -> AsyncIterator[tuple[httpx.AsyncClient, VoicePeer, VoicePeer]]:
+    """Two people in the room, not in voice yet; on leaving they have left."""
     # it loads a second's worth of codecs, which no other part of the smoke needs
     from boltorezka.smoke.voice_peer import addresses_for, open_peer
 
     async with AsyncExitStack() as stack:
         stack.enter_context(addresses_for(loopback=is_loopback(target.url)))
-        http = await stack.enter_async_context(sso.client(target))
+        http = await stack.enter_async_context(client(target.remaining(), target.url))
         first, second = [
             await stack.enter_async_context(open_peer(http, target, name, person, room, frequency))
             for name, person, frequency in zip(NAMES, people, TONES, strict=True)
         ]
+        yield http, first, second
+
+
+async def _call(target: Target, note: Note, progress: Progress, people: tuple[Person, Person], room: str) -> None:
+    async with _two_peers(target, people, room) as (_, first, second):
+        progress.step = "taking seats"
+        await first.take_seat()
+        began = time.monotonic()
+        await _sit_down_beside(first, second)
+        setup_ms = await _set_up(progress, first, second, began, judged=False)
+        progress.step = "leaving"
+        await _together(first.leave(), second.leave())
+        note.metrics = {"setup_ms": setup_ms}
+        note.detail = f"{setup_ms} ms from call.join to the first audio, both ways"
+
+
+async def _talk(target: Target, note: Note, progress: Progress, people: tuple[Person, Person], room: str) -> None:
+    async with _two_peers(target, people, room) as (http, first, second):
         progress.step = "taking seats"
         await first.take_seat()
         began = time.monotonic()
@@ -90,8 +131,11 @@ async def _talk(target: Target, note: Note, progress: Progress, people: tuple[Pe
         )
 
 
-async def _set_up(progress: Progress, first: VoicePeer, second: VoicePeer, began: float) -> int:
-    """Connect the two until each hears the other, and tell the service how it went; milliseconds since `began`."""
+async def _set_up(progress: Progress, first: VoicePeer, second: VoicePeer, began: float, *, judged: bool = True) -> int:
+    """Connect the two until each hears the other, and tell the service how it went; milliseconds since `began`.
+
+    What they hear is `judged`, or it is enough that audio comes.
+    """
     try:
         progress.step = "signalling"
         await second.offer_to(first)
@@ -99,7 +143,9 @@ async def _set_up(progress: Progress, first: VoicePeer, second: VoicePeer, began
         progress.step = "connecting"
         await _together(first.connected(), second.connected())
         progress.step = "listening"
-        await _together(_hears(first, second), _hears(second, first))
+        await _together(first.first_audio(HEARD_WITHIN_S), second.first_audio(HEARD_WITHIN_S))
+        if judged:
+            await _together(_hears(first, second), _hears(second, first))
     except CheckFailed:
         with contextlib.suppress(WebSocketException):
             await _together(first.report_setup(None), second.report_setup(None))

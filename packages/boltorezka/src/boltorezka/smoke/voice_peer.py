@@ -1,6 +1,6 @@
 """One person in voice: a real WebRTC peer whose microphone plays a tone and whose ear listens.
 
-Importing this loads aiortc with its codecs, about a second: only the check `voice` does.
+Importing this loads aiortc with its codecs, about a second: only the checks `voice` and `call` do.
 """
 
 from __future__ import annotations
@@ -156,6 +156,14 @@ class VoicePeer:
                 f"{self.name} was not connected within {CONNECT_S:.0f} s: the signals came through, the connection is "
                 f"{connection.connectionState} (ICE {connection.iceConnectionState})"
             )
+
+    async def first_audio(self, within_s: float) -> None:
+        """Wait until anything at all was heard. Raises CheckFailed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s), self._changed:
+                await self._changed.wait_for(lambda: self.first_audio_at is not None)
+        if self.first_audio_at is None:
+            raise CheckFailed(f"{self.name} is connected and hears nothing: no audio came for {within_s:.0f} s")
 
     async def until(self, judged: Callable[[Ear], bool], within_s: float) -> str | None:
         """Listen until the ear agrees on what came after this call; None then, else what was heard instead."""
