@@ -20,6 +20,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 TOP_LEVEL = {
     ".ci",
+    ".dockerignore",
     ".gitignore",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
