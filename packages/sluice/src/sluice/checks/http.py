@@ -12,6 +12,7 @@ from sluice.model.spec import RunSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Clock
 
+MAX_BODY = 64 * 1024  # /health and /version are tiny; a server gone wrong must not fill our memory
 PROBE_TIMEOUT_S = 2.0  # a health answer that takes longer is a bad one
 READY_IN_A_ROW = 3  # one lucky answer of a starting server is not readiness
 READY_INTERVAL_S = 0.1
@@ -26,10 +27,20 @@ def client(ca_file: str = "") -> httpx.AsyncClient:
     return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=PROBE_TIMEOUT_S, verify=trust(ca_file))
 
 
+async def read_some(response: httpx.Response) -> None:
+    """Take the answer's body, as far as it is an answer: closing on a server that writes makes it log an error."""
+    taken = 0
+    async for chunk in response.aiter_bytes():
+        taken += len(chunk)
+        if taken > MAX_BODY:
+            return
+
+
 async def probe(http: httpx.AsyncClient, url: str, path: str, method: str = "GET") -> str:
     """Nothing ("") when the answer is 200, else one short sentence why not."""
     try:
         async with http.stream(method, url.rstrip("/") + path) as response:
+            await read_some(response)
             if response.status_code == httpx.codes.OK:
                 return ""
             return f"{method} {path} answered {response.status_code}"

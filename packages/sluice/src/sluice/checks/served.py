@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from sluice.checks.containers import SERVED, served_by_containers
-from sluice.checks.http import client
+from sluice.checks.http import client, read_some
 from sluice.model.containers import Containers
 from sluice.model.release import Commit, Release, Slot
 from sluice.model.spec import RunSpec
@@ -48,6 +48,7 @@ async def read_header(url: str, spec: RunSpec, release_id: str, ca_file: str = "
     try:
         async with client(ca_file) as http, http.stream("GET", url.rstrip("/") + path) as response:
             status, told = response.status_code, response.headers.get(HEADER, "")
+            await read_some(response)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return _unserved(f"GET {path}: {type(error).__name__}", release_id)
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:

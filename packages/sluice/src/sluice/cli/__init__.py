@@ -1,4 +1,4 @@
-"""The command line: `sluice rollout | rollback | resume | status | smoke | check | log | config`."""
+"""The command line: the commands of docs/reference/sluice.md, and how a run looks while it goes on."""
 
 from sluice.cli.main import main
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from sluice.criteria.counters import Meter
 from sluice.criteria.observations import Observation, Refusals, Scrape, Side, Source, Trouble
 from sluice.criteria.verdicts import UNMEASURED, KofN, conclude
@@ -113,6 +115,12 @@ class Rate:
                 self._broke = f"{self._limit.metric} grows by {rate:.1f} a second (at most {self._limit.max_per_s:g})"
 
     @property
+    def share(self) -> float:
+        """How much of its limit the new slot uses; not measured counts as nothing."""
+        rate = self._meters["new"].rate or 0.0
+        return rate / self._limit.max_per_s if self._limit.max_per_s else rate
+
+    @property
     def _doubt(self) -> str:
         old = self._meters["old"].rate
         if not self._with_old:
@@ -196,14 +204,29 @@ class Auth:
         findings = [part.finding() for part in self._parts]
         worst = min((finding.verdict for finding in findings), key=WORST_FIRST.index)
         told = [finding for finding in findings if finding.verdict is worst]
+        rates = self._rates
+        if worst is Verdict.PASS and len(rates) > 1:
+            # Seven good counters are one good sentence: the one that came nearest to its limit says it for all.
+            told = [*told[: len(findings) - len(rates)], rates[0].finding()]
+            rest = f" {len(rates) - 1} other counters are further from theirs."
+            told[-1] = msgspec.structs.replace(told[-1], detail=told[-1].detail + rest)
         detail, fix = " ".join(each.detail for each in told), next((each.fix for each in told if each.fix), "")
         metrics = {name: value for finding in findings for name, value in finding.metrics.items()}
         return Finding(self.name, worst, detail=detail, fix=fix, metrics=metrics)
 
+    @property
+    def _rates(self) -> list[Rate]:
+        """The counters, the one nearest to its limit first."""
+        return sorted((part for part in self._parts if isinstance(part, Rate)), key=lambda part: -part.share)
+
+    @property
+    def _shown(self) -> list[Breaches | Rate]:
+        return [*(part for part in self._parts if isinstance(part, Breaches)), *self._rates[:1]]
+
     def now(self) -> str:
         """See Criterion."""
-        return ", ".join(part.now() for part in self._parts)
+        return ", ".join(part.now() for part in self._shown)
 
     def limit(self) -> str:
         """See Criterion."""
-        return ", ".join(part.limit() for part in self._parts)
+        return ", ".join(part.limit() for part in self._shown)

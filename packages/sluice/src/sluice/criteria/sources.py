@@ -7,6 +7,7 @@ moment, so that a break is judged beside its control. None raises for what a ser
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ from sluice.ports import Clock, Runner
 # that is under way when the window ends gets the same time.
 TAIL_S = 4.0
 KILL_GRACE_S = 1.0
+# Where calls or rounds are too few at the end of the window, the watch holds for more: what a call takes at most. It
+# costs nobody anything, since the old slot is still warm, and an early end would roll a good release back.
+HOLD_S = 20.0
 LINES_PER_S = 20  # one is asked for; far more is a canary gone wild
 
 # A service limits tickets to 60 a minute and session, logins to 300 a minute and address (Boltorezka's own limits), and
@@ -141,31 +145,47 @@ async def calls(context: WatchContext, feed: Feed, end: float) -> None:
     """One call after the other, on the new slot and on the old one in turn."""
     clock, sides = context.clock, list(reversed(context.slots.items()))
     every = min(CALL_EVERY_S, (end - clock.monotonic()) / CALLS_PER_WATCH)
+    ended: Counter[str] = Counter()
+
+    def enough() -> bool:
+        needed = context.policy.call_window - context.policy.call_failures + 1
+        return ended["new"] >= needed and (context.old is None or bool(ended["old"]))
+
     turn = 0
-    while (began := clock.monotonic()) < end:
+    while (began := clock.monotonic()) < _last_moment(end, enough()):
         side, slot = sides[turn % len(sides)]
         turn += 1
-        answer = await _ask(context, context.calls_argv, slot, CALL_TIMEOUT_S, end + TAIL_S)
+        answer = await _ask(context, context.calls_argv, slot, CALL_TIMEOUT_S, _cutoff(end, enough()))
         if answer is not None:
+            ended[side] += 1
             feed(read_call(side, *answer))
-        await _until(clock, min(began + every, end))
+        await _until(clock, min(began + every, _last_moment(end, enough())))
 
 
 async def refusals(context: WatchContext, feed: Feed, end: float) -> None:
     """Rounds of negative probes, on both slots at once."""
-    clock = context.clock
+    clock, needed = context.clock, context.policy.refusal_window - context.policy.refusal_failures + 1
     every = min(ROUND_EVERY_S, (end - clock.monotonic()) / ROUNDS_PER_WATCH)
-    while (began := clock.monotonic()) < end:
+    rounds = 0
+    while (began := clock.monotonic()) < _last_moment(end, rounds >= needed):
+        cutoff = _cutoff(end, rounds >= needed)
         answers = await asyncio.gather(
-            *(
-                _ask(context, context.refusals_argv, slot, REFUSALS_TIMEOUT_S, end + TAIL_S)
-                for slot in context.slots.values()
-            )
+            *(_ask(context, context.refusals_argv, slot, REFUSALS_TIMEOUT_S, cutoff) for slot in context.slots.values())
         )
         for side, answer in zip(context.slots, answers, strict=True):
             if answer is not None:
                 feed(read_refusals(side, *answer))
-        await _until(clock, min(began + every, end))
+        rounds += None not in answers
+        await _until(clock, min(began + every, _last_moment(end, rounds >= needed)))
+
+
+def _last_moment(end: float, enough: bool) -> float:
+    """Until when a plug-in is started again: a slow machine gets longer, rather than a good release the blame."""
+    return end if enough else end + HOLD_S
+
+
+def _cutoff(end: float, enough: bool) -> float:
+    return end + (TAIL_S if enough else HOLD_S)
 
 
 async def metrics(context: WatchContext, feed: Feed, end: float) -> None:

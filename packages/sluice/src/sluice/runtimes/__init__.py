@@ -1,1 +1,1 @@
-"""How a release runs. `process`: plain processes kept alive by a supervisor of our own."""
+"""How a release runs. `process`: kept alive by a supervisor of our own; `compose`: a Compose project for each slot."""
