@@ -3,7 +3,8 @@ PYTHON ?= python3
 DEV    := .venv
 TOOLS  := .cache/env
 OIDC   := packages/boltorezka/tests/oidc
-export PYTHONDONTWRITEBYTECODE := 1
+# Of the demo: empty is `process`, which needs no Docker; `compose` runs it in containers.
+RUNTIME ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-broken demo-stop test check e2e bench docs format lock smoke-sso web clean
@@ -35,13 +36,13 @@ $(TOOLS)/smoke/.ready: requirements/smoke.txt requirements/installer.txt package
 	$(call make-env,$(TOOLS)/smoke,smoke,boltorezka)
 
 demo: $(TOOLS)/sluice/.ready $(TOOLS)/server/.ready ## roll Boltorezka from a feature branch into a local test environment and leave it running
-	@$(TOOLS)/sluice/bin/python scripts/demo.py start
+	@$(TOOLS)/sluice/bin/python scripts/demo.py start $(RUNTIME)
 
 demo-broken: $(TOOLS)/sluice/.ready $(TOOLS)/server/.ready ## roll out a branch that loses messages and watch it being refused
-	@$(TOOLS)/sluice/bin/python scripts/demo.py broken
+	@$(TOOLS)/sluice/bin/python scripts/demo.py broken $(RUNTIME)
 
 demo-stop: ## stop everything the demo started
-	@if [ -x $(TOOLS)/sluice/bin/python ]; then $(TOOLS)/sluice/bin/python scripts/demo.py stop; else echo "nothing to stop: the demo was never set up here"; fi
+	@if [ -x $(TOOLS)/sluice/bin/python ]; then $(TOOLS)/sluice/bin/python scripts/demo.py stop $(RUNTIME); else echo "nothing to stop: the demo was never set up here"; fi
 
 test: $(DEV)/.ready web/node_modules/.ready $(OIDC)/node_modules/.ready ## run all tests (real SQLite, Traefik, sockets and processes; no Docker)
 	@$(DEV)/bin/python -m pytest -m "not e2e"

@@ -1,15 +1,18 @@
 """`make demo`, `make demo-broken`, `make demo-stop`: the whole product on one machine, in one folder (.demo).
 
 Everything lives under .demo: a bare origin made from this checkout, the environment file, host.toml, Sluice's state.
+With RUNTIME=compose the same, in containers, beside it: .demo/compose, other ports, a service name of its own.
 Each verb can be repeated, and follows a Ctrl-C or a kill of the one before: what it finds running it uses or ends.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -18,21 +21,48 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import demo_engine
 import demo_origin
 
 from sluice.hosts.system import process_start
 from sluice.runtimes.supervisor import SupervisorClient
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / ".demo"
 TOOLS = ROOT / ".cache" / "env"
-STATE = DEMO / "state"
 HOST = "127.0.0.1"
-# Public address, SSO, and twenty ports for the slots; where somebody listens on the first two, the next base is taken.
-BASES = range(18080, 18980, 100)
+RESTORED = {3, 4}  # Sluice's exit codes when users had been on the new release: the environment is locked
 START_DEADLINE_S = 20  # the SSO page: an interpreter start on a busy machine, several times over
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demo: where it lives, and where it looks for ports."""
+
+    runtime: str
+    folder: Path
+    service: str
+    # Public address, SSO, and twenty ports for the slots; where somebody listens on the first two, the next is taken.
+    bases: range
+
+    @property
+    def state(self) -> Path:
+        """Sluice's state."""
+        return self.folder / "state"
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The options that name its environment."""
+        return ("--env", "test", "--service", self.service)
+
+
+PROCESS = Demo("process", ROOT / ".demo", "boltorezka", range(18080, 18980, 100))
+# Containers, networks and volumes are the whole machine's: their names must be this checkout's alone.
+MARK = hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]
+COMPOSE = Demo("compose", PROCESS.folder / "compose", f"boltorezka-demo-{MARK}", range(19080, 19980, 100))
+DEMOS = {demo.runtime: demo for demo in (PROCESS, COMPOSE)}
 
 
 class DemoError(Exception):
@@ -50,45 +80,66 @@ def is_free(port: int) -> bool:
     return True
 
 
-def settings() -> dict[str, int]:
+def settings(demo: Demo) -> dict[str, int]:
     """The demo's ports, chosen once and kept, so that a second run meets the first one's ingress."""
-    path = DEMO / "ports.json"
+    path = demo.folder / "ports.json"
     if path.exists():
         kept: dict[str, int] = json.loads(path.read_text())
         return kept
-    for base in BASES:
+    for base in demo.bases:
         if is_free(base) and is_free(base + 1):
             chosen = {"public": base, "sso": base + 1, "prod": base + 2, "first": base + 20, "last": base + 39}
             path.write_text(json.dumps(chosen))
             return chosen
-    raise DemoError(f"no free pair of ports between {BASES.start} and {BASES.stop}; stop what listens there")
+    first, last = demo.bases.start, demo.bases.stop
+    raise DemoError(f"no free pair of ports between {first} and {last}; stop what listens there")
 
 
-def write_configuration(ports: dict[str, int]) -> None:
-    """host.toml and the environment file; the secrets are made once and stay on this machine."""
-    public = f"http://{HOST}:{ports['public']}"
-    env_file = DEMO / "test.env"
-    if not env_file.exists():
-        lines = {
-            "BOLTOREZKA_ENVIRONMENT": "test",
-            "BOLTOREZKA_DATABASE_URL": f"sqlite:///{DEMO}/test.sqlite3",
-            "BOLTOREZKA_PUBLIC_ORIGIN": public,
-            "BOLTOREZKA_AUTH_SSO_BASE_URL": f"http://{HOST}:{ports['sso']}",
-            "BOLTOREZKA_JWT_SECRET": secrets.token_urlsafe(48),
-            "BOLTOREZKA_METRICS_TOKEN": secrets.token_urlsafe(24),
+def write_env_file(demo: Demo, ports: dict[str, int]) -> None:
+    """The environment file; the secrets are made once and stay on this machine."""
+    path = demo.folder / "test.env"
+    known = dict(line.split("=", 1) for line in path.read_text().splitlines()) if path.exists() else {}
+    values = {
+        "BOLTOREZKA_JWT_SECRET": secrets.token_urlsafe(48),
+        "BOLTOREZKA_METRICS_TOKEN": secrets.token_urlsafe(24),
+        **known,
+        "BOLTOREZKA_ENVIRONMENT": "test",
+        "BOLTOREZKA_DATABASE_URL": f"sqlite:///{demo.folder}/test.sqlite3",
+        "BOLTOREZKA_PUBLIC_ORIGIN": f"http://{HOST}:{ports['public']}",
+        "BOLTOREZKA_AUTH_SSO_BASE_URL": f"http://{HOST}:{ports['sso']}",
+    }
+    if demo is COMPOSE:
+        values |= demo_engine.base_images(ROOT / "deploy/Dockerfile", known) | {
+            "BOLTOREZKA_DATABASE_URL": "sqlite:////var/lib/boltorezka/boltorezka.sqlite3",  # on the volume
+            "DEMO_SSO_FOLDER": str(relay_socket(demo).parent),
+            "DEMO_SSO_PORT": str(ports["sso"]),
         }
-        descriptor = os.open(env_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.writelines(f"{name}={value}\n" for name, value in lines.items())
-    (DEMO / "host.toml").write_text(
-        f'[service.boltorezka]\nrepo = "{DEMO}/origin.git"\npolicy_ref = "main"\ndemo = true\n\n'
-        f'[service.boltorezka.env.test]\nruntime = "process"\npublic_url = "{public}"\n'
-        f'expect_sso_host = "{HOST}:{ports["sso"]}"\nenv_file = "{env_file}"\n'
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in values.items())
+    new.replace(path)
+
+
+def write_host_file(demo: Demo, ports: dict[str, int]) -> None:
+    """host.toml."""
+    socket_line = f'[host]\ndocker = "{demo_engine.socket_path()}"\n\n' if demo is COMPOSE else ""
+    (demo.folder / "host.toml").write_text(
+        f'{socket_line}[service.{demo.service}]\nrepo = "{demo.folder}/origin.git"\npolicy_ref = "main"\n'
+        f"demo = true\n\n"
+        f'[service.{demo.service}.env.test]\nruntime = "{demo.runtime}"\n'
+        f'public_url = "http://{HOST}:{ports["public"]}"\n'
+        f'expect_sso_host = "{HOST}:{ports["sso"]}"\nenv_file = "{demo.folder}/test.env"\n'
         f"ports = [{ports['first']}, {ports['last']}]\n\n"
         # Nothing runs here: it is there to refuse what was not proven in test.
-        f'[service.boltorezka.env.prod]\nruntime = "process"\npublic_url = "http://{HOST}:{ports["prod"]}"\n'
-        f'env_file = "{DEMO}/prod.env"\nports = [{ports["last"] + 1}, {ports["last"] + 20}]\n',
+        f'[service.{demo.service}.env.prod]\nruntime = "process"\npublic_url = "http://{HOST}:{ports["prod"]}"\n'
+        f'env_file = "{demo.folder}/prod.env"\nports = [{ports["last"] + 1}, {ports["last"] + 20}]\n',
     )
+
+
+def relay_socket(demo: Demo) -> Path:
+    """The socket file through which containers reach the SSO; its folder is mounted."""
+    return demo.folder / "sso" / "socket"
 
 
 def answers(url: str) -> bool:
@@ -111,35 +162,51 @@ def wait_for(condition: Callable[[], bool], deadline_s: float) -> bool:
     return True
 
 
-def sso_process() -> int | None:
-    """The pid of the SSO we started, if that very process still lives: a pid alone may be somebody else's by now."""
+def running(demo: Demo, name: str) -> int | None:
+    """The pid of a helper we started, if that very process still lives: a pid alone may be somebody else's by now."""
     try:
-        note = json.loads((DEMO / "sso.json").read_text())
+        note = json.loads((demo.folder / f"{name}.json").read_text())
     except (OSError, ValueError):
         return None
     return int(note["pid"]) if process_start(note["pid"]) == note["start"] else None
 
 
-def start_sso(port: int) -> None:
-    """The development SSO, in the server's own locked environment; kept alive after this command ends."""
-    if sso_process() is not None:
-        return
-    if not is_free(port):
-        raise DemoError(f"port {port} of the development SSO is taken by another program; stop it, or delete {DEMO}")
-    command = [str(TOOLS / "server/bin/boltorezka"), "dev-sso", "--host", HOST, "--port", str(port)]
-    with (DEMO / "sso.log").open("ab") as log:
+def keep_running(demo: Demo, name: str, command: list[str], ready: Callable[[], bool]) -> None:
+    """A helper that stays alive after this command ends."""
+    log_path = demo.folder / f"{name}.log"
+    with log_path.open("ab") as log:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    note = DEMO / "sso.json.new"
+    note = demo.folder / f"{name}.json.new"
     note.write_text(json.dumps({"pid": child.pid, "start": process_start(child.pid)}))
-    note.replace(DEMO / "sso.json")
-    if not wait_for(lambda: answers(f"http://{HOST}:{port}/auth/current-user"), START_DEADLINE_S):
-        raise DemoError(f"the development SSO did not start; its log is {DEMO / 'sso.log'}")
+    note.replace(demo.folder / f"{name}.json")
+    if not wait_for(ready, START_DEADLINE_S):
+        raise DemoError(f"the demo's {name} did not start; its log is {log_path}")
 
 
-def sluice(*arguments: str) -> int:
+def start_sso(demo: Demo, port: int) -> None:
+    """The development SSO, in the server's own locked environment, and the way to it from containers."""
+    if running(demo, "sso") is None:
+        if not is_free(port):
+            raise DemoError(f"port {port} of the development SSO is taken; stop who has it, or delete {demo.folder}")
+        command = [str(TOOLS / "server/bin/boltorezka"), "dev-sso", "--host", HOST, "--port", str(port)]
+        keep_running(demo, "sso", command, lambda: answers(f"http://{HOST}:{port}/auth/current-user"))
+    if demo is COMPOSE and running(demo, "relay") is None:
+        path = relay_socket(demo)
+        path.parent.mkdir(exist_ok=True, mode=0o755)
+        path.unlink(missing_ok=True)
+        command = [sys.executable, str(ROOT / "scripts/demo_relay.py"), "outside", str(path), str(port)]
+        keep_running(demo, "relay", command, path.is_socket)
+
+
+def environment(demo: Demo) -> dict[str, str]:
+    """What Sluice's commands are given."""
+    return os.environ | {"SLUICE_STATE": str(demo.state), "SLUICE_HOST_CONFIG": str(demo.folder / "host.toml")}
+
+
+def sluice(demo: Demo, *arguments: str) -> int:
     """Run Sluice in this terminal. Ctrl-C reaches it as it reaches us; it undoes its work and we wait for that."""
-    environment = os.environ | {"SLUICE_STATE": str(STATE), "SLUICE_HOST_CONFIG": str(DEMO / "host.toml")}
-    child = subprocess.Popen([str(TOOLS / "sluice/bin/sluice"), *arguments], env=environment)
+    print(f"\n$ sluice {shlex.join(arguments)}\n", flush=True)
+    child = subprocess.Popen([str(TOOLS / "sluice/bin/sluice"), *arguments], env=environment(demo))
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return child.wait()
@@ -147,19 +214,34 @@ def sluice(*arguments: str) -> int:
         signal.signal(signal.SIGINT, previous)
 
 
-def prepare() -> dict[str, int]:
+def prepare(demo: Demo) -> dict[str, int]:
     """What both start and broken need: origin, configuration, SSO."""
-    ports = settings()
-    write_configuration(ports)
-    demo_origin.refresh(ROOT, DEMO / "origin.git")
-    start_sso(ports["sso"])
+    if demo is COMPOSE:
+        demo_engine.require_engine()
+    ports = settings(demo)
+    write_env_file(demo, ports)
+    write_host_file(demo, ports)
+    demo_origin.refresh(ROOT, demo.folder / "origin.git", demo.service if demo is COMPOSE else "")
+    start_sso(demo, ports["sso"])
     return ports
 
 
-def rollout(branch: str) -> int:
+def rollout(demo: Demo, branch: str) -> int:
     """One rollout to the demo's test environment."""
-    print(f"\n$ sluice rollout --env test --service boltorezka --branch {branch}\n", flush=True)
-    return sluice("rollout", "--env", "test", "--service", "boltorezka", "--branch", branch)
+    return sluice(demo, "rollout", *demo.where, "--branch", branch)
+
+
+def unlock(demo: Demo, reason: str) -> None:
+    """A release that was rolled back locks the environment until somebody has looked, so say that somebody did."""
+    command = [str(TOOLS / "sluice/bin/sluice"), "status", *demo.where, "--json"]
+    done = subprocess.run(command, env=environment(demo), capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise DemoError(f"`sluice status` ended with {done.returncode}: {done.stderr.strip()}")
+    locked = json.loads(done.stdout)["locked"]
+    if locked:
+        print(f"\nThe environment is locked: {locked}")
+        if sluice(demo, "unlock", *demo.where, "--reason", reason):
+            raise DemoError("the environment could not be unlocked; the message above says why")
 
 
 def served(ports: dict[str, int]) -> str:
@@ -171,10 +253,11 @@ def served(ports: dict[str, int]) -> str:
         return ""
 
 
-def start() -> int:
+def start(demo: Demo) -> int:
     """`make demo`."""
-    ports = prepare()
-    code = rollout("feature/demo")
+    ports = prepare(demo)
+    unlock(demo, "the broken release is known and stays out")
+    code = rollout(demo, "feature/demo")
     if code == 0:
         print(
             f"\nTwo people can talk now: open this twice, once in a private window.\n\n  http://{HOST}:{ports['public']}/"
@@ -182,20 +265,25 @@ def start() -> int:
     return code
 
 
-def broken() -> int:
+def broken(demo: Demo) -> int:
     """`make demo-broken`: succeeds when the bad release was caught and the good one goes on serving."""
-    ports = prepare()
+    ports = prepare(demo)
     before = served(ports)
     if not before:
         raise DemoError("nothing is running yet, so there is nothing to protect; run `make demo` first")
-    demo_origin.add_broken(ROOT, DEMO / "origin.git")
-    code = rollout("feature/demo-broken")
+    demo_origin.add_broken(ROOT, demo.folder / "origin.git")
+    unlock(demo, "to see the broken release caught once more")
+    code = rollout(demo, "feature/demo-broken")
     after = served(ports)
     if code == 0 or after != before:
         print(f"\nThe broken release was NOT caught: exit {code}, {after[:12]} serves.", file=sys.stderr)
         return code or 1
     print(f"\nCaught (sluice exited with {code}). Still serving what served before, {after[:12]}:")
     print(f"\n  http://{HOST}:{ports['public']}/")
+    if code in RESTORED:
+        print(
+            "\nNo rollout follows until somebody has looked and typed `sluice unlock`; `make demo` does that, visibly."
+        )
     return 0
 
 
@@ -210,46 +298,57 @@ def end(pid: int, deadline_s: float) -> None:
             return
 
 
-def stop() -> int:
+def stop(demo: Demo) -> int:
     """`make demo-stop`: everything this folder started ends; what was built is kept for the next demo."""
-    if not DEMO.exists():
-        print("nothing to stop: there is no demo here")
-        return 0
-    client = SupervisorClient(STATE / "supervisor")
-    client.shutdown()
-    pid = sso_process()
-    if pid is not None:
-        end(pid, 5)
-    (DEMO / "sso.json").unlink(missing_ok=True)
-    print("the demo is stopped; `make demo` starts it again")
+    if demo is COMPOSE:
+        demo_engine.remove(demo.service)
+    else:
+        SupervisorClient(demo.state / "supervisor").shutdown()
+    for name in ("relay", "sso"):
+        pid = running(demo, name)
+        if pid is not None:
+            end(pid, 5)
+        (demo.folder / f"{name}.json").unlink(missing_ok=True)
+    again = "make demo" if demo is PROCESS else "make demo RUNTIME=compose"
+    print(f"the demo ({demo.runtime}) is stopped; `{again}` starts it again")
     return 0
 
 
-def only_one() -> int:
-    """A lock for the verbs of this folder; the kernel frees it when we die."""
-    DEMO.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(DEMO / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def stop_all(demos: list[Demo]) -> int:
+    """Those of these demos that were ever started."""
+    begun = [demo for demo in demos if (demo.folder / "ports.json").exists()]
+    if not begun:
+        print("nothing to stop: there is no demo here")
+    return max((locked(demo, stop) for demo in begun), default=0)
+
+
+def locked(demo: Demo, verb: Callable[[Demo], int]) -> int:
+    """Run a verb under the lock of its folder; the kernel frees it when we die."""
+    for folder in (PROCESS.folder, demo.folder):
+        folder.mkdir(exist_ok=True, mode=0o700)
+    descriptor = os.open(demo.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return verb(demo)
     except BlockingIOError:
         raise DemoError("another demo command is running in this checkout; wait for it or press Ctrl-C there") from None
-    return descriptor
+    finally:
+        os.close(descriptor)
 
 
 def main() -> int:
-    """Run one verb; a DemoError becomes one sentence and exit 1."""
-    verbs = {"start": start, "broken": broken, "stop": stop}
-    if sys.argv[1:] not in [[verb] for verb in verbs]:
-        sys.exit(f"usage: demo.py {'|'.join(verbs)}")
+    """Run one verb; a DemoError becomes one sentence and exit 1. Without a runtime: `process`, and `stop` ends all."""
+    verbs: dict[str, Callable[[Demo], int]] = {"start": start, "broken": broken}
+    verb, runtime = [*sys.argv[1:], "", ""][:2]
+    if verb not in {*verbs, "stop"} or runtime not in {"", *DEMOS}:
+        sys.exit(f"usage: demo.py {'|'.join((*verbs, 'stop'))} [{'|'.join(DEMOS)}] (make demo RUNTIME=...)")
     if shutil.which("git") is None:
         sys.exit("git is needed for the demo's origin repository; install it and try again")
     try:
-        descriptor = only_one()
-        try:
-            return verbs[sys.argv[1]]()
-        finally:
-            os.close(descriptor)
-    except DemoError as error:
+        if verb == "stop":
+            return stop_all([DEMOS[runtime]] if runtime else list(DEMOS.values()))
+        return locked(DEMOS[runtime or "process"], verbs[verb])
+    except (DemoError, demo_engine.NotThere) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

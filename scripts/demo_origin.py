@@ -7,6 +7,7 @@ never touched. Names and dates are fixed, so the same checkout gives the same co
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ DEADLINE_S = 60  # a large checkout on a slow disk
 NOTE = "changes/demo.md"
 NOTE_TEXT = "The demo's feature: this note, and nothing else. It rides through every gate to the test environment.\n"
 BROKEN_FILE = "packages/boltorezka/src/boltorezka/app.py"
+SPEC = "deploy/sluice.toml"
+OVERLAY = "deploy/compose.demo.yaml"
 
 
 def git(arguments: list[str], *, cwd: Path, stdin: str | None = None, **environment: str) -> str:
@@ -72,12 +75,27 @@ def set_branch(origin: Path, branch: str, sha: str) -> None:
     git(["update-ref", f"refs/heads/{branch}", sha], cwd=origin)
 
 
-def refresh(root: Path, origin: Path) -> None:
-    """`main` is the checkout as it is (what git ignores is left out); `feature/demo` is one commit ahead of it."""
+def for_compose(spec: str, service: str) -> str:
+    """sluice.toml for the runtime `compose` with the development SSO, under a name that no real deployment has."""
+    named = re.sub(r'(?m)^name = "boltorezka"$', f'name = "{service}"', spec, count=1)
+    joined = re.sub(r"(?m)^(files = \[.*)\]$", rf'\1, "{OVERLAY}"]', named, count=1)
+    if f'name = "{service}"' not in named or OVERLAY not in joined:
+        raise SystemExit(f"demo: {SPEC} says neither its name nor its Compose files where the demo looks for them")
+    return joined
+
+
+def refresh(root: Path, origin: Path, service: str = "") -> None:
+    """`main` is the checkout as it is (what git ignores is left out); `feature/demo` is one commit ahead of it.
+
+    With a `service`, `main` is one commit ahead of the checkout: the service is called so, and runs in containers.
+    """
     if not (origin / "HEAD").exists():
         origin.mkdir(parents=True, exist_ok=True)
         git(["init", "--quiet", "--bare", "--initial-branch=main", str(origin)], cwd=root)
     main = snapshot(root, origin)
+    if service:
+        spec = for_compose((root / SPEC).read_text(), service)
+        main = with_file(origin, main, SPEC, spec, "Deploy the demo in containers")
     set_branch(origin, "main", main)
     set_branch(origin, "feature/demo", with_file(origin, main, NOTE, NOTE_TEXT, "Add a note"))
 

@@ -159,6 +159,11 @@ def make_images() -> Images:
     return Images(_python(), _node(), _postgres(), _nats(), _coturn())
 
 
+def make_python() -> str:
+    """The one with Python alone."""
+    return _python()
+
+
 def _python() -> str:
     root = _base()
     _add_python(root)
