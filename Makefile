@@ -5,6 +5,8 @@ TOOLS  := .cache/env
 OIDC   := packages/boltorezka/tests/oidc
 # Of the demo: empty is `process`, which needs no Docker; `compose` runs it in containers.
 RUNTIME ?=
+# The tests start hundreds of Pythons, and each would compile our sources anew: most of what a start costs.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-broken demo-stop test check e2e bench docs format lock smoke-sso web clean

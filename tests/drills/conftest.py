@@ -30,6 +30,8 @@ COMMAND_DEADLINE_S = 150
 SENTINEL_SECRET = "sentinel+/Value=for&every sink " + "k9" * 12
 SENTINEL_TOKEN = "sentinel-metrics-" + "q7" * 12
 JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
+SPEC = demo_origin.SPEC
+SHORT_CRITERIA = 'required_criteria = ["health", "ws-disconnects", "messages"]'
 TICKET = re.compile(r"ticket=(?!\[redacted\])[A-Za-z0-9_%-]{8,}")
 
 
@@ -45,6 +47,19 @@ def free_ports(count: int) -> list[int]:
             probe.close()
 
 
+def short_watch(spec: str) -> str:
+    """sluice.toml with a watch of 3 s. What takes longer to be sure of is neither asked nor required: calls, rates."""
+    for old, new in (
+        (r"duration_s = \d+\n", "duration_s = 3\n"),
+        (r"(?:calls|refusals|metrics_path|metrics_token) = .*\n", ""),
+        (r"auth = \[\n(?:  .*\n)+\]\n", ""),
+        (r'required_criteria = \["health", "ws-disconnects", "call-setup", "auth", "messages"\]', SHORT_CRITERIA),
+    ):
+        spec, changed = re.subn(f"(?m)^{old}", new, spec)
+        assert changed, f"{SPEC} has no line like {old}"
+    return spec
+
+
 class World:
     """One machine with one service. Commands are run as a user would; everything they print is kept."""
 
@@ -58,10 +73,8 @@ class World:
         self.printed: list[str] = []
         self.processes: set[str] = set()
         demo_origin.refresh(ROOT, self.origin)
-        self.spec = (ROOT / "deploy/sluice.toml").read_text().replace("duration_s = 8", "duration_s = 3")
-        self.main = demo_origin.with_file(
-            self.origin, "refs/heads/main", "deploy/sluice.toml", self.spec, "Short watch"
-        )
+        self.spec = short_watch((ROOT / SPEC).read_text())
+        self.main = demo_origin.with_file(self.origin, "refs/heads/main", SPEC, self.spec, "Short watch")
         demo_origin.set_branch(self.origin, "main", self.main)
         self.branch("feature/good", "changes/good.md", "A good change.\n")
         self.env_file = folder / "test.env"
@@ -99,6 +112,12 @@ class World:
         sha = demo_origin.with_file(self.origin, self.main, path, content, f"Change {path}")
         demo_origin.set_branch(self.origin, name, sha)
         return sha
+
+    def watch_in_full(self) -> None:
+        """From now on `main` has the service's own policy, five criteria and all."""
+        whole = (ROOT / SPEC).read_text()
+        self.main = demo_origin.with_file(self.origin, self.main, SPEC, whole, "Watch as long as it takes")
+        demo_origin.set_branch(self.origin, "main", self.main)
 
     @property
     def environment(self) -> dict[str, str]:

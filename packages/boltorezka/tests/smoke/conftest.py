@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from boltorezka.adapters.authorities import authorities
 from boltorezka.adapters.sqlite import migrate
 from boltorezka.app import smoke_sessions
 from boltorezka.smoke.report import Report
@@ -42,7 +43,7 @@ class Proxy:
     frames: Callable[[], Frames] = lambda: lambda frame: [frame]  # one per socket
     close_code: Callable[[int], int] = lambda code: code
     refuse_sockets: bool = False
-    _http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(trust_env=False))
+    _http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(trust_env=False, verify=authorities()))
 
     async def http(self, request: Request) -> Response:
         """One request."""

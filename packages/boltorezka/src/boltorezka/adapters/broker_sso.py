@@ -10,6 +10,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
+from boltorezka.adapters.authorities import authorities
 from boltorezka.auth.model import Identity
 from boltorezka.errors import SsoUnavailable, ValidationError
 
@@ -49,7 +50,11 @@ class BrokerSso:
         self._providers = frozenset(providers)
         # Proxies named in the environment are not for cookies; redirects would carry the cookies elsewhere.
         self._client = httpx.AsyncClient(
-            timeout=DEADLINE_S, follow_redirects=False, trust_env=False, limits=httpx.Limits(max_connections=20)
+            timeout=DEADLINE_S,
+            follow_redirects=False,
+            trust_env=False,
+            verify=authorities(),
+            limits=httpx.Limits(max_connections=20),
         )
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from joserfc import jws
 from joserfc.errors import InvalidKeyIdError, JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, KeySet, OKPKey, RSAKey
 
+from boltorezka.adapters.authorities import authorities
 from boltorezka.auth.oidc import refused
 from boltorezka.errors import SsoUnavailable
 from boltorezka.ports import Clock
@@ -105,7 +106,11 @@ class OidcProvider:
         self.issuer = issuer
         # Proxies named in the environment are not for tokens; a redirect would carry them elsewhere.
         self._client = httpx.AsyncClient(
-            timeout=DEADLINE_S, follow_redirects=False, trust_env=False, limits=httpx.Limits(max_connections=20)
+            timeout=DEADLINE_S,
+            follow_redirects=False,
+            trust_env=False,
+            verify=authorities(),
+            limits=httpx.Limits(max_connections=20),
         )
         self._clock = clock
         self._metadata = _Remembered(self._discover, clock)

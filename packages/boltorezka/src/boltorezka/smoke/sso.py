@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import ssl
 from collections.abc import Awaitable
 from html.parser import HTMLParser
 from urllib.parse import quote, urljoin, urlsplit
@@ -33,7 +35,12 @@ class _Forms(HTMLParser):
 
 def client(target: Target) -> httpx.AsyncClient:
     """A browser of its own: its cookie jar is nobody else's. Redirects are looked at, not followed."""
-    return httpx.AsyncClient(timeout=target.remaining(), follow_redirects=False)
+    return httpx.AsyncClient(timeout=target.remaining(), follow_redirects=False, verify=_authorities())
+
+
+@functools.cache  # a smoke has three such browsers, and loading the certificates costs 25 ms of CPU or more
+def _authorities() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 async def check_mode(http: httpx.AsyncClient, target: Target, report: Report) -> None:
