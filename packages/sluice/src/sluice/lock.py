@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from sluice.model.errors import Locked
+from sluice.model.errors import Locked, Refused
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -54,9 +54,13 @@ def is_held(lock: Path) -> bool:
 def hold(lock: Path, info: Path, holder: Holder) -> Iterator[None]:
     """Hold the environment for the length of the block.
 
-    Raises Locked when another run holds it, saying who, what and since when as far as the info file can be read.
+    Raises Locked when another run holds it, saying who, what and since when as far as the info file can be read, and
+    Refused when the disk takes neither file.
     """
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritten(lock, error) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,9 +77,22 @@ def hold(lock: Path, info: Path, holder: Holder) -> Iterator[None]:
 
 def _write(info: Path, holder: Holder) -> None:
     beside = info.with_name(f"{info.name}.{holder.pid}")
-    beside.write_bytes(msgspec.json.encode(holder))
-    beside.chmod(0o600)
-    beside.replace(info)
+    try:
+        beside.write_bytes(msgspec.json.encode(holder))
+        beside.chmod(0o600)
+        beside.replace(info)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise _unwritten(info, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> Refused:
+    return Refused(
+        f"{path} cannot be written: {error.strerror}.",
+        world="Nothing was begun; what serves goes on serving.",
+        next="make room on the disk of the state folder, or make it writable, then type the command again",
+        file=str(path),
+    )
 
 
 def _locked(info: Path) -> Locked:

@@ -1,12 +1,14 @@
 """For tests and drills: a world in memory that the real drive acts upon, and a real command line that dies on cue.
 
 `python -m sluice.testing kill-after ENTRY -- rollout …` runs the real command and kills its own process, with SIGKILL,
-right after the named journal entry (`intent:switching`, `observed:starting`, `begin`, `end`) is on disk.
+right after the named journal entry (`intent:switching`, `observed:starting`, `begin`, `end`) is on disk;
+`kill-in switching 3` kills it inside a step, before its fourth command or question to the engine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import signal
@@ -26,6 +28,8 @@ from sluice.model.secret import Redactor, Secret
 from sluice.model.spec import EnvironmentName, GatesSpec, RunSpec, ServiceSpec, WatchSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Progress
+from sluice.runner import LocalRunner
+from sluice.runtimes.engine_http import EngineHttp
 
 PUBLIC_URL = "http://public.test"
 FIRST_PORT = 18100
@@ -336,14 +340,50 @@ def _kill_after(entry: str) -> Callable[[str], None]:
     return after
 
 
+def _kill_in(step: str, calls: int) -> Callable[[str], None]:
+    """Die before the n-th command or question to the engine of a step: between any two things a step does."""
+    left = [-1]
+
+    def count() -> None:
+        if left[0] >= 0:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    for owner, name in ((LocalRunner, "run_raw"), (EngineHttp, "ask")):
+        setattr(owner, name, _counted(getattr(owner, name), count))
+
+    def after(name: str) -> None:
+        if name == f"intent:{step}":
+            left[0] = calls
+        elif name == f"observed:{step}":
+            left[0] = -1
+
+    return after
+
+
+def _counted(method: Callable[..., Any], count: Callable[[], None]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        count()
+        return await method(*arguments, **options)
+
+    return counted
+
+
 def main(arguments: list[str]) -> int:
-    """`kill-after ENTRY -- COMMAND…`."""
-    if len(arguments) < 4 or arguments[0] != "kill-after" or arguments[2] != "--":
-        sys.stderr.write("usage: python -m sluice.testing kill-after ENTRY -- rollout …\n")
-        return 2
+    """`kill-after ENTRY -- COMMAND…` or `kill-in STEP CALLS -- COMMAND…`."""
+    match arguments:
+        case ["kill-after", entry, "--", *command] if command:
+            after = _kill_after(entry)
+        case ["kill-in", step, calls, "--", *command] if command:
+            after = _kill_in(step, int(calls))
+        case _:
+            sys.stderr.write("usage: python -m sluice.testing kill-after ENTRY | kill-in STEP CALLS -- rollout …\n")
+            return 2
     from sluice.cli import main as sluice_main  # the worlds in memory need no command line
 
-    return sluice_main(arguments[3:], after_entry=_kill_after(arguments[1]))
+    return sluice_main(command, after_entry=after)
 
 
 if __name__ == "__main__":

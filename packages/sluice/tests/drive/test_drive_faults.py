@@ -235,12 +235,18 @@ async def test_a_second_run_is_refused_while_one_holds_the_environment(tmp_path)
     serves_as_before(memory)
 
 
-@pytest.mark.parametrize("what", ["journal", "ledger"])
+@pytest.mark.parametrize("what", ["journal", "ledger", "release", "serving"])
 async def test_damaged_state_blocks_every_mutation_by_name(tmp_path, what):
-    """A damaged journal or ledger is named, nothing is overwritten, the old release serves."""
+    """A damaged journal, ledger or release is named, nothing is overwritten, the old release serves."""
     memory = await established(tmp_path)
-    path = memory.paths.ledger if what == "ledger" else next(memory.paths.journal_dir.iterdir())
-    damaged = path.read_bytes().replace(b"ann@host", b"bob@host", 1)
+    path = {
+        "journal": next(memory.paths.journal_dir.iterdir()),
+        "ledger": memory.paths.ledger,
+        "release": next(memory.paths.releases_dir.iterdir()),
+        "serving": memory.paths.env_dir / "serving.json",
+    }[what]
+    good = path.read_bytes()
+    damaged = good.replace(b"ann@host", b"bob@host", 1) if b"ann@host" in good else good.replace(b":", b";", 1)
     path.write_bytes(damaged)
     for command in ("rollout", "rollback", "resume"):
         with pytest.raises(StateCorrupted, match=path.name):
@@ -316,6 +322,26 @@ async def test_a_full_disk_at_any_entry_undoes_the_run(tmp_path, monkeypatch, al
     records = read_all(memory.paths.journal_dir, repair=False)
     assert all(record.ended for record in records)
     assert Ledger(memory.paths.ledger).verify([record.run for record in records]).ok
+
+
+async def test_a_release_that_serves_unrecorded_is_what_a_failed_rollout_goes_back_to(tmp_path, monkeypatch):
+    """The disk was full when it was to be remembered: it serves all the same, and the next bad branch ends there."""
+    memory = await established(tmp_path)
+
+    def full(_release):
+        raise Refused("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory.releases, "save", full)
+        assert (await memory.drive().rollout(ASKED)).exit_code == 4
+    assert memory.serving_release() == "run-0002"
+    assert memory.releases.serving()[0].id == "run-0001"
+    await memory.drive().unlock(ASKED, "there is room again")
+    memory.verdicts["smoke public", "feature/bad"] = Verdict.FAIL
+    result = await memory.drive().rollout(Request("ann@host", "test", "feature/bad"))
+    assert result.exit_code == 3
+    assert memory.serving_release() == "run-0002"
+    assert set(memory.running.values()) == {"run-0002"}
 
 
 async def test_rollback_goes_to_the_last_verified_release_and_never_back_to_what_was_left(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sluice.lock import Holder, hold, is_held, read_holder
-from sluice.model.errors import Locked
+from sluice.model.errors import Locked, Refused
 
 ANN = Holder("ann@host", "rollout feature/x", "2030-01-01T00:00:00Z", 1, "run-1")
 
@@ -21,6 +23,23 @@ def test_a_second_run_is_refused_with_who_what_and_since_when(tmp_path):
     assert error.value.exit_code == 6
     for word in ("ann@host", "rollout feature/x", "2030-01-01T00:00:00Z", "run-1"):
         assert word in error.value.what
+
+
+def test_a_disk_that_takes_no_file_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    """The info file cannot be written: refused in words, no lock stays held, no half file lies about."""
+    lock, info = tmp_path / "lock", tmp_path / "lock.json"
+
+    def full(_path, _content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(Refused, match="No space left"), hold(lock, info, ANN):
+            pass
+    with pytest.raises(Refused, match="No such file"), hold(tmp_path / "gone" / "lock", info, ANN):
+        pass
+    assert not is_held(lock)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_an_unreadable_info_file_blocks_nothing_but_is_said(tmp_path):

@@ -87,6 +87,10 @@ async def read_back(url: str, spec: RunSpec, commit: Commit, timeout_s: float, c
     wanted = f"expected commit {commit.sha[:12]}, tree {commit.tree[:12]}"
     detail = f"{problem}; {wanted}." if served is None else f"{_named(served)} serves instead; {wanted}."
     fix = f"`curl {url.rstrip('/')}{spec.version_path}` shows what serves; the build or the start command is wrong"
+    if served is None and problem.startswith(f"GET {spec.version_path} answered"):
+        fix = (
+            f'if the service has no page that names its release: version_path = "" in [run] of sluice.toml; else {fix}'
+        )
     return Finding(SERVED, Verdict.FAIL, ms=round(elapsed * 1000), detail=detail, fix=fix)
 
 

@@ -157,6 +157,8 @@ class Drive:
     async def _recover(self, request: Request) -> list[Result]:
         self._ledger.records()
         await self._world.ingress.current()  # a damaged ingress file is looked at by a person before it is written anew
+        self._world.releases.serving()
+        self._world.releases.all()
         results = []
         for record in read_all(self._world.paths.journal_dir, repair=True):
             if record.note:

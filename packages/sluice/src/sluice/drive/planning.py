@@ -50,8 +50,7 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
     policy_commit = await world.repo.resolve(world.policy_ref)
     policy = await read_service(world, policy_commit.sha, world.policy_ref)
     candidate = await read_service(world, commit.sha, branch)
-    release, slot = world.releases.serving() or (None, None)
-    alive = slot is not None and await world.runtime.alive(slot)
+    release, slot, alive = await _to_go_back_to(world)
     if release is not None and not alive:
         progress(f"{release.commit.describe} is remembered as serving, but does not run")
     plan = Plan(
@@ -67,6 +66,21 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
         old_alive=alive,
     )
     return with_hash(plan, world.service, world.environment.value)
+
+
+async def _to_go_back_to(world: World) -> tuple[Release | None, Slot | None, bool]:
+    """What is remembered as serving, and whether it runs.
+
+    Where it does not run, and users are on another release whose run could not be recorded (the disk was full), that
+    one: else a rollout that fails would leave them with nothing.
+    """
+    remembered = world.releases.serving()
+    if remembered is not None and await world.runtime.alive(remembered[1]):
+        return *remembered, True
+    unrecorded = await what_serves(world)
+    if unrecorded is not None and await world.runtime.alive(unrecorded[1]):
+        return *unrecorded, True
+    return *(remembered or (None, None)), False
 
 
 async def plan_rollback(world: World) -> tuple[Plan, Release]:

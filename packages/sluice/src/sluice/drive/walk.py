@@ -22,6 +22,8 @@ from sluice.model.verdict import Finding
 TRIES_FORWARD = 2
 TRIES_UNDO = 3
 UNDO_PAUSE_S = 0.5
+ENGINE_BACK_S = 60.0  # a container engine that is being updated comes back within this, and with it what it ran
+ENGINE_PAUSE_S = 2.0  # between looks for it: each is two entries of the journal
 
 
 class Walk:
@@ -36,6 +38,7 @@ class Walk:
         self._interrupted = False
         self._tries = 0
         self._first_broken = 0.0
+        self._unreachable = False  # the last failure: who runs the slots could not be asked at all
         self.errors: list[Exception] = []
         self.journal_lost: StepFailed | None = None
 
@@ -104,6 +107,7 @@ class Walk:
 
     def _failed(self, state: State, failure: Exception) -> Outcome:
         self.errors.append(failure)
+        self._unreachable = isinstance(failure, StepFailed) and bool(failure.data.get("unreachable"))
         notes = {"reason": explain(failure)}
         if state in UNSTOPPABLE or isinstance(failure, ProbeBroken):
             return Outcome(Event.BROKEN, notes=notes)
@@ -120,9 +124,10 @@ class Walk:
             self._first_broken = now
         given_up = Outcome(Event.GIVE_UP, outcome.facts, outcome.notes)
         if state in UNSTOPPABLE:
-            if self._tries >= TRIES_UNDO:
+            patient = self._unreachable and now - self._first_broken < ENGINE_BACK_S
+            if self._tries >= TRIES_UNDO and not patient:
                 return given_up
-            await self._world.clock.sleep(UNDO_PAUSE_S)
+            await self._world.clock.sleep(ENGINE_PAUSE_S if patient else UNDO_PAUSE_S)
         elif state is State.SMOKING_PUBLIC:
             watch = self.facts.effective_plan.policy.watch
             if now - self._first_broken >= watch.duration_s:

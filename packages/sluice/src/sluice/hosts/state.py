@@ -63,6 +63,12 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def _be(folder: Path, mode: int) -> None:
+    # On a disk that has become read-only, what only reads still works.
+    if folder.stat().st_mode & 0o777 != mode:
+        folder.chmod(mode)
+
+
 @dataclass(frozen=True)
 class StatePaths:
     """Every path of one environment's state. Only `prepare` touches the disk.
@@ -157,8 +163,8 @@ class StatePaths:
                 if folder not in passage:
                     self._narrow(folder)
             for folder in passage:
-                folder.chmod(0o711)
-            self.artifacts.chmod(0o711 if shared else 0o700)
+                _be(folder, 0o711)
+            _be(self.artifacts, 0o711 if shared else 0o700)
         except OSError as error:
             raise Refused(
                 f"the state folder {error.filename or self.root} cannot be used: {error.strerror}.",

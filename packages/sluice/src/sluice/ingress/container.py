@@ -249,8 +249,9 @@ def _literal(address: Address) -> str:
         raise Refused(
             f"{address.host} has no address: {error}.", next="say `listen` = ADDRESS:PORT in host.toml"
         ) from error
-    # IPv4 first: `localhost` is both, and the engine publishes on one.
-    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
+    # IPv4 first: `localhost` is both, and the engine publishes on one. Of several the same one whenever it is asked: a
+    # name server gives them in any order, and another address would be another container.
+    return str(min(found, key=lambda one: (one[0] != socket.AF_INET, one[4][0]))[4][0])
 
 
 def _pack(file: IO[bytes]) -> None:

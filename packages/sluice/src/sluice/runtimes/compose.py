@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sluice.hosts.state import StatePaths
+from sluice.hosts.state import StatePaths, write_file
 from sluice.hosts.system import port_is_free
 from sluice.model.containers import Containers, Expected
 from sluice.model.errors import Refused, SluiceError, StepFailed
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.spec import HostEnvironment, ServiceMode, ServiceSpec
 from sluice.ports import Clock, Progress
+from sluice.runtimes.compose_binds import make_folders
 from sluice.runtimes.compose_build import ComposeBuilder, Understood
-from sluice.runtimes.compose_cli import ComposeCli, Rendered
-from sluice.runtimes.compose_file import data_paths, migrate_document, migrate_project, shared_project, slot_document
-from sluice.runtimes.compose_images import BUILT_BY
+from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
+from sluice.runtimes.compose_file import migrate_document, migrate_project, shared_project, slot_document
 from sluice.runtimes.compose_look import Look, network_name
+from sluice.runtimes.compose_once import run_once
 from sluice.runtimes.compose_overlaps import volumes_of
 from sluice.runtimes.compose_ready import wait_ready
 from sluice.runtimes.compose_shared import Shared
@@ -96,21 +97,18 @@ class ComposeRuntime:
         known, place = await self._prepared(release, None)
         if not compose.migrate and not compose.head:
             return ""
-        rendered = self._rendered(
-            migrate_project(release.service, release.environment),
-            migrate_document(known.base, known.plans, place),
-            place,
-        )
+        project = migrate_project(release.service, release.environment)
+        rendered = self._rendered(project, migrate_document(known.base, known.plans, place), place)
         filled = values(release, None, self._paths.data_dir, await self._cidr())
+        means = (self._engine, self._cli, rendered, {**self._ours, PROJECT: project})
         if compose.migrate:
             progress("migrating")
             argv = [render(part, filled) for part in compose.migrate]
-            done = await self._cli.run_once(rendered, "migrate", argv, release.spec.migrate.timeout_s)
-            _good(done, "the migration")
+            _good(await run_once(*means, argv, release.spec.migrate.timeout_s), "the migration")
         if not compose.head:
             return ""
         argv = [render(part, filled) for part in compose.head]
-        done = _good(await self._cli.run_once(rendered, "migrate", argv, HEAD_S), "asking for the schema's head")
+        done = _good(await run_once(*means, argv, HEAD_S), "asking for the schema's head")
         return done.stdout.strip()
 
     def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
@@ -142,11 +140,15 @@ class ComposeRuntime:
         await self._begin(rendered, known, slot, names, release.spec.run.ready_timeout_s)
 
     async def alive(self, slot: Slot) -> bool:
-        """See ports.Runtime. A container between a crash and its restart is not alive."""
+        """See ports.Runtime. A container between a crash and its restart is not alive.
+
+        One that ended well may be a one-shot; the routed one, which has the slot's port while it runs, is none.
+        """
         found = [one for one in await self._engine.containers(self._in(slot)) if one.labels.get(MODE) == "slotted"]
         down = [one for one in found if one.state != "running"]
         ended = await self._engine.inspect([one.id for one in down])
-        return bool(found) and len(ended) == len(down) and all(_has_done_its_work(one) for one in ended)
+        routed = any(slot.port in one.ports for one in found)
+        return routed and len(ended) == len(down) and all(_has_done_its_work(one) for one in ended)
 
     async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:  # noqa: ARG002 - whoever has it
         """See ports.Runtime. Ended wherever they run, then started here and ready."""
@@ -161,7 +163,7 @@ class ComposeRuntime:
         if names:
             rendered = self._rendered(slot.unit, slot_document(known.base, known.plans, place, slot), place)
             await self._begin(rendered, known, slot, names, release.spec.run.ready_timeout_s)
-        self._holder.write_text(slot.unit)
+        write_file(self._holder, slot.unit.encode())
 
     async def notify_drain(self, release: Release, slot: Slot) -> None:
         """See ports.Runtime. The signal goes to the routed service's containers."""
@@ -195,7 +197,9 @@ class ComposeRuntime:
             return None
         filled = values(release, slot, self._paths.data_dir, await self._cidr())
         document = self._folder / f"{slot.unit}.json"
-        rendered = Rendered(document, slot.unit, str(self._folder))
+        tree = Path(release.artifact.path, "tree")
+        defaults = dotenv(tree, tree.joinpath(release.spec.compose.files[0]).parent)
+        rendered = Rendered(document, slot.unit, str(self._folder), _settings(release, filled), defaults)
         words = [render(part, filled) for part in argv]
         raw = await self._cli.execute(rendered, release.spec.compose.route, words, CREDENTIALS_S)
         return keep_credentials(raw, self._cli.runner.redactor, self._paths.credentials_dir / f"{slot.unit}.json")
@@ -232,8 +236,13 @@ class ComposeRuntime:
             # Containers mount files of the artifact they were started from, shared ones for long after.
             mounted = {key for one in await self._engine.containers(self._service) for key in _folders(one.labels)}
             await prune_artifacts(self._paths.artifacts, keep, progress, mounted)
+            # In this order: what was built before the list was made is noted by now, or its builder is at work still.
+            images = await self._engine.images(self._builder.marks)
+            if await asyncio.to_thread(self._builder.at_work):
+                progress("images stay: a build is under way")
+                return
             needed = await asyncio.to_thread(self._builder.noted_images)
-            for image in await self._engine.images({BUILT_BY: self._paths.service}):
+            for image in images:
                 if needed.isdisjoint({image.id, *image.digests}):
                     for name in image.tags or (image.id,):
                         if await self._engine.remove_image(name):
@@ -258,10 +267,9 @@ class ComposeRuntime:
             if not volume.external:
                 labels = {**volume.labels, **self._ours}
                 await self._engine.ensure_volume(volume.name, labels, volume.driver, volume.driver_opts)
-        for path in data_paths(known.plans, place):
-            Path(path).mkdir(parents=True, exist_ok=True)
+        make_folders(known.plans, place)
         self._folder.mkdir(exist_ok=True, mode=0o700)
-        await self._shared.ensure(known, place)
+        await self._shared.ensure(known, place, ran_before=release.verified)
         return known, place
 
     async def _place(self, release: Release, known: Understood, slot: Slot | None) -> Placement:
@@ -276,7 +284,7 @@ class ComposeRuntime:
             directory=known.directory,
             data=str(self._paths.data_dir),
             env_file=self._host.env_file,
-            settings={name: render(text, filled) for name, text in release.spec.compose.environment.items()},
+            settings=_settings(release, filled),
             images={name: ref for name, ref in release.artifact.digests.items() if not name.startswith("compose.")},
         )
 
@@ -286,7 +294,8 @@ class ComposeRuntime:
 
     def _rendered(self, project: str, document: Mapping[str, Any], place: Placement) -> Rendered:
         path = self._cli.write(self._folder / f"{project}.json", document)
-        return Rendered(path, project, place.directory, place.settings)
+        defaults = dotenv(place.tree, place.directory)
+        return Rendered(path, project, place.directory, place.settings, defaults)
 
     async def _begin(
         self, rendered: Rendered, known: Understood, slot: Slot, names: Sequence[str], timeout_s: float
@@ -322,6 +331,10 @@ class ComposeRuntime:
     async def _all(self, slot: Slot, shared: str) -> list[dict[str, Any]]:
         found = await documents_of(self._engine, self._ours)
         return [one for one in found if labels_of(one).get(PROJECT) in {slot.unit, shared}]
+
+
+def _settings(release: Release, filled: Mapping[str, str]) -> dict[str, str]:
+    return {name: render(text, filled) for name, text in release.spec.compose.environment.items()}
 
 
 def _folders(labels: Mapping[str, str]) -> Sequence[str]:

@@ -1,9 +1,11 @@
 """Compose artifacts: the files understood, the images built or pulled once per key and pinned, nothing secret kept.
 
     artifacts/<own key>/tree/                          the commit (and the Python environments the smoke needs)
-    artifacts/<own key>/compose/<env>.json             the merged files as they were written, `${NAME}` and all
-    artifacts/<own key>/compose/<env>.images.json      service -> pinned image, and which images have a healthcheck
+    artifacts/<own key>/compose/<env>-<digest>.json          the merged files as they were written, `${NAME}` and all
+    artifacts/<own key>/compose/<env>-<digest>.images.json   service -> pinned image, which have a healthcheck
 
+The digest is the document's: where another env file makes something else of the same commit (a profile, say), the
+release from before goes on being what it was.
 The key of the artifact covers the tree and everything outside it that enters an image (build arguments).
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -26,16 +29,19 @@ from sluice.model.release import Artifact, Commit
 from sluice.model.spec import BuildSpec, ComposeSpec, ServiceSpec
 from sluice.ports import Progress
 from sluice.runner import LocalRunner
-from sluice.runtimes.build import Builder, key_lock
-from sluice.runtimes.compose_cli import ComposeCli
+from sluice.runtimes.build import Builder, key_lock, try_lock
+from sluice.runtimes.compose_cli import ComposeCli, as_bytes
 from sluice.runtimes.compose_file import base_document
 from sluice.runtimes.compose_images import Images, Job, Pinned, known_at_build
 from sluice.runtimes.compose_modes import services_of
 from sluice.runtimes.compose_values import Document, ServicePlan, World
 from sluice.runtimes.engine import DockerEngine
 from sluice.runtimes.placeholders import BRACES
+from sluice.runtimes.prune import KEY
 
 RECIPE = "1"  # counts up when what a build leaves changes
+NOTE = ".images.json"
+READINGS = 4  # kept in memory: those of the old and the new release, and some to spare
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -74,7 +80,8 @@ class ComposeBuilder:
         self._engine = engine
         self._cli = cli
         self._builder = Builder(paths, repo, runner)
-        self._images = Images(paths.service, engine, cli)
+        self._images = Images(paths.service, str(paths.root), engine, cli)
+        self._readings: dict[tuple[str, ...], Read] = {}
 
     async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
         """See ports.Runtime. Cancellation leaves images without a name, which the next build makes anew."""
@@ -91,19 +98,26 @@ class ComposeBuilder:
             base = base_document(known.kept, plans)
             job = Job(folder, key, world.directory, commit.tree, spec.compose)
             pinned = await self._images.pinned(job, base, plans, progress)
-        services_of(decided, spec.compose, msgspec.structs.replace(world, healthchecks=frozenset(pinned.healthchecks)))
-        name = f"{self._paths.environment}.json"
-        self._cli.write(folder / name, base)
-        write_file(folder / f"{self._paths.environment}.images.json", msgspec.json.encode(pinned))
-        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        told = {"healthchecks": frozenset(pinned.healthchecks), "stores": pinned.stores}
+        services_of(decided, spec.compose, msgspec.structs.replace(world, **told))
+        raw = as_bytes(base)
+        digest = hashlib.sha256(raw).hexdigest()
+        write_file(self._document(folder, digest), raw)
+        write_file(self._note(folder, digest), msgspec.json.encode(pinned))
         digests = {**pinned.images, f"compose.{self._paths.environment}": digest}
         return msgspec.structs.replace(own, key=key, digests=digests)
 
     async def read(
         self, tree: Path, files: Sequence[str], spec: ComposeSpec, environment: str, cli: ComposeCli
     ) -> Read:
-        """The Compose files of a tree, with the values `cli` has. Raises ConfigError."""
+        """The Compose files of a tree, with the values `cli` has. Raises ConfigError.
+
+        An artifact never changes: asked again with the same values, Compose is not run again.
+        """
         settings = known_at_build(spec, "")
+        asked = (str(tree), *files, environment, cli.fingerprint(), hashlib.sha256(canonical(settings)).hexdigest())
+        if asked in self._readings:
+            return self._readings[asked]
         kept, decided = await asyncio.gather(
             cli.config(tree, files, interpolate=False, settings=settings),
             cli.config(tree, files, interpolate=True, settings=settings),
@@ -115,42 +129,72 @@ class ComposeBuilder:
             file=files[0],
             profiles=frozenset(filter(None, re.split(r"[,\s]+", cli.value("COMPOSE_PROFILES")))),
         )
-        return Read(kept, decided, world)
+        if len(self._readings) >= READINGS:
+            del self._readings[next(iter(self._readings))]
+        self._readings[asked] = Read(kept, decided, world)
+        return self._readings[asked]
 
     async def understood(self, artifact: Artifact, spec: ComposeSpec) -> Understood:
         """What `build` left, read again. Raises StepFailed when it is gone, StateCorrupted when it was changed."""
         tree = Path(artifact.path) / "tree"
         folder = Path(artifact.path) / "compose"
-        environment = self._paths.environment
+        environment, digest = self._paths.environment, self._digest(artifact)
+        pinned = self._pinned(artifact)
         try:
-            raw = (folder / f"{environment}.json").read_bytes()
-            pinned = msgspec.json.decode((folder / f"{environment}.images.json").read_bytes(), type=Pinned)
+            raw = self._document(folder, digest).read_bytes()
         except FileNotFoundError as error:
             raise StepFailed(f"The artifact {artifact.key[:12]} is gone: {error.filename}.") from error
-        except msgspec.DecodeError as error:
-            raise _changed(folder / f"{environment}.images.json", str(error)) from error
-        if hashlib.sha256(raw).hexdigest() != artifact.digests.get(f"compose.{environment}"):
-            raise _changed(folder / f"{environment}.json", "it is not what was built")
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise _changed(self._document(folder, digest), "it is not what was built")
+        base: Document = msgspec.json.decode(raw)
         files = files_of(spec, environment, tree)
         read = await self.read(tree, files, spec, environment, self._cli)
-        decided = read.decided
-        world = msgspec.structs.replace(read.world, healthchecks=frozenset(pinned.healthchecks))
-        base: Document = msgspec.json.decode(raw)
+        # Which services there are was decided when it was built, whatever profiles the env file asks for now.
+        services = {name: one for name, one in read.decided["services"].items() if name in base["services"]}
+        decided = {**read.decided, "services": services}
+        told = {"healthchecks": frozenset(pinned.healthchecks), "profiles": frozenset("*")}
+        world = msgspec.structs.replace(read.world, **told)
         return Understood(base, decided, services_of(decided, spec, world), pinned, world.directory)
 
     def noted_images(self) -> set[str]:
         """Every image that an artifact which is still there was built with."""
         noted: set[str] = set()
         for note in self._paths.artifacts.glob("*/compose/*.json"):
-            if not note.name.removesuffix(".json").isalpha():  # an environment's document is named after it
+            if KEY.fullmatch(note.stem) or note.name.endswith(NOTE):
                 noted |= set(msgspec.json.decode(note.read_bytes(), type=Pinned).images.values())
         return noted
 
     def replicas(self, artifact: Artifact) -> int:
         """How many ports of the host a slot of this artifact needs. Raises as `understood` does."""
-        path = Path(artifact.path) / "compose" / f"{self._paths.environment}.images.json"
+        return self._pinned(artifact).replicas
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """The labels of every image this builder made, and of no other's."""
+        return self._images.marks
+
+    def at_work(self) -> bool:
+        """Whether somebody builds images of this service now, for whatever environment."""
+        for path in self._paths.artifacts.glob("*/compose/*.lock"):
+            lock = try_lock(path.with_suffix(""))
+            if lock is None:
+                return True
+            os.close(lock)
+        return False
+
+    def _digest(self, artifact: Artifact) -> str:
+        return artifact.digests.get(f"compose.{self._paths.environment}", "")
+
+    def _document(self, folder: Path, digest: str) -> Path:
+        return folder / f"{self._paths.environment}-{digest[:16]}.json"
+
+    def _note(self, folder: Path, digest: str) -> Path:
+        return folder / f"{self._paths.environment}-{digest[:16]}{NOTE}"
+
+    def _pinned(self, artifact: Artifact) -> Pinned:
+        path = self._note(Path(artifact.path) / "compose", self._digest(artifact))
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Pinned).replicas
+            return msgspec.json.decode(path.read_bytes(), type=Pinned)
         except FileNotFoundError as error:
             raise StepFailed(f"The artifact {artifact.key[:12]} is gone: {error.filename}.") from error
         except msgspec.DecodeError as error:

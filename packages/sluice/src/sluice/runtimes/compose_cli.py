@@ -6,6 +6,9 @@ containers; what Sluice keeps on disk still says `${NAME}`.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import shutil
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +28,19 @@ from sluice.runner import LocalRunner, RawOutput, minimal_environment
 CONFIG_S = 30  # reads files; seconds only where includes are many
 BUILD_S = 1800  # a cold build of a large image over a slow line
 CREATE_S = 120  # containers of a slot on a slow disk
+START_S = 15  # what the engine needs for starting them on a busy machine, beyond what they need to become ready
 FAILURE_LINES = 20  # the end of a build's output names the reason
+# What the builder says of itself, beside what it does: ids of layers, containers of steps, warnings about plug-ins.
+NOISE = re.compile(r"--->|Removing intermediate container|time=|Sending build context|Image \S+ Buil")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")  # the classic builder's colours, which it does not ask about
 DEADLINE = "did not end within its deadline"
+# What a container itself is to blame for when it does not start; a port, a disk or the engine is not the release's.
+ITS_OWN = re.compile(r"dependency failed to start|is unhealthy|exited \(|OCI runtime|complete successfully")
+NOT_ITS_OWN = re.compile(
+    r"no space left|cannot allocate memory|address already in use|already allocated", re.IGNORECASE
+)
+GONE = re.compile(r"cannot connect to the docker|error during connect|connection refused|unexpected EOF", re.IGNORECASE)
+OF_DOCKER = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_API_VERSION")
 
 
 @dataclass(frozen=True)
@@ -37,11 +51,12 @@ class Rendered:
     project: str
     directory: str  # where its relative paths start
     settings: Mapping[str, str] = field(default_factory=dict)
+    defaults: str = os.devnull  # the repository's `.env`
 
     def arguments(self) -> list[str]:
         """The options that name it."""
         place = ["--project-name", self.project, "--project-directory", self.directory]
-        return [*place, "--file", str(self.path), "--env-file", "/dev/null"]
+        return [*place, "--file", str(self.path), "--env-file", self.defaults]
 
 
 class ComposeCli:
@@ -79,15 +94,15 @@ class ComposeCli:
         """Build the images of these services under the names the document gives them. Raises StepFailed."""
 
         def told(line: str) -> None:
-            if line.strip():
-                progress(line.strip())
+            words = ANSI.sub("", line).strip()
+            if words and not NOISE.match(words):
+                progress(words)
 
         done = await self._run(rendered, ["build", *services], BUILD_S, told)
         if done.exit_code or done.timed_out:
-            lines = (done.stderr.strip() or done.stdout.strip()).splitlines()[-FAILURE_LINES:]
             reason = DEADLINE if done.timed_out else f"ended with {done.exit_code}"
             raise StepFailed(
-                f"The build of {', '.join(services)} {reason}.\n" + "\n".join(lines),
+                f"The build of {', '.join(services)} {reason}.\n" + "\n".join(_told_last(done)),
                 world="The new release was not started.",
                 next="build it by hand: docker compose build",
             )
@@ -100,7 +115,8 @@ class ComposeCli:
     async def start(self, rendered: Rendered, services: Sequence[str], timeout_s: float) -> None:
         """Start what was created, each after what it depends on. Raises StepFailed, naming what did not come up."""
         verb = ["up", "--detach", "--no-build", "--no-recreate", *services]
-        self._good(await self._run(rendered, verb, timeout_s), f"starting {', '.join(services)}", bad_release=True)
+        done = await self._run(rendered, verb, timeout_s + START_S)
+        self._good(done, f"starting {', '.join(services)}", bad_release=True)
 
     async def up(self, rendered: Rendered, services: Sequence[str], timeout_s: float) -> None:
         """Create or recreate exactly these, and start them. Raises StepFailed."""
@@ -121,14 +137,23 @@ class ComposeCli:
         found = self._values().get(name)
         return found.reveal() if found else ""
 
+    def fingerprint(self) -> str:
+        """Of everything a document can be interpolated with. For comparing within one process; never kept."""
+        values = {name: value.reveal() for name, value in self._values().items()}
+        return hashlib.sha256(
+            msgspec.json.encode([sorted(values.items()), sorted(self._around({}).items())])
+        ).hexdigest()
+
     def write(self, path: Path, document: Mapping[str, Any]) -> Path:
         """Keep a rendered document (JSON is YAML)."""
-        write_file(path, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+        write_file(path, as_bytes(document))
         return path
 
     def _files(self, tree: Path, files: Sequence[str]) -> list[str]:
-        argv = ["--project-name", "sluice-config", "--project-directory", str((tree / files[0]).parent)]
-        return [*argv, *_no_dotenv(tree), *(part for name in files for part in ("--file", str(tree / name)))]
+        directory = (tree / files[0]).parent
+        argv = ["--project-name", "sluice-config", "--project-directory", str(directory)]
+        argv += ["--env-file", dotenv(tree, directory)]
+        return [*argv, *(part for name in files for part in ("--file", str(tree / name)))]
 
     async def _run(
         self, rendered: Rendered, verb: Sequence[str], timeout_s: float, told: Progress | None = None
@@ -148,15 +173,21 @@ class ComposeCli:
     def _around(self, settings: Mapping[str, str]) -> dict[str, str]:
         values = {name: value.reveal() for name, value in self._values().items()}
         # Compose takes its own settings from the environment too: the operator's file may not redirect us.
-        values = {name: value for name, value in values.items() if not name.startswith(("COMPOSE_", "DOCKER_"))}
+        values = {name: value for name, value in values.items() if not name.startswith(("COMPOSE_", *OF_DOCKER))}
         own = {"DOCKER_HOST": f"unix://{self._socket}", "COMPOSE_ANSI": "never", "COMPOSE_PROGRESS": "plain"}
+        # A `.env` of the repository may not have shared services removed that the file names no more.
+        own |= {"COMPOSE_REMOVE_ORPHANS": "false"}
         return {**minimal_environment(), **values, **settings, **own, "COMPOSE_MENU": "false"}
 
     def _good(self, done: Completed, what: str, *, bad_release: bool = False) -> None:
         if done.exit_code or done.timed_out:
             how = DEADLINE if done.timed_out else "failed"
-            words = self._words(done.stderr)
-            raise StepFailed(f"{what} {how}: {words}.", bad_release=bad_release and not done.timed_out)
+            own = ITS_OWN.search(done.stderr) and not NOT_ITS_OWN.search(done.stderr)
+            raise StepFailed(
+                f"{what} {how}: {self._words(done.stderr)}.",
+                bad_release=bad_release and bool(own) and not done.timed_out,
+                unreachable=bool(GONE.search(done.stderr)),
+            )
 
     def _words(self, text: str) -> str:
         """What Compose said last; its progress lines say nothing."""
@@ -165,10 +196,24 @@ class ComposeCli:
         return crash or "; ".join(lines[-2:]).rstrip(".")
 
 
-def _no_dotenv(tree: Path) -> list[str]:
-    # A `.env` of the repository holds defaults; without one Compose would look for it beside the files.
-    defaults = tree / ".env"
-    return ["--env-file", str(defaults) if defaults.is_file() else "/dev/null"]
+def as_bytes(document: Mapping[str, Any]) -> bytes:
+    """A rendered document as it is kept."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def _told_last(done: Completed) -> list[str]:
+    """The end of a build's output: what a command printed is on one stream or the other, as the builder has it."""
+    lines = [line.strip() for text in (done.stdout, done.stderr) for line in ANSI.sub("", text).splitlines()[-200:]]
+    return [line for line in lines if line and not NOISE.match(line)][-FAILURE_LINES:]
+
+
+def dotenv(tree: str | Path, directory: str | Path) -> str:
+    """The `.env` that holds the repository's defaults: beside the first Compose file, else at the root.
+
+    The env file's values go over it. Without one it is the null device: Compose would look elsewhere by itself.
+    """
+    places = (Path(directory, ".env"), Path(tree, ".env"))
+    return next((str(path) for path in places if path.is_file()), os.devnull)
 
 
 def _binary() -> str:

@@ -155,6 +155,11 @@ def definitions(base: Document, plans: Plans) -> dict[str, str]:
         definition = {**base["services"][name], "image": plan.image}
         if not plan.publish:
             definition.pop("ports", None)
+        # Another fixed name is another volume: its data would be gone for a service that is merely left running.
+        named = {m.volume: (base.get("volumes") or {}).get(m.volume) or {} for m in plan.mounts if m.volume}
+        fixed = {key: how["name"] for key, how in sorted(named.items()) if how.get("name")}
+        if fixed:
+            definition["x-volumes"] = fixed
         hashes[name] = definition_hash(definition)
     return hashes
 

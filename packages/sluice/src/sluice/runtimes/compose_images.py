@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,13 @@ from sluice.hosts.state import write_file
 from sluice.model.errors import StepFailed
 from sluice.model.spec import ComposeSpec
 from sluice.ports import Progress
-from sluice.runtimes.compose_cli import ComposeCli, Rendered
+from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
 from sluice.runtimes.compose_values import Document, ServicePlan
 from sluice.runtimes.engine import DockerEngine, Image, split_reference
 from sluice.runtimes.placeholders import BRACES, render
 
 BUILT_BY = "dev.sluice.built-for"  # label of images Sluice built; only these are ever removed
+BUILT_IN = "dev.sluice.built-in"  # and only by whose state folder knows who needs them: a host may have several
 PLACEHOLDER = "0"  # stands for what is known only at start ({sha}, ...) while files are read for deciding
 
 
@@ -28,6 +30,7 @@ class Pinned(msgspec.Struct, frozen=True):
     images: dict[str, str]  # service -> repository@digest, or the image's id
     healthchecks: tuple[str, ...] = ()  # services whose image has one
     replicas: int = 1  # of the routed service: as many ports of the host a slot needs
+    stores: dict[str, tuple[str, ...]] = {}  # service -> folders its image keeps in a volume of each container's own
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -43,9 +46,12 @@ class Job(msgspec.Struct, frozen=True):
 class Images:
     """Makes the images of one service's artifacts."""
 
-    def __init__(self, service: str, engine: DockerEngine, cli: ComposeCli) -> None:
-        """Touches nothing."""
+    def __init__(self, service: str, state: str, engine: DockerEngine, cli: ComposeCli) -> None:
+        """`state` is the state folder. Touches nothing."""
         self._service = service
+        # Not the path itself: images are pushed to where others look.
+        self._folder = hashlib.sha256(state.encode()).hexdigest()[:12]
+        self.marks = {BUILT_BY: service, BUILT_IN: self._folder}
         self._engine = engine
         self._cli = cli
 
@@ -56,30 +62,35 @@ class Images:
         there = await asyncio.gather(*(self._engine.image(reference) for reference in known.images.values()))
         images = {name: ref for (name, ref), image in zip(known.images.items(), there, strict=True) if image}
         healthchecks = set(known.healthchecks) & images.keys()
+        stores = {name: folders for name, folders in known.stores.items() if name in images}
         built = [name for name, plan in plans.items() if plan.build and name not in images]
         if built:
             names = {name: self._name(name, job.key) for name in built}
-            document = _building(base, names, {BUILT_BY: self._service})
+            document = _building(base, names, self.marks)
             path = self._cli.write(job.folder / f"{job.key}.build", document)
             around = known_at_build(job.spec, job.tree)
-            await self._cli.build(Rendered(path, "sluice-build", job.directory, around), built, progress)
+            defaults = dotenv(job.folder.parent / "tree", job.directory)
+            rendered = Rendered(path, "sluice-build", job.directory, around, defaults)
+            await self._cli.build(rendered, built, progress)
             path.unlink()
             for name, tag in names.items():
                 image = await self._there(tag)
                 images[name] = await self._published(image, tag, job.spec, progress)
                 healthchecks |= {name} if image.healthcheck else set()
+                stores |= {name: image.volumes} if image.volumes else {}
         for name in [name for name, plan in plans.items() if not plan.build and name not in images]:
             image = await self._engine.image(plans[name].image) or await self._engine.pull(plans[name].image, progress)
             images[name] = _pin(image, plans[name].image)
             healthchecks |= {name} if image.healthcheck else set()
+            stores |= {name: image.volumes} if image.volumes else {}
         replicas = max(plan.replicas for plan in plans.values() if plan.routed)
-        pinned = Pinned({name: images[name] for name in plans}, tuple(sorted(healthchecks)), replicas)
+        pinned = Pinned({name: images[name] for name in plans}, tuple(sorted(healthchecks)), replicas, stores)
         write_file(note, msgspec.json.encode(pinned))
         progress("images reused" if not built else f"built {', '.join(built)}")
         return pinned
 
     def _name(self, service: str, key: str) -> str:
-        return f"sluice/{self._service}-{re.sub(r'[^a-z0-9._-]', '-', service.lower())}:{key[:16]}"
+        return f"sluice/{self._service}-{re.sub(r'[^a-z0-9._-]', '-', service.lower())}:{key[:16]}-{self._folder[:4]}"
 
     async def _there(self, reference: str) -> Image:
         image = await self._engine.image(reference)

@@ -13,6 +13,7 @@ from sluice.hosts.state import StatePaths
 from sluice.model.errors import Refused
 from sluice.model.release import Commit
 from sluice.model.spec import ChangePolicy, HostEnvironment, RuntimeName, ServiceSpec
+from sluice.runtimes.compose_binds import must_have_files
 from sluice.runtimes.compose_build import ComposeBuilder, Understood, files_of
 from sluice.runtimes.compose_cli import ComposeCli
 from sluice.runtimes.compose_file import base_document
@@ -62,6 +63,7 @@ class Look:
         with await self._builder.exported(commit) as folder:
             tree = Path(folder) / "tree"
             own, mine = await self._footprint(tree, spec, self._paths.environment, self._host, self._cli)
+            must_have_files(own.plans, self._place(tree, self._paths.environment, own.directory))
             changed = await shared.changed(own, self._paths.service, self._paths.environment)
             refused = [name for name in changed if own.plans[name].on_change is ChangePolicy.REFUSE]
             if refused:
@@ -92,17 +94,20 @@ class Look:
         known = await self._builder.read(tree, files, spec.compose, environment, cli)
         plans = services_of(known.decided, spec.compose, known.world)
         base = base_document(known.kept, plans)
-        place = Placement(
+        place = self._place(tree, environment, known.world.directory)
+        found = footprint(plans, volumes_of(base, known.decided, plans, place), place, _slot_ports(host))
+        return Understood(base, known.decided, plans, known.pinned, known.world.directory), found
+
+    def _place(self, tree: Path, environment: str, directory: str) -> Placement:
+        return Placement(
             service=self._paths.service,
             environment=environment,
             release="",
             network=network_name(self._paths.service, environment),
             tree=str(tree),
-            directory=known.world.directory,
+            directory=directory,
             data=str(self._paths.root / self._paths.service / "data" / environment),
         )
-        found = footprint(plans, volumes_of(base, known.decided, plans, place), place, _slot_ports(host))
-        return Understood(base, known.decided, plans, known.pinned, known.world.directory), found
 
     async def _others(self) -> list[Footprint]:
         """What is on this engine and is not this environment's."""

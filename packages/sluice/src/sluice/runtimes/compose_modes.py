@@ -46,6 +46,7 @@ def services_of(document: Document, spec: ComposeSpec, world: World) -> dict[str
     for name, plan in plans.items():
         _check_mode(plan, services[name], spec, world)
         _check_references(name, services[name], plans, spec, world)
+        _check_store(plan, services[name], spec, world)
     _check_container_names(services, world)
     _check_readiness(plans, world)
     return plans
@@ -345,6 +346,22 @@ def _check_container_names(services: Mapping[str, Document], world: World) -> No
             )
 
 
+def _check_store(plan: ServicePlan, definition: Document, spec: ComposeSpec, world: World) -> None:
+    """What an image keeps in a volume of its own goes with its container: a rollout would throw it away."""
+    named = {mount.target for mount in plan.mounts} | {
+        str(one).split(":")[0] for one in as_list(definition.get("tmpfs"))
+    }
+    lost = [folder for folder in world.stores.get(plan.name, ()) if folder not in named]
+    undecided = spec.services.get(plan.name, UNDECLARED).mode is None
+    if lost and undecided and plan.mode is ServiceMode.RECREATE and not plan.one_shot:
+        raise undeclared(
+            f"[compose.services.{plan.name}] mode",
+            f"the image of {plan.name} keeps {lost[0]} in a volume that goes with the container, with every rollout",
+            f'mount a named volume at {lost[0]}, or write mode = "shared" (rollouts leave it running) '
+            'or "recreate" (what is there may be lost)',
+        )
+
+
 def _check_readiness(plans: Plans, world: World) -> None:
     if world.healthchecks is None:
         return
@@ -355,9 +372,10 @@ def _check_readiness(plans: Plans, world: World) -> None:
         and not (plan.ready_command or plan.ready_port or plan.ready_after_s)
     ]
     if blind:
+        are = "are" if len(blind) > 1 else "is"
         raise undeclared(
             f"[compose.services.{blind[0]}]",
-            f"neither the file nor the image says how to see that {' and '.join(blind)} is ready",
+            f"neither the file nor the image says how to see that {' and '.join(blind)} {are} ready",
             "for each write a healthcheck in the Compose file, or in sluice.toml one of: "
             + " ".join(f"[compose.services.{name}]" for name in blind)
             + ' ready_port = 5432 (accepts TCP), ready_command = ["sh", "-c", "..."] (exits 0 in the container), '

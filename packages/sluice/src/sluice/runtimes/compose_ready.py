@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from sluice.model.containers import Container
 from sluice.model.errors import StepFailed
 from sluice.ports import Clock
 from sluice.runtimes.compose_state import name_of, service_of
@@ -18,24 +19,32 @@ LOOK_S = 0.2  # the engine tells nobody that a container became ready, so we loo
 COMMAND_S = 10  # a readiness command that takes longer is not a quick look
 CONNECT_S = 1.0
 RESTARTS = 3  # a container that was restarted this often while it starts is not going to come up
+STEADY_S = 10.0  # the engine counts restarts for ever: those of a container that is up for this long were in its past
 LOG_LINES = 10
+EXAMINED = 500  # letters of what a healthcheck printed
 
 Documents = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
 async def wait_ready(
-    engine: DockerEngine, plans: Mapping[str, ServicePlan], documents: Documents, timeout_s: float, clock: Clock
+    engine: DockerEngine,
+    plans: Mapping[str, ServicePlan],
+    documents: Documents,
+    timeout_s: float,
+    clock: Clock,
+    *,
+    blame: bool = True,
 ) -> None:
-    """Return once every container is ready. Raises StepFailed, blaming the release, with the last lines of its log."""
+    """Return once every container is ready. Raises StepFailed with the last lines of its log; `blame`: the release."""
     end = clock.monotonic() + timeout_s
     while True:
         waiting, dead = await _look(engine, plans, await documents(), clock)
         if dead:
-            raise await _failed(engine, dead[0], "does not stay up")
+            raise await _failed(engine, dead[0], "does not stay up", blame=blame)
         if not waiting:
             return
         if clock.monotonic() >= end:
-            raise await _failed(engine, waiting[0], f"was not ready after {timeout_s:g} s")
+            raise await _failed(engine, waiting[0], f"was not ready after {timeout_s:g} s", blame=blame)
         await clock.sleep(LOOK_S)
 
 
@@ -51,13 +60,19 @@ async def _look(
         one, plan = container_of(document), plans[service_of(document)]
         if plan.one_shot and one.state == "exited" and one.exit_code == 0:
             continue
-        if one.restarts >= RESTARTS or one.state in {"exited", "dead"}:
+        if _restarts_again(one, clock) or one.state in {"exited", "dead"}:
             dead.append((document, f"ended with {one.exit_code}{', out of memory' if one.oom_killed else ''}"))
         elif one.state != "running":
             waiting.append((document, one.state))
         elif reason := await _unready(engine, plan, document, clock):
             waiting.append((document, reason))
     return waiting, dead
+
+
+def _restarts_again(one: Container, clock: Clock) -> bool:
+    if one.restarts < RESTARTS:
+        return False
+    return one.state != "running" or _seconds_between(one.started_at, clock.now()) < STEADY_S
 
 
 async def _unready(engine: DockerEngine, plan: ServicePlan, document: Mapping[str, Any], clock: Clock) -> str:
@@ -93,8 +108,19 @@ def _seconds_between(earlier: str, later: str) -> float:
     return (dt.datetime.fromisoformat(later) - begun).total_seconds()
 
 
-async def _failed(engine: DockerEngine, trouble: Trouble, what: str) -> StepFailed:
+async def _failed(engine: DockerEngine, trouble: Trouble, what: str, *, blame: bool) -> StepFailed:
     document, reason = trouble
     lines = await engine.logs(document["Id"], LOG_LINES)
     said = "\n".join(lines) if lines else "(it logged nothing)"
-    return StepFailed(f"{name_of(document)} {what}: {reason}.\n{said}", bad_release=True)
+    name = name_of(document)
+    return StepFailed(
+        f"{name} {what}: {reason}.{_examined(document)}\nThe last lines of its log:\n{said}",
+        bad_release=blame,
+    )
+
+
+def _examined(document: Mapping[str, Any]) -> str:
+    """What the healthcheck printed when it last failed: the log of the service need not show why."""
+    checks = ((document["State"].get("Health") or {}).get("Log")) or ()
+    failed = [str(one.get("Output", "")).strip() for one in checks if one.get("ExitCode")]
+    return f"\nIts healthcheck says: {failed[-1][-EXAMINED:]}" if failed and failed[-1] else ""

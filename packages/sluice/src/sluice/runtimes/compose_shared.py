@@ -10,7 +10,7 @@ from sluice.model.errors import Refused
 from sluice.model.spec import ChangePolicy, ServiceMode
 from sluice.ports import Clock
 from sluice.runtimes.compose_build import Understood
-from sluice.runtimes.compose_cli import ComposeCli, Rendered
+from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
 from sluice.runtimes.compose_file import definitions, shared_document, shared_project
 from sluice.runtimes.compose_ready import wait_ready
 from sluice.runtimes.compose_state import (
@@ -23,7 +23,7 @@ from sluice.runtimes.compose_state import (
     labels_of,
     service_of,
 )
-from sluice.runtimes.compose_values import Placement
+from sluice.runtimes.compose_values import Placement, ServicePlan
 from sluice.runtimes.engine import DockerEngine, container_of
 
 START_S = 120  # a database that recovers from a crash
@@ -56,26 +56,33 @@ class Shared:
             if plan.mode is ServiceMode.SHARED and name in running and running[name] != wanted[name]
         )
 
-    async def ensure(self, known: Understood, place: Placement) -> None:
-        """All of them running and ready. Raises Refused for a changed one that policy protects, or StepFailed."""
+    async def ensure(self, known: Understood, place: Placement, *, ran_before: bool) -> None:
+        """All of them running and ready. Raises Refused for a changed one that policy protects, or StepFailed.
+
+        `ran_before`: this release was verified here, so it is gone back to. What it protects then stays as a newer
+        release left it: a way back that is refused for what the way forward did would be none.
+        """
         mine = {name: plan for name, plan in known.plans.items() if plan.mode is ServiceMode.SHARED}
         if not mine:
             return
-        found = {service_of(one): one for one in await self.documents(place.service, place.environment)}
+        documents = await self.documents(place.service, place.environment)
+        found = {service_of(one): one for one in documents}
         changed = set(await self.changed(known, place.service, place.environment))
         # What is built here has the same definition whatever its code is: only the image tells.
         changed |= {name for name, plan in mine.items() if plan.build and await self._other_image(name, found, place)}
         refused = sorted(name for name in changed if mine[name].on_change is ChangePolicy.REFUSE)
-        if refused:
+        if refused and not ran_before:
             raise protected(refused)
         anew = [name for name in mine if name not in found]
         anew += [name for name in sorted(changed) if mine[name].on_change is ChangePolicy.RECREATE]
         if anew:
             project = shared_project(place.service, place.environment)
             path = self._cli.write(self._folder / f"{project}.json", shared_document(known.base, known.plans, place))
-            await self._cli.up(Rendered(path, project, place.directory, place.settings), anew, START_S)
-        for name, document in found.items():
-            if name in mine and name not in anew and container_of(document).state not in {"running", "restarting"}:
+            defaults = dotenv(place.tree, place.directory)
+            await self._cli.up(Rendered(path, project, place.directory, place.settings, defaults), anew, START_S)
+        for document in documents:
+            plan = mine.get(service_of(document))
+            if plan is not None and plan.name not in anew and _is_down(document, plan):
                 await self._engine.start(document["Id"])
         await self._ready(mine, place, made=bool(anew))
 
@@ -90,10 +97,18 @@ class Shared:
             found = await self.documents(place.service, place.environment)
             return [one for one in found if service_of(one) in mine]
 
-        await wait_ready(self._engine, mine, documents, START_S, self._clock)
+        # What ran before, and does not now, is nobody's fault who comes later.
+        await wait_ready(self._engine, mine, documents, START_S, self._clock, blame=made)
         project = shared_project(place.service, place.environment)
         if made or not self._snapshots.read(project):
             self._snapshots.keep(project, await documents())
+
+
+def _is_down(document: Mapping[str, Any], plan: ServicePlan) -> bool:
+    one = container_of(document)
+    if one.state == "exited" and one.exit_code == 0 and plan.one_shot:
+        return False  # it has done its work, and twice may be once too often
+    return one.state not in {"running", "restarting"}
 
 
 def protected(names: list[str]) -> Refused:
@@ -101,5 +116,6 @@ def protected(names: list[str]) -> Refused:
     return Refused(
         f"The definition of the shared service{'s' if len(names) > 1 else ''} {', '.join(names)} changed; "
         "recreating it interrupts everything that uses it.",
-        next=f'say what should happen in sluice.toml: [compose.services.{names[0]}] on_change = "recreate" or "keep"',
+        next=f'say what should happen in sluice.toml: [compose.services.{names[0]}] on_change = "recreate" or "keep"; '
+        'or, where each release brings its own (a worker): mode = "recreate"',
     )

@@ -118,6 +118,7 @@ class World(msgspec.Struct, frozen=True):
     profiles: frozenset[str] = frozenset()  # COMPOSE_PROFILES of the env file; "*" is all
     healthchecks: frozenset[str] | None = None  # services whose image has a HEALTHCHECK; None: not built, not known yet
     exists: Callable[[str], bool] = os.path.exists
+    stores: Mapping[str, tuple[str, ...]] = {}  # service -> folders its image keeps in a volume of its own
 
 
 class Placement(msgspec.Struct, frozen=True):

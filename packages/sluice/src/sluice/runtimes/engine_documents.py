@@ -44,7 +44,8 @@ class Image(msgspec.Struct, frozen=True):
     digests: tuple[str, ...]  # REPOSITORY@sha256:..., of the registries it came from or went to
     labels: dict[str, str]
     size: int = 0  # bytes
-    healthcheck: bool = False  # told by a question about this image alone, not by a list
+    healthcheck: bool = False  # this and the next: told by a question about this image alone, not by a list
+    volumes: tuple[str, ...] = ()  # folders that each container keeps in a volume of its own
 
 
 def container_of(document: Mapping[str, Any]) -> Container:
@@ -117,9 +118,12 @@ def network_of(item: Mapping[str, Any]) -> Network:
 
 def image_of(item: Mapping[str, Any]) -> Image:
     """An image, inspected or from the list."""
-    labels = (item.get("Config") or {}).get("Labels") or item.get("Labels") or {}
+    config = item.get("Config") or {}
+    labels = config.get("Labels") or item.get("Labels") or {}
     tags = tuple(tag for tag in item.get("RepoTags") or [] if tag != "<none>:<none>")
     digests = tuple(digest for digest in item.get("RepoDigests") or [] if digest != "<none>@<none>")
-    test = ((item.get("Config") or {}).get("Healthcheck") or {}).get("Test") or []
+    test = (config.get("Healthcheck") or {}).get("Test") or []
     checked = bool(test) and test[0] != "NONE"
-    return Image(str(item["Id"]), tags, digests, labels, int(item.get("Size", 0)), checked)
+    return Image(
+        str(item["Id"]), tags, digests, labels, int(item.get("Size", 0)), checked, tuple(config.get("Volumes") or ())
+    )
