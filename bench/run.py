@@ -16,12 +16,14 @@ import fanout
 import history
 import memory
 import processes
+import rollout
 import storm
 from harness import Bench, BenchError, Record, bar_lines, interruptible, perform, progress, save, whole
 from harness import quick as quick_look
 
 BENCHES: dict[str, Bench] = {
-    bench.name: bench for bench in (fanout.BENCH, memory.BENCH, storm.BENCH, history.BENCH, processes.BENCH)
+    bench.name: bench
+    for bench in (fanout.BENCH, memory.BENCH, storm.BENCH, history.BENCH, processes.BENCH, rollout.BENCH)
 }
 
 
