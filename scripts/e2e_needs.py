@@ -18,7 +18,6 @@ NEEDS = {
     "iptables": ("the container engine publishes ports with it", ("iptables",)),
     "sshd": ("Sluice is used over a real SSH", ("openssh-server",)),
     "docker-registry": ("images are pinned by real digests", ("docker-registry",)),
-    "chromium": ("people use a browser", ("chromium",)),
 }
 # Of a machine whose engine is elsewhere, or of another make, nothing more is asked.
 OF_THE_ENGINE = {"dockerd", "iptables"}
