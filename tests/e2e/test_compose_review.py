@@ -293,6 +293,16 @@ async def test_a_migration_that_is_not_waited_for_any_more_does_not_go_on(stage)
     assert not command(*running)
 
 
+async def test_another_state_folder_that_runs_the_environment_is_told_by_the_gate(stage):
+    """Before anything is touched: what runs belongs to another state folder, which the sentence names."""
+    release = await stage.release()
+    labels = {"service": SERVICE, "environment": "test", "mode": "ingress", "state": "/elsewhere"}
+    options = [part for key, value in labels.items() for part in ("--label", f"dev.sluice.{key}={value}")]
+    command("docker", "run", "--detach", *options, release.artifact.digests["store"], "python3", "-c", WAIT)
+    (sentence,) = await stage.env.runtime.overlaps(release.commit, release.spec)
+    assert "/elsewhere" in sentence
+
+
 async def test_an_image_that_keeps_data_of_its_own_needs_a_word(stage):
     """A service that a rollout replaces, whose image declares a volume the file does not name: it would be lost."""
     document = changed(worker={"build": {"context": ".", "args": {"BASE": "${BASE}"}}})

@@ -173,7 +173,7 @@ def test_nothing_is_lost_that_the_table_does_not_name(found: tuple[Document, dic
         assert set(definition) - set(now) <= DROPPED
         for key in set(definition) - DROPPED - CHANGED:
             assert now[key] == definition[key]
-        assert now.get("restart") == definition.get("restart", "unless-stopped")
+        assert now.get("restart") == definition.get("restart", "always")
         assert [m["target"] for m in now["volumes"]] == [m["target"] for m in definition["volumes"]]
         if isinstance(definition.get("labels"), dict):
             assert definition["labels"].items() <= now["labels"].items()

@@ -151,7 +151,7 @@ def test_the_slot_has_its_own_services_and_nothing_of_the_hosts(nasty: Any) -> N
     assert api["networks"] == {"front": {"aliases": ["www"]}}
     assert api["links"] == ["worker", "worker:jobs"]
     assert set(api["depends_on"]) == {"init", "worker"}
-    assert api["restart"] == "unless-stopped"
+    assert api["restart"] == "always"
     worker = document["services"]["worker"]
     assert worker["restart"] == "on-failure"
     assert worker["networks"] == {"default": {"aliases": ["the-worker"]}}

@@ -255,7 +255,7 @@ async def test_container_is_confined_and_comes_back(make, engine, port):
     assert settings["ReadonlyRootfs"]
     assert settings["CapDrop"] == ["ALL"]
     assert settings["SecurityOpt"] == ["no-new-privileges"]
-    assert settings["RestartPolicy"]["Name"] == "unless-stopped"
+    assert settings["RestartPolicy"]["Name"] == "always"
     assert settings["LogConfig"]["Config"]["max-size"]
     assert all(not mount["RW"] for mount in document["Mounts"])
     assert document["Config"]["User"] == f"{os.geteuid()}:{os.getegid()}"

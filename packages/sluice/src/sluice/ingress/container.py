@@ -130,7 +130,7 @@ class ContainerIngress:
                 {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
                 for target, source in self._mounts().items()
             ],
-            "RestartPolicy": {"Name": "unless-stopped"},
+            "RestartPolicy": {"Name": "always"},
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],

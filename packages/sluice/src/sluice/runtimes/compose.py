@@ -208,7 +208,7 @@ class ComposeRuntime:
         """See ports.Runtime. What another slot runs is no business of this one."""
         known = await self._builder.understood(release.artifact, release.spec.compose)
         shared = shared_project(release.service, release.environment)
-        holds = self._holder.exists() and self._holder.read_text() == slot.unit
+        holds = self._holder.exists() and self._holder.read_bytes() == slot.unit.encode()
         place = {ServiceMode.SLOTTED: slot.unit, ServiceMode.SHARED: shared}
         place |= {ServiceMode.RECREATE: slot.unit} if holds else {}
         expected = [

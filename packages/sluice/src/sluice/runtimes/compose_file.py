@@ -288,7 +288,8 @@ def _service(base: Document, plan: ServicePlan, plans: Plans, place: Placement) 
     if links:
         definition["links"] = links
     if "restart" not in definition and "restart_policy" not in (definition.get("deploy") or {}):
-        definition["restart"] = "no" if plan.one_shot else "unless-stopped"
+        # Not `unless-stopped`: an engine that was killed takes what it finds running for stopped by somebody.
+        definition["restart"] = "no" if plan.one_shot else "always"
     for entry, mount in zip(as_list(definition.get("volumes")), plan.mounts, strict=True):
         if mount.kind is MountKind.BIND and mount.source is not None:
             entry["source"] = _path(entry["source"], mount.source, place)

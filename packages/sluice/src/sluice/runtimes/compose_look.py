@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.state import StatePaths
+from sluice.ingress.files import public_address
 from sluice.model.errors import Refused
 from sluice.model.release import Commit
 from sluice.model.spec import ChangePolicy, HostEnvironment, RuntimeName, ServiceSpec
@@ -20,7 +22,7 @@ from sluice.runtimes.compose_file import base_document
 from sluice.runtimes.compose_modes import services_of
 from sluice.runtimes.compose_overlaps import Footprint, footprint, overlaps, volumes_of
 from sluice.runtimes.compose_shared import Shared, protected
-from sluice.runtimes.compose_state import ENVIRONMENT, PROJECT, SERVICE, name_of
+from sluice.runtimes.compose_state import ENVIRONMENT, PROJECT, SERVICE, STATE, name_of
 from sluice.runtimes.compose_values import HostPort, Placement
 from sluice.runtimes.engine import DockerEngine
 from sluice.runtimes.overlap import database_of
@@ -75,7 +77,15 @@ class Look:
                 )
                 name = sibling.environment
                 others.append((await self._footprint(tree, spec, name, sibling.host, cli))[1])
-        return [*overlaps(mine, others), *await asyncio.to_thread(self._data, own)]
+        found = [*await self._elsewhere(), *overlaps(mine, others)]
+        return [*found, *await asyncio.to_thread(self._data, own)]
+
+    async def _elsewhere(self) -> list[str]:
+        """The same environment out of another state folder: its releases, workers and data would be taken for ours."""
+        labels = {SERVICE: self._paths.service, ENVIRONMENT: self._paths.environment, STATE: ""}
+        folders = {one.labels[STATE] for one in await self._engine.containers(labels)} - {str(self._paths.root)}
+        who = f"{self._paths.service}/{self._paths.environment}"
+        return [f"{who} runs here already, out of the state folder {one}: use that (SLUICE_STATE)" for one in folders]
 
     def _siblings(self) -> Iterator[Neighbour]:
         """The same service's other environments, where their values can be read."""
@@ -151,8 +161,19 @@ def network_name(service: str, environment: str) -> str:
 
 
 def _slot_ports(host: HostEnvironment) -> list[HostPort]:
+    """Of the slots, and of the ingress in front of them."""
     first, last = host.ports
-    return [HostPort(port, "tcp", "127.0.0.1") for port in range(first, last + 1)]
+    public = public_address(host)
+    listens = HostPort(public.port, "tcp", public.host) if _is_literal(public.host) else HostPort(public.port)
+    return [listens] + [HostPort(port, "tcp", "127.0.0.1") for port in range(first, last + 1)]
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _databases(host: HostEnvironment, own: Understood) -> dict[str, tuple[str, ...]]:

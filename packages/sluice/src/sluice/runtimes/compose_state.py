@@ -17,6 +17,7 @@ from sluice.runtimes.engine import DockerEngine, container_of
 
 LABEL = "dev.sluice."
 SERVICE, ENVIRONMENT, MODE = f"{LABEL}service", f"{LABEL}environment", f"{LABEL}mode"
+STATE = f"{LABEL}state"  # of an ingress: the state folder it belongs to
 PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 
 

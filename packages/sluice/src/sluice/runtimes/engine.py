@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from sluice.model.errors import Refused
+from sluice.model.errors import Refused, StepFailed
 from sluice.model.release import Completed
 from sluice.model.secret import Redactor
 from sluice.ports import Progress
@@ -262,13 +262,19 @@ class DockerEngine:
         repository, tag = split_reference(reference)
         query: dict[str, str | int] = {"fromImage": repository, "tag": tag}
         headers = await registry_auth(repository)
-        await self._http.follow(
-            "/images/create",
-            lambda event: self._tell(event, progress),
-            query=query,
-            timeout_s=TRANSFER_S,
-            headers=headers,
-        )
+        try:
+            await self._http.follow(
+                "/images/create",
+                lambda event: self._tell(event, progress),
+                query=query,
+                timeout_s=TRANSFER_S,
+                headers=headers,
+            )
+        except StepFailed as error:
+            raise StepFailed(
+                f"The image {reference} cannot be pulled: {error.what}",
+                next=f"correct its name, or `docker login`; `docker pull {reference}` tries the same",
+            ) from error
         found = await self.image(reference)
         if found is None:
             raise self._http.failed("/images/create", f"pulled {reference} and does not know it")
