@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -193,6 +194,10 @@ def lines(record: Record) -> Iterator[str]:
     mine = _of(cells, "ours")
     if mine:
         yield from _ours(mine)
+    for name in names:
+        why = sum((Counter(each["why"]) for cell in _of(cells, name) for each in cell["seen"].values()), Counter[str]())
+        if why:
+            yield f"  failed, {LABELS[name]}: {', '.join(f'{what} {count:,} x' for what, count in why.most_common(4))}"
     total = [each for cell in cells for each in cell["seen"].values()]
     yield (
         f"  {sum(each['messages'] for each in total):,} messages in all: {sum(each['lost'] for each in total)} lost, "
@@ -208,8 +213,9 @@ def _seen(cells: Sequence[Record], what: str) -> list[str]:
     seen, took = [cell["seen"][what] for cell in cells], [cell["took"][what] for cell in cells]
     away = [seconds for each in seen for seconds in each["away_s"]]
     return [
-        f"{median(each['failed'] for each in seen):,.0f}",
-        f"{median(each['requests'] for each in seen):,.0f}",
+        # Of all rounds: one in a million is a finding, and its median is none.
+        f"{sum(each['failed'] for each in seen):,}",
+        f"{sum(each['requests'] for each in seen):,}",
         f"{median(each['slowest_ms'] for each in seen):,.0f}",
         f"{median(each['cut'] for each in seen):,.0f}",
         f"{median(away):.2f}" if away else "-",
@@ -237,7 +243,7 @@ def _ours(cells: Sequence[Record]) -> Iterator[str]:
     yield from ("", "== Docker's own commands by hand, seconds", *table(["", *took[0]["docker"]], [_hand(took)]))
     yield ""
     yield (
-        f"  our overhead: {median(overhead_s(each) for each in took):.2f} s = "
+        f"  our overhead: {median(overhead_s(each) for each in took):.2f} s in the middle round; medians: "
         f"{median(each['rollout']['seconds'] for each in took):.2f} s the command - "
         f"{median(chosen_s(each['rollout']) for each in took):.2f} s smokes, drain and watch - "
         f"{median(sum(each['docker'].values()) for each in took):.2f} s Docker's"

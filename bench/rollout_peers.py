@@ -324,8 +324,13 @@ class World:
             say("docker", "network", "rm", network)
         named = say("docker", "images", "--format", "{{.Repository}}:{{.Tag}}").split()
         mine = [tag for tag in named if tag.startswith((f"{self.name}-", f"sluice/{self.name}-"))]
+        # Whose tag went to a newer one. What has a name goes first: it may be built on these.
         if mine:
             say("docker", "image", "rm", *mine)
+        lost = ("--filter", "dangling=true", "--filter", f"label=dev.sluice.bench={self.name}")
+        nameless = say("docker", "images", "--quiet", *lost).split()
+        if nameless:
+            say("docker", "image", "rm", *nameless)
         shutil.rmtree(self.state, ignore_errors=True)
 
 
