@@ -15,6 +15,9 @@ from sluice.model.errors import Refused, StateCorrupted
 from sluice.model.release import Slot
 from sluice.model.spec import HostEnvironment
 
+# Shorter than any server keeps an idle connection (uvicorn: 5 s). A request on one that the service is just closing
+# fails, and a POST is not tried again: measured, one in 20,000 under load.
+IDLE_BACKEND = "2s"
 RELEASE_HEADER = "Sluice-Release"  # on every answer: which release was asked, also where the service does not say
 THROTTLE = "100ms"  # a change is read at once and the next one a tenth later; the default of two seconds slows rollouts
 SERVICE, REDIRECT, PUBLIC, PLAIN = "service", "redirect", "public", "plain"
@@ -126,6 +129,7 @@ class IngressFiles:
             "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
             "entryPoints": entries | more.pop("entryPoints", {}),
             "providers": {"providersThrottleDuration": THROTTLE, "file": {"directory": watched, "watch": True}},
+            "serversTransport": {"forwardingTimeouts": {"idleConnTimeout": IDLE_BACKEND}},
             "log": {"level": "ERROR", "noColor": True},
         }
         return msgspec.json.format(msgspec.json.encode(tree | more), indent=1)
