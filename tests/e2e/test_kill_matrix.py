@@ -26,7 +26,7 @@ PORTS = {"process": 18800, "compose": 18820}
 NEXT = ("resume", "rollout", "resume", "rollback")
 # A branch that is bad -> the step that finds it out.
 BAD = {"lies": State.SMOKING_PRIVATE, "sick": State.SMOKING_PUBLIC}
-INSIDE = (State.STARTING, State.SWITCHING, State.RETIRING, State.RESTORING)
+INSIDE = (State.STARTING, State.SWITCHING, State.RETIRING)
 
 
 def entries(kind: Kind) -> list[str]:
@@ -183,19 +183,29 @@ def test_a_run_killed_at_every_change_inside_a_step(stages, step):
     stage = stages["compose"]
     for number in itertools.count(1):
         world = stage.world()
-        before, old = Before(world), world.served()[0]
-        command: tuple[str, ...] = ("rollback",)
-        if step is State.RETIRING:
-            command = ("rollout", "--branch", other(world))
-        elif step is State.RESTORING:
-            world.killed("observed:switching", "rollback")
-            command = ("resume",)
+        before, old, branch = Before(world), world.served()[0], other(world)
+        finishes = step in UNSTOPPABLE
+        command = ("rollout", "--branch", branch) if finishes else ("rollback",)
         done = world.run(*command, drill=("kill-in", step.value, str(number)))
         killed = done.code == -signal.SIGKILL
         assert killed or done.code == 0, f"change {number}: {done.code}\n{done.text}"
         world.good("resume")
-        serves = {old} if step is not State.RETIRING else {world.shas[command[-1]]}
-        end(stage, before, serves if killed or step is State.RESTORING else set(world.shas.values()))
+        end(stage, before, {world.shas[branch] if finishes else old} if killed else set(world.shas.values()))
         if not killed:
             assert number > 3, f"{step} changes next to nothing: is it still counted?"
             return
+
+
+def test_an_undo_killed_again_and_again_at_every_change_inside_it(stages):
+    """Each recovery begins anew with what the one before left half-done; the last one is let through."""
+    stage = stages["compose"]
+    world = stage.world()
+    before, old = Before(world), world.served()[0]
+    world.killed("observed:switching", "rollback")
+    for number in itertools.count(1):
+        done = world.run("resume", drill=("kill-in", State.RESTORING.value, str(number)))
+        if done.code != -signal.SIGKILL:
+            break
+    assert done.code == 0, done.text
+    assert number > 3, "restoring changes next to nothing: is it still counted?"
+    end(stage, before, {old})
