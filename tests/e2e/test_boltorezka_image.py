@@ -223,7 +223,9 @@ def test_nothing_starts_without_its_secret(
 
 def test_env_examples_name_every_variable_and_no_value() -> None:
     """Both examples name what the Compose files ask for, nothing else, and hold not one value."""
-    asked = {name for path in DEPLOY.glob("compose*.yaml") for name in VARIABLE.findall(path.read_text())}
+    # The demo's overlay is filled in by the demo itself.
+    asked_in = set(DEPLOY.glob("compose*.yaml")) - {DEPLOY / "compose.demo.yaml"}
+    asked = {name for path in asked_in for name in VARIABLE.findall(path.read_text())}
     asked |= {"PYTHON_BASE", "NODE_BASE", "RELEASE_TREE"}
     for example in sorted((DEPLOY / "env").iterdir()):
         lines = [line for line in example.read_text().splitlines() if re.match(r"#?[A-Z_]+=", line)]

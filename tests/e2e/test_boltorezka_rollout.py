@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterator
 
 import bad_releases as bad
@@ -15,10 +14,8 @@ from rooms_world import Ran, RoomsWorld
 pytestmark = pytest.mark.e2e
 
 PORTS = {"process": 23700, "compose": 23800}
-# Bars are judged by bench/rollout.py and by what this prints; a test that shares its cores must fail for a fault only.
-BACK_S = 2.0  # the median socket, after it was cut
-LAST_BACK_S = 6.0  # the last one: drain spread and one more try
-COLD_S = 40.0  # the command typed -> the release before serves and is verified (bar: 20)
+BACK_S = 2.0  # every socket, after it was cut
+COLD_S = 20.0  # the command typed -> the release before serves and is verified
 WARM_S = 5.0  # a criterion broken -> users are with the old release
 
 
@@ -84,8 +81,7 @@ def nobody_noticed(seen: Seen) -> None:
     assert seen.failures == []
     assert seen.lost() == []
     assert seen.doubled() == []
-    assert not seen.cuts or statistics.median(cut.seconds for cut in seen.cuts) <= BACK_S
-    assert [cut for cut in seen.cuts if cut.seconds > LAST_BACK_S] == []
+    assert [cut for cut in seen.cuts if cut.seconds > BACK_S] == []
     assert {cut.code for cut in seen.cuts} <= {DRAINED}, "a socket was cut without a word"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import json
@@ -61,7 +62,7 @@ class Track:
         return {n for n, at in self.missing.items() if n < self.highest or now - at > LOST_AFTER_S}
 
 
-class RoomSocket:
+class RoomSocket(abc.ABC):
     """One person's socket in the room through one slot, made anew whenever it ends. `run` connects."""
 
     def __init__(self, url: str, person: Person, room: str) -> None:
@@ -121,9 +122,9 @@ class RoomSocket:
         self._told = self._told or frame["type"] == "server.draining"
         return frame
 
+    @abc.abstractmethod
     async def _speak(self, connection: websockets.ClientConnection) -> None:
         """Join, call `_joined`, and go on until the socket ends."""
-        raise NotImplementedError
 
 
 class Listener(RoomSocket):
