@@ -90,7 +90,10 @@ class MemoryWorld:
     untold: list[str] = field(default_factory=list)  # what the next notifications will say went wrong
     env_file: str = "fingerprint"
     running: dict[str, str] = field(default_factory=dict)  # unit -> release id
+    crippled: set[str] = field(default_factory=set)  # units that answer, though not everything of them runs
     pointed: str | None = None
+    outdated: str = ""  # what the ingress says of itself before it is replaced
+    mended: int = 0  # how often somebody looked for a replacement that was left half-way
     migrated: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     served: list[str | None] = field(default_factory=list)
@@ -195,10 +198,11 @@ class MemoryWorld:
 
     async def start(self, release: Release, slot: Slot) -> None:
         self.running[slot.unit] = release.id
-        await self._reach("start")
+        await self._reach(f"start {slot.unit}" if slot.unit in self.crippled else "start")
+        self.crippled.discard(slot.unit)
 
     async def alive(self, slot: Slot) -> bool:
-        return slot.unit in self.running
+        return slot.unit in self.running and slot.unit not in self.crippled
 
     async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:
         await self._reach(f"hand over to {release.id} {slot.port} from {other.release_id if other else None}")
@@ -242,6 +246,13 @@ class MemoryWorld:
 
     async def ensure(self) -> None:
         await self._reach("ensure")
+        self.outdated = ""
+
+    async def replacement(self) -> str:
+        return self.outdated
+
+    async def mend(self) -> None:
+        self.mended += 1
 
     async def point(self, slot: Slot | None) -> None:
         self.pointed = slot.url if slot else None
@@ -278,9 +289,11 @@ class MemoryWorld:
         self,
         url: str,
         release: Release,
-        slot: Slot | None = None,  # noqa: ARG002 - the port's shape
+        slot: Slot | None = None,
     ) -> Finding:
         await self._reach("read_back")
+        if slot is not None and slot.unit not in self.running:
+            return Finding("served-release", Verdict.FAIL, 1, "nobody answers")
         if url == PUBLIC_URL and self.serving_release() != release.id:
             return Finding("served-release", Verdict.FAIL, 1, f"{self.serving_release()} answers")
         return self._verdict("served-release", release)

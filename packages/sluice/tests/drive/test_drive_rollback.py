@@ -196,3 +196,38 @@ async def test_a_world_that_cannot_be_asked_is_said_and_raises_nothing(tmp_path)
     assert result.exit_code == 5
     assert "the world could not be asked: the supervisor does not answer" in result.world
     assert runs
+
+
+@pytest.mark.parametrize("step", ["smoke private", "smoke public"])
+@pytest.mark.parametrize("mended", [True, False])
+async def test_an_old_release_that_lost_a_part_is_still_gone_back_to(tmp_path, step, mended):
+    """A crashed side container keeps nobody away from what answers: it is started again, or that is said (exit 4)."""
+    memory = await established(tmp_path)
+    (unit,) = memory.running
+    memory.crippled.add(unit)
+    if not mended:
+        memory.broken[f"start {unit}"] = StepFailed("the cache does not come up")
+    memory.verdicts[step, "feature/bad"] = Verdict.FAIL
+    result = await memory.drive().rollout(BAD)
+    assert memory.serving_release() == "run-0001"
+    seen = step == "smoke public"
+    assert result.exit_code == (1 if not seen else 3 if mended else 4)
+    assert any("not everything of it runs" in report.text for report in memory.reports)
+    if seen and not mended:
+        reasons = [
+            e.notes.get("reason", "") for r in read_all(memory.paths.journal_dir, repair=False) for e in r.entries
+        ]
+        assert any("the cache does not come up" in reason for reason in reasons)
+
+
+async def test_a_worker_that_does_not_follow_users_back_is_no_failed_rollback(tmp_path):
+    """Users are back on the old release: three tries at what may run only once, then degraded, and it says why."""
+    memory = await established(tmp_path)
+    (unit,) = memory.running
+    back = f"hand over to run-0001 {unit.rpartition('-')[2]} from run-0002"
+    memory.broken[back] = StepFailed("the worker does not come up")
+    memory.verdicts["watch", "feature/bad"] = Verdict.FAIL
+    result = await memory.drive().rollout(BAD)
+    assert (result.outcome, result.exit_code) == (State.DEGRADED, 4)
+    assert memory.serving_release() == "run-0001"
+    assert memory.log.count(back) == 3

@@ -12,6 +12,7 @@ from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, Refused
 from sluice.model.release import Release, Slot
 from sluice.model.spec import EnvironmentName, ServiceSpec
+from sluice.model.verdict import Verdict
 from sluice.ports import Progress
 
 SPEC_PATHS = ("sluice.toml", "deploy/sluice.toml")
@@ -53,6 +54,8 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
     release, slot, alive = await _to_go_back_to(world)
     if release is not None and not alive:
         progress(f"{release.commit.describe} is remembered as serving, but does not run")
+    elif release is not None and slot is not None and not await world.runtime.alive(slot):
+        progress(f"{release.commit.describe} serves, but not everything of it runs")
     plan = Plan(
         commit=commit,
         candidate=candidate,
@@ -69,18 +72,25 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
 
 
 async def _to_go_back_to(world: World) -> tuple[Release | None, Slot | None, bool]:
-    """What is remembered as serving, and whether it runs.
+    """What is remembered as serving, and whether it serves still: whole, or at least it answers.
 
-    Where it does not run, and users are on another release whose run could not be recorded (the disk was full), that
+    Where it does not, and users are on another release whose run could not be recorded (the disk was full), that
     one: else a rollout that fails would leave them with nothing.
     """
     remembered = world.releases.serving()
-    if remembered is not None and await world.runtime.alive(remembered[1]):
+    if remembered is not None and await _serves(world, *remembered):
         return *remembered, True
     unrecorded = await what_serves(world)
-    if unrecorded is not None and await world.runtime.alive(unrecorded[1]):
+    if unrecorded is not None and await _serves(world, *unrecorded):
         return *unrecorded, True
     return *(remembered or (None, None)), False
+
+
+async def _serves(world: World, release: Release, slot: Slot) -> bool:
+    """One whose side container crashed is not alive, and users are on it all the same."""
+    if await world.runtime.alive(slot):
+        return True
+    return (await world.judge.read_back(slot.url, release, slot)).verdict is Verdict.PASS
 
 
 async def plan_rollback(world: World) -> tuple[Plan, Release]:

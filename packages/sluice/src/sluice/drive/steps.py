@@ -27,6 +27,9 @@ from sluice.model.verdict import Finding, Verdict, worst
 READ_BACK_DEADLINE_S = 4.0
 READ_BACK_EVERY_S = 0.05
 LOG_LINES = 30
+# What stands in the way of an undo is often trouble that is passing (as sluice.drive.walk tries an undo).
+HAND_BACK_TRIES = 3
+HAND_BACK_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,18 +252,47 @@ class Steps:
             await world.ingress.point(None)
             return Outcome(Event.NONE)
         release, slot = old
-        if not await world.runtime.alive(slot):
-            await world.runtime.start(release, slot)
-        ready = await world.judge.ready(release, slot)
-        if ready.verdict is not Verdict.PASS:
-            raise StepFailed(f"The old release {release.id} does not answer: {ready.detail}")
+        lacking = await self._revive(release, slot)
         await world.ingress.ensure()
         await world.ingress.point(slot)
         await self._read_back(release, slot)
         # Users first: what may run only once follows them back.
-        await world.runtime.hand_over(release, slot, self._facts.slot)
+        lacking = lacking or await self._hand_back(release, slot)
         smoked = await self._smoke(release, slot, public=True)
+        if lacking:
+            return Outcome(Event.PARTLY, notes={**smoked.notes, "reason": lacking})
         return Outcome(Event.OK if smoked.event is Event.OK else Event.PARTLY, notes=smoked.notes)
+
+    async def _revive(self, release: Release, slot: Slot) -> str:
+        """The old slot answers afterwards. What of it could not be started, or "". Raises StepFailed."""
+        world = self._world
+        if not await world.runtime.alive(slot):
+            try:
+                await world.runtime.start(release, slot)
+            except StepFailed as failure:
+                # What crashed beside it must not keep users away from one that answers.
+                if (await world.judge.read_back(slot.url, release, slot)).verdict is not Verdict.PASS:
+                    raise
+                return f"The old release {release.id} serves, but not everything of it runs: {failure.what}"
+        ready = await world.judge.ready(release, slot)
+        if ready.verdict is not Verdict.PASS:
+            raise StepFailed(f"The old release {release.id} does not answer: {ready.detail}")
+        return ""
+
+    async def _hand_back(self, release: Release, slot: Slot) -> str:
+        """What may run only once runs in the old slot again, or why it does not: users are back on it by now."""
+        world, failed = self._world, ""
+        for _ in range(HAND_BACK_TRIES):
+            try:
+                await world.runtime.hand_over(release, slot, self._facts.slot)
+            except StepFailed as failure:
+                if failure.data.get("unreachable"):
+                    raise  # the engine itself is away: that is waited for
+                failed = f"{release.id} serves, but what may run only once did not follow it: {failure.what}"
+                await world.clock.sleep(HAND_BACK_PAUSE_S)
+            else:
+                return ""
+        return failed
 
     async def _clean(self) -> Outcome:
         return await self._stop_new(Event.PARTLY if self._facts.partly else Event.OK)
