@@ -23,10 +23,11 @@ from sluice.drive import Drive, Report, Request, Sibling, World
 from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths
 from sluice.model.containers import Containers
-from sluice.model.errors import StepFailed, UsageError
+from sluice.model.errors import UsageError
+from sluice.model.policy import GatesSpec
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.secret import Redactor, Secret
-from sluice.model.spec import EnvironmentName, GatesSpec, RunSpec, ServiceSpec, WatchSpec
+from sluice.model.spec import EnvironmentName, RunSpec, ServiceSpec, WatchSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Progress
 from sluice.runner import LocalRunner
@@ -93,7 +94,7 @@ class MemoryWorld:
     crippled: set[str] = field(default_factory=set)  # units that answer, though not everything of them runs
     pointed: str | None = None
     outdated: str = ""  # what the ingress says of itself before it is replaced
-    mended: int = 0  # how often somebody looked for a replacement that was left half-way
+    by_hand: str = ""  # what it says of its file
     migrated: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     served: list[str | None] = field(default_factory=list)
@@ -246,13 +247,15 @@ class MemoryWorld:
 
     async def ensure(self) -> None:
         await self._reach("ensure")
-        self.outdated = ""
 
     async def replacement(self) -> str:
         return self.outdated
 
+    async def edited(self) -> str:
+        return self.by_hand
+
     async def mend(self) -> None:
-        self.mended += 1
+        await self._reach("mend")
 
     async def point(self, slot: Slot | None) -> None:
         self.pointed = slot.url if slot else None
@@ -285,12 +288,7 @@ class MemoryWorld:
         await self._reach("ready")
         return self._verdict("ready", release) if slot.unit in self.running else Finding("ready", Verdict.FAIL)
 
-    async def read_back(
-        self,
-        url: str,
-        release: Release,
-        slot: Slot | None = None,
-    ) -> Finding:
+    async def read_back(self, url: str, release: Release, slot: Slot | None = None) -> Finding:
         await self._reach("read_back")
         if slot is not None and slot.unit not in self.running:
             return Finding("served-release", Verdict.FAIL, 1, "nobody answers")
@@ -341,19 +339,6 @@ def killer(entry: str) -> Callable[[str], None]:
     return after
 
 
-def broken_step(what: str) -> StepFailed:
-    """A failure that is nobody's fault."""
-    return StepFailed(what)
-
-
-def _kill_after(entry: str) -> Callable[[str], None]:
-    def after(name: str) -> None:
-        if name == entry:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return after
-
-
 class _Changes:
     """Counts what a step changes outside the journal, and kills this process at one of them. Questions do not count."""
 
@@ -397,7 +382,7 @@ def main(arguments: list[str]) -> int:
     """`kill-after ENTRY -- COMMAND…` or `kill-in STEP N -- COMMAND…`."""
     match arguments:
         case ["kill-after", entry, "--", *command] if command:
-            after = _kill_after(entry)
+            after = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == entry else None  # noqa: E731
         case ["kill-in", step, number, "--", *command] if command and number.isdecimal():
             after = _Changes(step, int(number)).after_entry
         case _:

@@ -13,8 +13,9 @@ from sluice.gates import GateContext
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.git import GitMirror
 from sluice.hosts.system import SystemClock
+from sluice.model.policy import GatesSpec
 from sluice.model.secret import Redactor
-from sluice.model.spec import EnvironmentName, GatesSpec, RunSpec, ServiceSpec
+from sluice.model.spec import EnvironmentName, RunSpec, ServiceSpec
 from sluice.runner import LocalRunner
 
 

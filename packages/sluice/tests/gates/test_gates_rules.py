@@ -11,7 +11,8 @@ from sluice.gates import GATES, run_gates
 from sluice.gates.branch import branch_policy, contains_main
 from sluice.gates.environment import server_env
 from sluice.gates.placeholder import is_placeholder
-from sluice.model.spec import EnvironmentName, GatesSpec
+from sluice.model.policy import GatesSpec
+from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
 
 

@@ -14,8 +14,8 @@ from sluice.model.release import Commit, Release, Slot
 from sluice.model.spec import ServiceSpec
 from sluice.model.verdict import Finding
 
-# [gates], [checks] and [watch] are the policy: they take effect from policy_ref only.
-POLICY_PARTS = ("gates", "checks", "watch")
+# The policy: these take effect from policy_ref only.
+POLICY_PARTS = ("gates", "checks", "watch", "promotion", "signers")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -50,7 +50,10 @@ def policy_changes(candidate: ServiceSpec, policy: ServiceSpec) -> tuple[str, ..
     """The policy keys the candidate would like otherwise, as dotted paths."""
     theirs, ours = msgspec.to_builtins(candidate), msgspec.to_builtins(policy)
     return tuple(
-        f"{part}.{key}" for part in POLICY_PARTS for key in ours[part] if theirs[part].get(key) != ours[part][key]
+        f"{part}.{key}"
+        for part in POLICY_PARTS
+        for key in dict.fromkeys([*ours[part], *theirs[part]])
+        if theirs[part].get(key) != ours[part].get(key)
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sluice.model.policy import GatesSpec
 from sluice.model.release import Commit
 from sluice.model.secret import Secret
-from sluice.model.spec import EnvironmentName, GatesSpec, ServiceSpec
+from sluice.model.spec import EnvironmentName, ServiceSpec
 from sluice.model.verdict import Finding
 from sluice.ports import Clock, Repo, Runner
 

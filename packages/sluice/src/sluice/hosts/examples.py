@@ -13,7 +13,14 @@ min_free_mb = 1024                    # less on the disk fails the quick-check
 [service.rooms]
 repo = "git@git.example.org:team/rooms.git"  # mirrored bare; code comes only from here
 policy_ref = "main"            # gates, watch and promotion rules are read from this ref, never from the candidate
+anchor = true                  # push each environment's ledger to refs/sluice/ledger/rooms/ENV of `repo`
 demo = false                   # true: several environments under one user on this machine are accepted
+
+[service.rooms.forge]          # who tells of pull requests and commit statuses; may be left out
+kind = "gitea"                 # github, gitlab or gitea (Forgejo too)
+api = "https://git.example.org/api/v1"
+repository = "team/rooms"
+token_file = "/etc/sluice/forge-token"  # mode 0600, the token alone
 
 [service.rooms.env.test]
 runtime = "process"            # plain processes, kept alive by Sluice's own supervisor
@@ -103,6 +110,31 @@ timeout_s = 60
 [gates]
 branch = "feature/[a-z0-9][a-z0-9._-]{0,62}"  # a whole-match regular expression
 required_env = ["ROOMS_JWT_SECRET"]
+checks = [["make", "check"], ["make", "test"]]  # what `sluice check --record` runs in a clean export of the commit
+checks_proof = "either"        # note (signed by `sluice check --record`), status (of the forge) or either
+checks_status = ["ci/test"]    # empty: every status the forge has for the commit
+summary = ["pull-request", "fragment", "trailer"]  # where the summary of a change may be; empty: none is asked for
+summary_letters = 20
+fragments = "changes/"
+docs = [{code = ["packages/rooms/**"], docs = ["docs/**", "README.md"], but = ["**/tests/**"]}]
+freeze = [{name = "weekend", kind = "deny", zone = "Europe/Moscow", days = ["sat", "sun"], exempt = ["ann"]}]
+allowed_secrets = [{path = "tests/**", digest = "0011223344556677", reason = "a sample key", reviewed_by = "ann"}]
+never_waive = ["no-secrets"]
+
+[promotion]                    # what an artifact needs to reach prod
+approvals = 1                  # of different people
+approval_ttl_s = 3600
+approver_not_author = true
+proof_ttl_s = 604800           # an older success in test is stale
+checklist = [
+  {id = "backup", text = "The database was backed up today.", text_ru = "Сегодня сделана резервная копия базы."},
+  {id = "disk", text = "The disk has room.", command = ["test", "-w", "/var/lib/rooms"], timeout_s = 10},
+]
+
+[signers.ann]                  # NAME is the principal
+keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJNTE5ExampleExampleExampleExampleExampleExa ann@laptop"]
+may = ["checks", "checklist", "approve"]
+authors = ["Ann", "ann@example.org"]
 
 [checks]
 log_lines = 120                # of each service

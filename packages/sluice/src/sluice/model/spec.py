@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import msgspec
 
+from sluice.model.policy import GatesSpec, PromotionSpec, Signer
+
 
 class EnvironmentName(StrEnum):
     """The two environments of the model. Only `main` may go to prod, by promotion."""
@@ -46,12 +48,31 @@ class HostEnvironment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_releases: int = 5  # verified releases whose artifacts and images are kept to go back to
 
 
+class ForgeName(StrEnum):
+    """Whose API tells of pull requests and commit statuses."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    GITEA = "gitea"  # Forgejo too
+
+
+class ForgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[service.NAME.forge]: where the service's pull requests are."""
+
+    kind: ForgeName
+    api: str  # the root of its API, e.g. https://git.example.org/api/v1
+    repository: str  # OWNER/NAME; of GitLab the whole path
+    token_file: str = ""  # mode 0600, the token alone; empty: asked without one
+
+
 class HostService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[service.NAME]."""
 
     repo: str
     env: dict[EnvironmentName, HostEnvironment]
     policy_ref: str = "main"
+    forge: ForgeSettings | None = None
+    anchor: bool = True  # push each environment's ledger to refs/sluice/ledger/SERVICE/ENV of `repo`
     demo: bool = False  # a demonstration on one machine: several environments under one user are accepted, and said so
 
 
@@ -173,13 +194,6 @@ class SmokeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: float = 60
 
 
-class GatesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[gates]: effective only from policy_ref."""
-
-    branch: str = "feature/[a-z0-9][a-z0-9._-]{0,62}"  # a whole-match regular expression
-    required_env: tuple[str, ...] = ()
-
-
 class Harmless(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of a log that looks critical and is not, and why."""
 
@@ -241,3 +255,5 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gates: GatesSpec = GatesSpec()
     checks: ChecksSpec = ChecksSpec()
     watch: WatchSpec = WatchSpec()
+    promotion: PromotionSpec = PromotionSpec()
+    signers: dict[str, Signer] = {}
