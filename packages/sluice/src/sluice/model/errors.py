@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
 class SluiceError(Exception):
     """Root. `code` is stable; `what`, `world` and `next` are the three sentences a person needs."""
 
-    code: ClassVar[str] = "SluiceError"
+    code: str = "SluiceError"
     exit_code: ClassVar[ExitCode] = ExitCode.REFUSED
 
     def __init__(self, what: str, *, world: str = "", next: str = "", **data: Any) -> None:  # noqa: A002

@@ -1,0 +1,113 @@
+"""Signatures of people and machines, by ssh-keygen(1) -Y: whoever has an SSH key can sign, and nothing is installed.
+
+A signature is over the exact bytes of a document, for one namespace. Whether the key is somebody's is looked up in
+[signers] of the policy, by the whole key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice.model.errors import Refused, StepFailed
+from sluice.model.policy import Role, Signer
+from sluice.ports import Runner
+from sluice.runner import minimal_environment
+
+NAMESPACES: Mapping[Role, str] = {
+    Role.CHECKS: "sluice-checks",
+    Role.CHECKLIST: "sluice-checklist",
+    Role.APPROVE: "sluice-approval",
+}
+KEYGEN_S = 30.0  # signing with a key on a token waits for a finger
+MAX_SIGNATURE = 64 * 1024  # an RSA-16384 signature with a certificate is far below
+GOOD = re.compile(r'^Good "[^"]*" signature with \S+ key (SHA256:\S+)', re.MULTILINE)
+
+
+class BadSignature(Refused):
+    """`code` says how: SignatureAltered, SignatureForeign or SignatureRole."""
+
+    def __init__(self, code: str, what: str, next: str = "") -> None:  # noqa: A002
+        """See SluiceError."""
+        super().__init__(what, next=next)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Who signed, and with which key."""
+
+    principal: str
+    fingerprint: str
+
+
+async def sign(runner: Runner, document: bytes, key: Path, role: Role) -> str:
+    """The armoured signature of the document by this private key (or the public one of a key in the agent).
+
+    Raises Refused when the key cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="sluice-sign-") as folder:
+        path = Path(folder, "document")
+        path.write_bytes(document)
+        argv = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", NAMESPACES[role], str(path)]
+        agent = {name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ}
+        done = await runner.run(argv, timeout_s=KEYGEN_S, environment=minimal_environment() | agent)
+        signature = path.with_name("document.sig")
+        if done.exit_code or not signature.exists():
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["it did not end within its deadline"]
+            raise Refused(
+                f"{key} does not sign: {lines[-1].rstrip('.')}.",
+                next="name the private key, or the public half of one that ssh-agent holds, with --key",
+            )
+        return signature.read_text()
+
+
+async def verify(runner: Runner, document: bytes, signature: str, signers: Mapping[str, Signer], role: Role) -> Signed:
+    """Who signed exactly this document for this role. Raises BadSignature, and StepFailed without ssh-keygen."""
+    if len(signature) > MAX_SIGNATURE:
+        raise BadSignature("SignatureAltered", "The signature is too long to be one.")
+    with tempfile.TemporaryDirectory(prefix="sluice-verify-") as folder:
+        path = Path(folder, "signature")
+        path.write_text(signature)
+        argv = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACES[role], "-s", str(path)]
+        done = await runner.run(argv, timeout_s=KEYGEN_S, stdin=document)
+    if done.timed_out:
+        raise StepFailed(f"ssh-keygen did not end within {KEYGEN_S:g} s.")
+    good = GOOD.search(done.stdout)
+    if done.exit_code or good is None:
+        raise BadSignature("SignatureAltered", "The signature does not belong to this text.", "sign it again")
+    found = good[1]
+    for principal, signer in signers.items():
+        if found in {fingerprint(key) for key in signer.keys}:
+            if role in signer.may:
+                return Signed(principal, found)
+            raise BadSignature(
+                "SignatureRole",
+                f"{principal} signed, whom the policy does not let sign for {role.value!r}.",
+                f'add "{role.value}" to `may` of [signers.{principal}] on the policy branch, or ask somebody else',
+            )
+    raise BadSignature(
+        "SignatureForeign",
+        f"The key {found} is nobody's: no entry of [signers] on the policy branch has it.",
+        "sign with a key of [signers], or merge the key into the policy first",
+    )
+
+
+def fingerprint(public: str) -> str:
+    """SHA256:… of a public key line, or "" when it is none."""
+    words = public.split()
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except (IndexError, binascii.Error, ValueError):
+        return ""
+    length = int.from_bytes(blob[:4], "big")
+    if blob[4 : 4 + length] != words[0].encode():
+        return ""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
