@@ -12,7 +12,7 @@ from sluice.model.secret import Redactor
 from sluice.model.spec import ServiceMode
 from sluice.runner import LocalRunner
 from sluice.runtimes.compose_cli import ComposeCli, Rendered
-from sluice.runtimes.compose_ready import wait_ready
+from sluice.runtimes.compose_ready import TELL_S, Patience, wait_ready
 from sluice.runtimes.compose_values import ServicePlan
 
 PLANS = {"db": ServicePlan("db", ServiceMode.SHARED)}
@@ -60,7 +60,7 @@ async def ready(document: dict[str, Any], *, blame: bool = True) -> None:
     async def documents() -> list[dict[str, Any]]:
         return [document]
 
-    await wait_ready(Engine(), PLANS, documents, 1, Clock(), blame=blame)
+    await wait_ready(Engine(), PLANS, documents, Patience(1, blame=blame), Clock())
 
 
 async def test_restarts_of_long_ago_are_no_trouble_of_now():
@@ -69,6 +69,22 @@ async def test_restarts_of_long_ago_are_no_trouble_of_now():
     for state, started in (("running", "12:00:58"), ("restarting", "03:00:00")):
         with pytest.raises(StepFailed, match="does not stay up"):
             await ready(container(state, 7, started))
+
+
+async def test_whoever_looks_on_hears_who_is_waited_for_and_why():
+    """A shared service that is unhealthy would be two minutes of silence; a short wait says nothing."""
+    document = container("running", 0, "12:00:58")
+    document["State"]["Health"] = {"Status": "unhealthy"}
+    plans = {"db": ServicePlan("db", ServiceMode.SHARED, healthcheck=True)}
+    said: list[str] = []
+
+    async def documents() -> list[dict[str, Any]]:
+        return [document]
+
+    for timeout_s, times in ((TELL_S - 1, 0), (3 * TELL_S + 1, 3)):
+        with pytest.raises(StepFailed, match="was not ready after"):
+            await wait_ready(Engine(), plans, documents, Patience(timeout_s, told=said.append), Clock())
+        assert said == ["waiting for db-1 (health: unhealthy)"] * times
 
 
 @pytest.mark.parametrize("blame", [True, False])

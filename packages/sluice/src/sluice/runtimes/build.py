@@ -21,7 +21,6 @@ import sysconfig
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -252,6 +251,8 @@ def _interpreter() -> str:
 
 
 def _uv_version() -> str:
+    from importlib import metadata  # a tenth of the start of every command, which seldom builds
+
     return metadata.version("uv")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,12 @@ from sluice.runtimes.compose_binds import make_folders
 from sluice.runtimes.compose_build import ComposeBuilder, Understood
 from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
 from sluice.runtimes.compose_file import migrate_document, migrate_project, shared_project, slot_document
+from sluice.runtimes.compose_health import asked
 from sluice.runtimes.compose_look import Look, network_name
 from sluice.runtimes.compose_once import run_once
 from sluice.runtimes.compose_overlaps import volumes_of
-from sluice.runtimes.compose_ready import wait_ready
 from sluice.runtimes.compose_shared import Shared
+from sluice.runtimes.compose_start import Project, Starter
 from sluice.runtimes.compose_state import (
     ENVIRONMENT,
     MODE,
@@ -81,6 +83,8 @@ class ComposeRuntime:
         self._shared = Shared(means.engine, means.cli, self._snapshots, self._folder, means.clock)
         self._service = {SERVICE: paths.service}
         self._ours = {SERVICE: paths.service, ENVIRONMENT: paths.environment}
+        self._starter = Starter(means.engine, means.cli, means.clock)
+        self._waiting: dict[str, set[str]] = {}  # by slot: what this process made and has not started
         self._holder = self._folder / "holder"  # the slot that runs what may run only once
 
     async def overlaps(self, commit: Commit, spec: ServiceSpec) -> list[str]:
@@ -94,7 +98,7 @@ class ComposeRuntime:
     async def migrate(self, release: Release, progress: Progress) -> str:
         """See ports.Runtime. Starts the shared services first: migrations need the database."""
         compose = release.spec.compose
-        known, place = await self._prepared(release, None)
+        known, place = await self._prepared(release, None, progress)
         if not compose.migrate and not compose.head:
             return ""
         project = migrate_project(release.service, release.environment)
@@ -124,7 +128,7 @@ class ComposeRuntime:
                 target = f"http://{unit}:{release.spec.compose.port}"
                 return Slot(release.id, unit, port, f"http://{HOST}:{port}", target)
         raise Refused(
-            f"no {count} ports of {first}-{last} are free for a new slot.",
+            f"too few ports of {first}-{last} are free for a new slot, which needs {count}.",
             world="Nothing was started; what serves goes on serving.",
             next="widen `ports` in host.toml, or stop what listens there",
         )
@@ -134,10 +138,25 @@ class ComposeRuntime:
 
         Raises StepFailed, blaming the release, for a container that does not come up.
         """
-        known, place = await self._prepared(release, slot)
-        names = [name for name, plan in known.plans.items() if plan.mode is ServiceMode.SLOTTED]
-        rendered = self._rendered(slot.unit, slot_document(known.base, known.plans, place, slot), place)
-        await self._begin(rendered, known, slot, names, release.spec.run.ready_timeout_s)
+        project = await self._project(release, slot)
+        names = project.of(ServiceMode.SLOTTED)
+        there = {service_of(one) for one in await self._documents(slot)}
+        # What runs only once is made with them, so that it is away for as short as can be when it is handed over. What
+        # is there of it may run: it is left alone.
+        waiting = [name for name in project.of(ServiceMode.RECREATE) if name not in there]
+        await self._starter.create(project, [*names, *waiting])
+        self._waiting[slot.unit] = set(waiting)
+        await self._starter.start(project, names, release.spec.run.ready_timeout_s)
+        self._snapshots.keep(slot.unit, await self._documents(slot))
+
+    async def startable(self, release: Release) -> str:
+        """See ports.Runtime. Reads its files with today's values, and looks for its images."""
+        try:
+            await self._builder.understood(release.artifact, release.spec.compose)
+            missing = await self._builder.missing_images(release.artifact)
+        except SluiceError as error:
+            return error.what
+        return f"the image of {', '.join(missing)} is not on this machine any more" if missing else ""
 
     async def alive(self, slot: Slot) -> bool:
         """See ports.Runtime. A container between a crash and its restart is not alive.
@@ -151,18 +170,23 @@ class ComposeRuntime:
         return routed and len(ended) == len(down) and all(_has_done_its_work(one) for one in ended)
 
     async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:  # noqa: ARG002 - whoever has it
-        """See ports.Runtime. Ended wherever they run, then started here and ready."""
-        known, place = await self._prepared(release, slot)
-        names = [name for name, plan in known.plans.items() if plan.mode is ServiceMode.RECREATE]
-        elsewhere = [
-            one
-            for one in await documents_of(self._engine, {**self._ours, MODE: "recreate"})
-            if labels_of(one).get(PROJECT) != slot.unit
-        ]
+        """See ports.Runtime. Made here, ended wherever else they run, then started here and ready.
+
+        The slot also takes its names on external networks; another slot keeps them until it is stopped.
+        """
+        project = await self._project(release, slot)
+        names = project.of(ServiceMode.RECREATE)
+        found = await documents_of(self._engine, {**self._ours, MODE: "recreate"})
+        elsewhere = [one for one in found if labels_of(one).get(PROJECT) != slot.unit]
+        there = Counter(service_of(one) for one in found if labels_of(one).get(PROJECT) == slot.unit)
+        made = self._waiting.pop(slot.unit, set())
+        if any(name not in made or there[name] != project.plans[name].replicas for name in names):
+            await self._starter.create(project, names)
+        await self._starter.name_outside(project)
         await asyncio.gather(*(self._end(one, release.spec.run.stop_grace_s) for one in elsewhere))
         if names:
-            rendered = self._rendered(slot.unit, slot_document(known.base, known.plans, place, slot), place)
-            await self._begin(rendered, known, slot, names, release.spec.run.ready_timeout_s)
+            await self._starter.start(project, names, release.spec.run.ready_timeout_s)
+            self._snapshots.keep(slot.unit, await self._documents(slot))
         write_file(self._holder, slot.unit.encode())
 
     async def notify_drain(self, release: Release, slot: Slot) -> None:
@@ -218,7 +242,8 @@ class ComposeRuntime:
         ]
         once = {name for name, plan in known.plans.items() if plan.one_shot}
         documents = [one for one in await self._all(slot, shared) if service_of(one) not in once]
-        return Containers(tuple(expected), judged(documents, self._snapshots), self._clock.now())
+        found = await asked(self._engine, documents, judged(documents, self._snapshots))
+        return Containers(tuple(expected), found, self._clock.now())
 
     async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
         """See ports.Runtime."""
@@ -247,34 +272,46 @@ class ComposeRuntime:
                     for name in image.tags or (image.id,):
                         if await self._engine.remove_image(name):
                             progress(f"removed the image {name}, which no kept release needs")
+            await self._builder.prune_layers(progress)
         except SluiceError as error:
             progress(f"images stay: {error.what}")
 
     # ------------------------------------------------------------ shared by the above
 
-    async def _prepared(self, release: Release, slot: Slot | None) -> tuple[Understood, Placement]:
+    async def _prepared(
+        self, release: Release, slot: Slot | None, told: Progress = lambda _text: None
+    ) -> tuple[Understood, Placement]:
         """The environment's network, volumes, folders and shared services are there afterwards."""
         known = await self._builder.understood(release.artifact, release.spec.compose)
-        missing = await self._builder.missing_images(release.artifact)
+        missing, place = await asyncio.gather(
+            self._builder.missing_images(release.artifact), self._place(release, known, slot)
+        )
         if missing:
             raise StepFailed(
                 f"The image of {', '.join(missing)} is not on this machine any more.",
                 next=f"sluice rollout --branch {release.commit.branch}",
             )
-        place = await self._place(release, known, slot)
-        await self._engine.ensure_network(self._network, self._ours)
-        for volume in volumes_of(known.base, known.decided, known.plans, place):
-            if not volume.external:
-                labels = {**volume.labels, **self._ours}
-                await self._engine.ensure_volume(volume.name, labels, volume.driver, volume.driver_opts)
-        make_folders(known.plans, place)
+        mine = [one for one in volumes_of(known.base, known.decided, known.plans, place) if not one.external]
+        made = (
+            self._engine.ensure_volume(one.name, {**one.labels, **self._ours}, one.driver, one.driver_opts)
+            for one in mine
+        )
+        await asyncio.gather(*made)
+        for sentence in make_folders(known.plans, place):
+            told(sentence)
         self._folder.mkdir(exist_ok=True, mode=0o700)
-        await self._shared.ensure(known, place, ran_before=release.verified)
+        await self._shared.ensure(known, place, ran_before=release.verified, told=told)
         return known, place
 
+    async def _project(self, release: Release, slot: Slot) -> Project:
+        known, place = await self._prepared(release, slot)
+        document = slot_document(known.base, known.plans, place, slot)
+        rendered = self._rendered(slot.unit, document, place)
+        return Project(slot.unit, self._network, rendered, document, known.plans, self._in(slot))
+
     async def _place(self, release: Release, known: Understood, slot: Slot | None) -> Placement:
-        await self._engine.ensure_network(self._network, self._ours)
-        filled = values(release, slot, self._paths.data_dir, await self._cidr())
+        network = await self._engine.ensure_network(self._network, self._ours)
+        filled = values(release, slot, self._paths.data_dir, network.subnet)
         return Placement(
             service=release.service,
             environment=release.environment,
@@ -296,26 +333,6 @@ class ComposeRuntime:
         path = self._cli.write(self._folder / f"{project}.json", document)
         defaults = dotenv(place.tree, place.directory)
         return Rendered(path, project, place.directory, place.settings, defaults)
-
-    async def _begin(
-        self, rendered: Rendered, known: Understood, slot: Slot, names: Sequence[str], timeout_s: float
-    ) -> None:
-        """Create, connect, start, and wait until they are ready."""
-        await self._cli.create(rendered, names)
-        mine = [one for one in await self._documents(slot) if service_of(one) in names]
-        for one in mine:
-            plan = known.plans[service_of(one)]
-            if plan.connected:
-                await self._engine.connect(self._network, one["Id"], [slot.unit] if plan.routed else [])
-            for outside in plan.outside:
-                await self._engine.connect(outside.name, one["Id"], outside.aliases)
-        await self._cli.start(rendered, names, timeout_s)
-
-        async def documents() -> list[dict[str, Any]]:
-            return [one for one in await self._documents(slot) if service_of(one) in names]
-
-        await wait_ready(self._engine, known.plans, documents, timeout_s, self._clock)
-        self._snapshots.keep(slot.unit, await self._documents(slot))
 
     async def _end(self, document: Mapping[str, Any], grace_s: float) -> None:
         own = document["Config"].get("StopTimeout") or 0

@@ -33,7 +33,9 @@ from sluice.runtimes.build import Builder, key_lock, try_lock
 from sluice.runtimes.compose_cli import ComposeCli, as_bytes
 from sluice.runtimes.compose_file import base_document
 from sluice.runtimes.compose_images import Images, Job, Pinned, known_at_build
+from sluice.runtimes.compose_layers import Layers
 from sluice.runtimes.compose_modes import services_of
+from sluice.runtimes.compose_remarks import remarks
 from sluice.runtimes.compose_values import Document, ServicePlan, World
 from sluice.runtimes.engine import DockerEngine
 from sluice.runtimes.placeholders import BRACES
@@ -51,6 +53,7 @@ class Read(msgspec.Struct, frozen=True):
     decided: Document  # interpolated: may hold secrets, lives in memory only
     world: World
     pinned: Pinned = Pinned({})
+    unset: tuple[str, ...] = ()  # variables without a value and without a default
 
 
 class Understood(msgspec.Struct, frozen=True):
@@ -80,7 +83,8 @@ class ComposeBuilder:
         self._engine = engine
         self._cli = cli
         self._builder = Builder(paths, repo, runner)
-        self._images = Images(paths.service, str(paths.root), engine, cli)
+        self._layers = Layers(paths.artifacts / "layers", engine)
+        self._images = Images(paths.service, str(paths.root), engine, cli, self._layers)
         self._readings: dict[tuple[str, ...], Read] = {}
 
     async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
@@ -96,6 +100,8 @@ class ComposeBuilder:
         async with key_lock(folder / key, progress):
             plans = services_of(decided, spec.compose, world)
             base = base_document(known.kept, plans)
+            for sentence in remarks(base, decided, plans, known.unset):
+                progress(sentence)
             job = Job(folder, key, world.directory, commit.tree, spec.compose)
             pinned = await self._images.pinned(job, base, plans, progress)
         told = {"healthchecks": frozenset(pinned.healthchecks), "stores": pinned.stores}
@@ -118,9 +124,10 @@ class ComposeBuilder:
         asked = (str(tree), *files, environment, cli.fingerprint(), hashlib.sha256(canonical(settings)).hexdigest())
         if asked in self._readings:
             return self._readings[asked]
+        unset: set[str] = set()
         kept, decided = await asyncio.gather(
             cli.config(tree, files, interpolate=False, settings=settings),
-            cli.config(tree, files, interpolate=True, settings=settings),
+            cli.config(tree, files, interpolate=True, settings=settings, unset=unset),
         )
         world = World(
             environment=environment,
@@ -131,7 +138,7 @@ class ComposeBuilder:
         )
         if len(self._readings) >= READINGS:
             del self._readings[next(iter(self._readings))]
-        self._readings[asked] = Read(kept, decided, world)
+        self._readings[asked] = Read(kept, decided, world, unset=tuple(sorted(unset)))
         return self._readings[asked]
 
     async def understood(self, artifact: Artifact, spec: ComposeSpec) -> Understood:
@@ -163,6 +170,11 @@ class ComposeBuilder:
             if KEY.fullmatch(note.stem) or note.name.endswith(NOTE):
                 noted |= set(msgspec.json.decode(note.read_bytes(), type=Pinned).images.values())
         return noted
+
+    async def prune_layers(self, progress: Progress) -> None:
+        """Remove what builds left without a name and no artifact that is still there was built with."""
+        notes = self._paths.artifacts.glob("*/compose/*.json")
+        await self._layers.prune({path.stem for path in notes if KEY.fullmatch(path.stem)}, progress)
 
     def replicas(self, artifact: Artifact) -> int:
         """How many ports of the host a slot of this artifact needs. Raises as `understood` does."""

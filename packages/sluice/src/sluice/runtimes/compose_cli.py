@@ -33,6 +33,7 @@ FAILURE_LINES = 20  # the end of a build's output names the reason
 # What the builder says of itself, beside what it does: ids of layers, containers of steps, warnings about plug-ins.
 NOISE = re.compile(r"--->|Removing intermediate container|time=|Sending build context|Image \S+ Buil")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # the classic builder's colours, which it does not ask about
+UNSET = re.compile(r'The \\*"(\w+)\\*" variable is not set')  # Compose's warning: it stands for nothing then
 DEADLINE = "did not end within its deadline"
 # What a container itself is to blame for when it does not start; a port, a disk or the engine is not the release's.
 ITS_OWN = re.compile(r"dependency failed to start|is unhealthy|exited \(|OCI runtime|complete successfully")
@@ -69,10 +70,17 @@ class ComposeCli:
         self._values = values
 
     async def config(
-        self, tree: Path, files: Sequence[str], *, interpolate: bool, settings: Mapping[str, str]
+        self,
+        tree: Path,
+        files: Sequence[str],
+        *,
+        interpolate: bool,
+        settings: Mapping[str, str],
+        unset: set[str] | None = None,
     ) -> dict[str, Any]:
         """The merged files as one document. With `interpolate` it may hold secrets: it is for deciding, not keeping.
 
+        `unset` gets the names of the variables that had no value and no default.
         Raises ConfigError in Compose's own words.
         """
         argv = [*self._files(tree, files), "--profile", "*", "config", "--format", "json", "--no-env-resolution"]
@@ -87,14 +95,19 @@ class ComposeCli:
                 file=files[-1],
                 path="$",
             )
+        if unset is not None:
+            unset.update(UNSET.findall(raw.stderr.decode(errors="replace")))
         document: dict[str, Any] = msgspec.json.decode(raw.stdout)
         return document
 
-    async def build(self, rendered: Rendered, services: Sequence[str], progress: Progress) -> None:
+    async def build(
+        self, rendered: Rendered, services: Sequence[str], progress: Progress, every_line: Progress = lambda _line: None
+    ) -> None:
         """Build the images of these services under the names the document gives them. Raises StepFailed."""
 
         def told(line: str) -> None:
             words = ANSI.sub("", line).strip()
+            every_line(words)
             if words and not NOISE.match(words):
                 progress(words)
 
@@ -182,10 +195,9 @@ class ComposeCli:
     def _good(self, done: Completed, what: str, *, bad_release: bool = False) -> None:
         if done.exit_code or done.timed_out:
             how = DEADLINE if done.timed_out else "failed"
-            own = ITS_OWN.search(done.stderr) and not NOT_ITS_OWN.search(done.stderr)
             raise StepFailed(
                 f"{what} {how}: {self._words(done.stderr)}.",
-                bad_release=bad_release and bool(own) and not done.timed_out,
+                bad_release=bad_release and is_its_own(done.stderr) and not done.timed_out,
                 unreachable=bool(GONE.search(done.stderr)),
             )
 
@@ -194,6 +206,11 @@ class ComposeCli:
         lines = [line.strip() for line in self.runner.redactor(text).splitlines() if line.strip()]
         crash = next((line for line in lines if line.startswith("panic:")), "")
         return crash or "; ".join(lines[-2:]).rstrip(".")
+
+
+def is_its_own(words: str) -> bool:
+    """Whether a container that did not start is itself to blame, by what Compose or the engine said of it."""
+    return bool(ITS_OWN.search(words)) and not NOT_ITS_OWN.search(words)
 
 
 def as_bytes(document: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from sluice.model.errors import StepFailed
 from sluice.model.spec import ComposeSpec
 from sluice.ports import Progress
 from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
+from sluice.runtimes.compose_layers import Layers
 from sluice.runtimes.compose_values import Document, ServicePlan
 from sluice.runtimes.engine import DockerEngine, Image, split_reference
 from sluice.runtimes.placeholders import BRACES, render
@@ -46,8 +47,9 @@ class Job(msgspec.Struct, frozen=True):
 class Images:
     """Makes the images of one service's artifacts."""
 
-    def __init__(self, service: str, state: str, engine: DockerEngine, cli: ComposeCli) -> None:
+    def __init__(self, service: str, state: str, engine: DockerEngine, cli: ComposeCli, layers: Layers) -> None:
         """`state` is the state folder. Touches nothing."""
+        self._layers = layers
         self._service = service
         # Not the path itself: images are pushed to where others look.
         self._folder = hashlib.sha256(state.encode()).hexdigest()[:12]
@@ -64,6 +66,7 @@ class Images:
         healthchecks = set(known.healthchecks) & images.keys()
         stores = {name: folders for name, folders in known.stores.items() if name in images}
         built = [name for name, plan in plans.items() if plan.build and name not in images]
+        twins = twins_of(plans)
         if built:
             names = {name: self._name(name, job.key) for name in built}
             document = _building(base, names, self.marks)
@@ -71,13 +74,19 @@ class Images:
             around = known_at_build(job.spec, job.tree)
             defaults = dotenv(job.folder.parent / "tree", job.directory)
             rendered = Rendered(path, "sluice-build", job.directory, around, defaults)
-            await self._cli.build(rendered, built, progress)
+            async with self._layers.written(job.key) as told:
+                await self._cli.build(rendered, built, progress, told)
             path.unlink()
             for name, tag in names.items():
                 image = await self._there(tag)
                 images[name] = await self._published(image, tag, job.spec, progress)
                 healthchecks |= {name} if image.healthcheck else set()
                 stores |= {name: image.volumes} if image.volumes else {}
+        for name, builder in twins.items():
+            images[name] = images[builder]
+            healthchecks = healthchecks - {name} | ({name} if builder in healthchecks else set())
+            stores = {key: value for key, value in stores.items() if key != name}
+            stores |= {name: stores[builder]} if builder in stores else {}
         for name in [name for name, plan in plans.items() if not plan.build and name not in images]:
             image = await self._engine.image(plans[name].image) or await self._engine.pull(plans[name].image, progress)
             images[name] = _pin(image, plans[name].image)
@@ -105,6 +114,16 @@ class Images:
         await self._engine.tag(image.id, remote)
         progress(f"pushing {remote}")
         return await self._engine.push(remote, progress)
+
+
+def twins_of(plans: Mapping[str, ServicePlan]) -> dict[str, str]:
+    """Services that only name the image which another one builds, with that one: no registry has it."""
+    builders = {split_reference(plan.image): name for name, plan in plans.items() if plan.build and plan.image}
+    return {
+        name: builders[split_reference(plan.image)]
+        for name, plan in plans.items()
+        if not plan.build and split_reference(plan.image) in builders
+    }
 
 
 def _pin(image: Image, reference: str) -> str:

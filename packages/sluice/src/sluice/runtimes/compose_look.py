@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.state import StatePaths
 from sluice.ingress.files import public_address
@@ -19,6 +21,7 @@ from sluice.runtimes.compose_binds import must_have_files
 from sluice.runtimes.compose_build import ComposeBuilder, Understood, files_of
 from sluice.runtimes.compose_cli import ComposeCli
 from sluice.runtimes.compose_file import base_document
+from sluice.runtimes.compose_foretold import may_have_healthcheck
 from sluice.runtimes.compose_modes import services_of
 from sluice.runtimes.compose_overlaps import Footprint, footprint, overlaps, volumes_of
 from sluice.runtimes.compose_shared import Shared, protected
@@ -66,6 +69,7 @@ class Look:
             tree = Path(folder) / "tree"
             own, mine = await self._footprint(tree, spec, self._paths.environment, self._host, self._cli)
             must_have_files(own.plans, self._place(tree, self._paths.environment, own.directory))
+            await self._seen_ready(tree, spec, own)
             changed = await shared.changed(own, self._paths.service, self._paths.environment)
             refused = [name for name in changed if own.plans[name].on_change is ChangePolicy.REFUSE]
             if refused:
@@ -79,6 +83,13 @@ class Look:
                 others.append((await self._footprint(tree, spec, name, sibling.host, cli))[1])
         found = [*await self._elsewhere(), *overlaps(mine, others)]
         return [*found, *await asyncio.to_thread(self._data, own)]
+
+    async def _seen_ready(self, tree: Path, spec: ServiceSpec, own: Understood) -> None:
+        """Raises ConfigError, before the build, for a service that nobody could see become ready."""
+        files = files_of(spec.compose, self._paths.environment, tree)
+        read = await self._builder.read(tree, files, spec.compose, self._paths.environment, self._cli)
+        may = await may_have_healthcheck(self._engine, own.plans, read.decided)
+        services_of(read.decided, spec.compose, msgspec.structs.replace(read.world, healthchecks=may))
 
     async def _elsewhere(self) -> list[str]:
         """The same environment out of another state folder: its releases, workers and data would be taken for ours."""

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sluice.model.containers import Container
 from sluice.model.errors import StepFailed
-from sluice.ports import Clock
+from sluice.ports import Clock, Progress
+from sluice.runtimes.compose_health import failure, is_healthy
 from sluice.runtimes.compose_state import name_of, service_of
 from sluice.runtimes.compose_values import ServicePlan
 from sluice.runtimes.engine import DockerEngine, container_of
@@ -18,6 +20,7 @@ from sluice.runtimes.engine import DockerEngine, container_of
 LOOK_S = 0.2  # the engine tells nobody that a container became ready, so we look
 COMMAND_S = 10  # a readiness command that takes longer is not a quick look
 CONNECT_S = 1.0
+TELL_S = 5.0  # silence that is longer than this looks like a tool that hangs
 RESTARTS = 3  # a container that was restarted this often while it starts is not going to come up
 STEADY_S = 10.0  # the engine counts restarts for ever: those of a container that is up for this long were in its past
 LOG_LINES = 10
@@ -26,25 +29,38 @@ EXAMINED = 500  # letters of what a healthcheck printed
 Documents = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long containers are waited for, and what is made of one that does not come up."""
+
+    timeout_s: float
+    blame: bool = True  # the release
+    unhealthy_ends: bool = False  # one that its healthcheck has given up is not waited for any longer
+    told: Progress = lambda _text: None  # hears who is waited for, and why, once somebody who looks on would ask
+
+
 async def wait_ready(
     engine: DockerEngine,
     plans: Mapping[str, ServicePlan],
     documents: Documents,
-    timeout_s: float,
+    patience: Patience,
     clock: Clock,
-    *,
-    blame: bool = True,
 ) -> None:
-    """Return once every container is ready. Raises StepFailed with the last lines of its log; `blame`: the release."""
-    end = clock.monotonic() + timeout_s
+    """Return once every container is ready. Raises StepFailed with the last lines of its log."""
+    begun, blame = clock.monotonic(), patience.blame
+    end, tell_at = begun + patience.timeout_s, begun + TELL_S
     while True:
-        waiting, dead = await _look(engine, plans, await documents(), clock)
+        found = await documents()
+        waiting, dead = await _look(engine, plans, found, clock, unhealthy_ends=patience.unhealthy_ends)
         if dead:
             raise await _failed(engine, dead[0], "does not stay up", blame=blame)
         if not waiting:
             return
         if clock.monotonic() >= end:
-            raise await _failed(engine, waiting[0], f"was not ready after {timeout_s:g} s", blame=blame)
+            raise await _failed(engine, waiting[0], f"was not ready after {patience.timeout_s:g} s", blame=blame)
+        if clock.monotonic() >= tell_at:
+            patience.told(f"waiting for {'; '.join(f'{name_of(one)} ({reason})' for one, reason in waiting)}")
+            tell_at += TELL_S
         await clock.sleep(LOOK_S)
 
 
@@ -52,7 +68,12 @@ Trouble = tuple[Mapping[str, Any], str]
 
 
 async def _look(
-    engine: DockerEngine, plans: Mapping[str, ServicePlan], documents: Sequence[Mapping[str, Any]], clock: Clock
+    engine: DockerEngine,
+    plans: Mapping[str, ServicePlan],
+    documents: Sequence[Mapping[str, Any]],
+    clock: Clock,
+    *,
+    unhealthy_ends: bool,
 ) -> tuple[list[Trouble], list[Trouble]]:
     waiting: list[Trouble] = []
     dead: list[Trouble] = []
@@ -62,6 +83,8 @@ async def _look(
             continue
         if _restarts_again(one, clock) or one.state in {"exited", "dead"}:
             dead.append((document, f"ended with {one.exit_code}{', out of memory' if one.oom_killed else ''}"))
+        elif unhealthy_ends and plan.healthcheck and one.health == "unhealthy":
+            dead.append((document, "is unhealthy"))
         elif one.state != "running":
             waiting.append((document, one.state))
         elif reason := await _unready(engine, plan, document, clock):
@@ -80,10 +103,10 @@ async def _unready(engine: DockerEngine, plan: ServicePlan, document: Mapping[st
     if plan.one_shot:
         return "has not ended yet"
     if plan.healthcheck and not plan.routed:
-        return "" if one.health == "healthy" else f"health: {one.health or 'unknown'}"
+        return "" if await is_healthy(engine, document) else f"health: {one.health or 'unknown'}"
     if plan.ready_command:
-        done = await engine.execute(one.id, plan.ready_command, COMMAND_S)
-        return "" if done.exit_code == 0 and not done.timed_out else f"ready_command ended with {done.exit_code}"
+        failed = await failure(engine, one.id, plan.ready_command, COMMAND_S)
+        return f"ready_command {failed}" if failed else ""
     if plan.ready_port:
         return await _closed(document, plan.ready_port)
     if plan.ready_after_s:

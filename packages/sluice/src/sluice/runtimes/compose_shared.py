@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sluice.model.errors import Refused
 from sluice.model.spec import ChangePolicy, ServiceMode
-from sluice.ports import Clock
+from sluice.ports import Clock, Progress
 from sluice.runtimes.compose_build import Understood
 from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
 from sluice.runtimes.compose_file import definitions, shared_document, shared_project
-from sluice.runtimes.compose_ready import wait_ready
+from sluice.runtimes.compose_images import twins_of
+from sluice.runtimes.compose_ready import Patience, wait_ready
 from sluice.runtimes.compose_state import (
     ENVIRONMENT,
     LABEL,
@@ -47,16 +48,11 @@ class Shared:
 
     async def changed(self, known: Understood, service: str, environment: str) -> list[str]:
         """Shared services that run by another definition than this release's."""
-        wanted = definitions(known.base, known.plans)
-        found = await self.documents(service, environment)
-        running = {service_of(one): labels_of(one).get(f"{LABEL}definition", "") for one in found}
-        return sorted(
-            name
-            for name, plan in known.plans.items()
-            if plan.mode is ServiceMode.SHARED and name in running and running[name] != wanted[name]
-        )
+        return _changed(known, await self.documents(service, environment))
 
-    async def ensure(self, known: Understood, place: Placement, *, ran_before: bool) -> None:
+    async def ensure(
+        self, known: Understood, place: Placement, *, ran_before: bool, told: Progress = lambda _text: None
+    ) -> None:
         """All of them running and ready. Raises Refused for a changed one that policy protects, or StepFailed.
 
         `ran_before`: this release was verified here, so it is gone back to. What it protects then stays as a newer
@@ -67,24 +63,35 @@ class Shared:
             return
         documents = await self.documents(place.service, place.environment)
         found = {service_of(one): one for one in documents}
-        changed = set(await self.changed(known, place.service, place.environment))
+        changed = set(_changed(known, documents))
         # What is built here has the same definition whatever its code is: only the image tells.
-        changed |= {name for name, plan in mine.items() if plan.build and await self._other_image(name, found, place)}
+        built = {name for name, plan in mine.items() if plan.build} | twins_of(known.plans).keys() & mine.keys()
+        changed |= {name for name in built if await self._other_image(name, found, place)}
         refused = sorted(name for name in changed if mine[name].on_change is ChangePolicy.REFUSE)
         if refused and not ran_before:
             raise protected(refused)
         anew = [name for name in mine if name not in found]
         anew += [name for name in sorted(changed) if mine[name].on_change is ChangePolicy.RECREATE]
         if anew:
-            project = shared_project(place.service, place.environment)
-            path = self._cli.write(self._folder / f"{project}.json", shared_document(known.base, known.plans, place))
-            defaults = dotenv(place.tree, place.directory)
-            await self._cli.up(Rendered(path, project, place.directory, place.settings, defaults), anew, START_S)
+            await self._make(known, place, anew)
         for document in documents:
             plan = mine.get(service_of(document))
             if plan is not None and plan.name not in anew and _is_down(document, plan):
                 await self._engine.start(document["Id"])
-        await self._ready(mine, place, made=bool(anew))
+        await self._ready(mine, place, told, made=bool(anew))
+
+    async def _make(self, known: Understood, place: Placement, names: Sequence[str]) -> None:
+        project = shared_project(place.service, place.environment)
+        path = self._cli.write(self._folder / f"{project}.json", shared_document(known.base, known.plans, place))
+        defaults = dotenv(place.tree, place.directory)
+        rendered = Rendered(path, project, place.directory, place.settings, defaults)
+        outside = {name: known.plans[name].outside for name in names if known.plans[name].outside}
+        if outside:
+            await self._cli.create(rendered, names)
+            for one in await self.documents(place.service, place.environment):
+                for network in outside.get(service_of(one), ()):
+                    await self._engine.connect(network.name, one["Id"], network.aliases)
+        await self._cli.up(rendered, names, START_S)
 
     async def _other_image(self, name: str, found: Mapping[str, Mapping[str, Any]], place: Placement) -> bool:
         if name not in found:
@@ -92,16 +99,26 @@ class Shared:
         image = await self._engine.image(place.images[name])
         return image is not None and image.id != found[name]["Image"]
 
-    async def _ready(self, mine: Mapping[str, Any], place: Placement, *, made: bool) -> None:
+    async def _ready(self, mine: Mapping[str, Any], place: Placement, told: Progress, *, made: bool) -> None:
         async def documents() -> list[dict[str, Any]]:
             found = await self.documents(place.service, place.environment)
             return [one for one in found if service_of(one) in mine]
 
         # What ran before, and does not now, is nobody's fault who comes later.
-        await wait_ready(self._engine, mine, documents, START_S, self._clock, blame=made)
+        await wait_ready(self._engine, mine, documents, Patience(START_S, blame=made, told=told), self._clock)
         project = shared_project(place.service, place.environment)
         if made or not self._snapshots.read(project):
             self._snapshots.keep(project, await documents())
+
+
+def _changed(known: Understood, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    wanted = definitions(known.base, known.plans)
+    running = {service_of(one): labels_of(one).get(f"{LABEL}definition", "") for one in found}
+    return sorted(
+        name
+        for name, plan in known.plans.items()
+        if plan.mode is ServiceMode.SHARED and name in running and running[name] != wanted[name]
+    )
 
 
 def _is_down(document: Mapping[str, Any], plan: ServicePlan) -> bool:

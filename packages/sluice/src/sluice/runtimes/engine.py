@@ -143,6 +143,10 @@ class DockerEngine:
         if answer.status == 409 and "already in progress" not in str(answer.document):
             raise self._http.refused(path, answer)
 
+    async def rename_container(self, container: str, name: str) -> None:
+        """Called `name` afterwards; running or not."""
+        await self._http.ask("POST", f"/containers/{container}/rename", query={"name": name})
+
     async def wait(self, container: str, timeout_s: float) -> int | None:
         """Its exit code once it has ended; None when the deadline came first."""
         path = f"/containers/{container}/wait"
@@ -208,7 +212,11 @@ class DockerEngine:
         return found
 
     async def connect(self, network: str, container: str, aliases: Sequence[str] = ()) -> None:
-        """On the network, answering to these aliases. Where it is on it under other aliases, it is connected anew."""
+        """On the network, answering to these aliases. Where it is on it under other aliases, it is connected anew.
+
+        Then the engine gives it the lowest free address, which is the one it had unless a lower one became free since:
+        at the same address its connections on this network go on, at another they are lost.
+        """
         documents = await self.inspect([container])
         ends = documents[0]["NetworkSettings"]["Networks"] if documents else {}
         here = [end for name, end in ends.items() if network in (name, end.get("NetworkID"))]
@@ -252,9 +260,10 @@ class DockerEngine:
         answer = await self._http.ask("GET", f"/images/{reference}/json", accept=(404,))
         return None if answer.status == 404 else image_of(answer.document)
 
-    async def images(self, labels: Mapping[str, str]) -> list[Image]:
-        """Those with all of these labels."""
-        answer = await self._http.ask("GET", "/images/json", query={"filters": label_filter(labels)})
+    async def images(self, labels: Mapping[str, str], *, everything: bool = False) -> list[Image]:
+        """Those with all of these labels; `everything`: also what only other images stand upon."""
+        query: dict[str, str | int] = {"filters": label_filter(labels), "all": int(everything)}
+        answer = await self._http.ask("GET", "/images/json", query=query)
         return [image_of(item) for item in answer.document]
 
     async def pull(self, reference: str, progress: Progress) -> Image:
@@ -306,10 +315,13 @@ class DockerEngine:
         repository, tag = split_reference(name)
         await self._http.ask("POST", f"/images/{reference}/tag", query={"repo": repository, "tag": tag})
 
-    async def remove_image(self, reference: str) -> bool:
-        """Gone afterwards, or False: a container or another name needs it, and then it stays. Never by force."""
-        path = f"/images/{reference}"
-        answer = await self._http.ask("DELETE", path, query={"force": 0}, accept=(404, 409), timeout_s=REMOVE_S)
+    async def remove_image(self, reference: str, *, parents: bool = True) -> bool:
+        """Gone afterwards, or False: a container or another name needs it, and then it stays. Never by force.
+
+        `parents`: with the unnamed images that it alone stood upon.
+        """
+        path, query = f"/images/{reference}", {"force": 0, "noprune": int(not parents)}
+        answer = await self._http.ask("DELETE", path, query=query, accept=(404, 409), timeout_s=REMOVE_S)
         return answer.status != 409
 
     async def import_tar(self, tar: bytes | IO[bytes], name: str, changes: Sequence[str] = ()) -> str:

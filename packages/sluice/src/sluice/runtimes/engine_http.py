@@ -7,13 +7,15 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx
 import msgspec
 
 from sluice.model.errors import StepFailed
 from sluice.model.secret import Redactor
+
+if TYPE_CHECKING:
+    import httpx
 
 # Every engine from 20.10 (1.41) to 29 takes a version of this range: 29 refuses what is older than 1.44. What is read
 # and written here has the same form in all of them.
@@ -43,6 +45,9 @@ class EngineHttp:
         self.socket_path = str(socket_path)
         self.redactor = redactor
         self._prefix = ""
+        # a command about processes asks no engine, and need not wait for it to be loaded
+        import httpx
+
         # verify=False: there is no TLS on a unix socket, and reading the system's authorities would cost 20 ms.
         self._transport = httpx.AsyncHTTPTransport(
             uds=self.socket_path,
@@ -106,6 +111,8 @@ class EngineHttp:
         timeout_s: float = ANSWER_S,
     ) -> AsyncIterator[httpx.Response]:
         """One call whose answer is read by the caller. The deadline holds for all of it. Statuses: see `ask`."""
+        import httpx
+
         if path != "/version":
             await self.ready()
         request = httpx.Request(

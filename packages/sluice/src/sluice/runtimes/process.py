@@ -107,6 +107,10 @@ class ProcessRuntime:
         except Refused as error:
             raise StepFailed(error.what, world=error.world, next=error.next) from error
 
+    async def startable(self, release: Release) -> str:
+        """See ports.Runtime."""
+        return "" if Path(release.artifact.path).is_dir() else f"its artifact is gone: {release.artifact.path}"
+
     async def alive(self, slot: Slot) -> bool:
         """See ports.Runtime. Between a crash and the restart that follows it is not alive."""
         status = await self.status(slot)
