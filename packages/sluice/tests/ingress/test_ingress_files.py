@@ -32,6 +32,7 @@ def files(paths: StatePaths, host) -> IngressFiles:
         lambda whole: whole.replace(b'"r7"', b"7"),
         lambda whole: whole.replace(b'"servers"', b'"backends"'),
         lambda whole: b"\xff" + whole,
+        lambda whole: whole[:-80],
     ],
 )
 def test_damaged_file_is_named_and_left_as_it_is(files, damage):
@@ -75,7 +76,7 @@ def test_the_target_is_routed_and_the_release_is_told(files):
     assert files.read() == Route()
     files.point(SLOT)
     assert files.read() == Route(url="http://u7:8000", release="r7")
-    http = json.loads(files.dynamic.read_bytes())["http"]
+    http = json.loads(files.dynamic.read_bytes().partition(b"#")[0])["http"]
     assert http["middlewares"]["service"]["headers"]["customResponseHeaders"] == {"Sluice-Release": "r7"}
     files.point(Slot("r8", "u8", 20002, "http://127.0.0.1:20002"))
     assert files.read().url == "http://127.0.0.1:20002"
@@ -83,11 +84,26 @@ def test_the_target_is_routed_and_the_release_is_told(files):
     assert files.read() == Route()
 
 
-def test_url_changed_by_hand_is_believed(files):
-    """The way out that a failed rollback names, another url in the file, is no damage."""
+def test_url_changed_by_hand_is_believed_and_said_until_the_next_switch(files):
+    """The way out that a failed rollback names, another url in the file, is no damage; that it was edited is told."""
+    assert files.edited() == ""
     files.point(SLOT)
+    assert files.edited() == ""
     files.dynamic.write_bytes(files.dynamic.read_bytes().replace(b"u7:8000", b"127.0.0.1:20003"))
     assert files.read().url == "http://127.0.0.1:20003"
+    assert "edited by hand: requests go to http://127.0.0.1:20003" in files.edited()
+    files.prepare()
+    assert "edited by hand" in files.edited()
+    files.point(SLOT)
+    assert files.edited() == ""
+
+
+def test_file_of_a_version_that_wrote_no_checksum_is_read(files):
+    """An update of Sluice finds the file of the version before: whole, and nobody's edit."""
+    files.point(SLOT)
+    files.dynamic.write_bytes(files.dynamic.read_bytes().partition(b"#")[0])
+    assert files.read().url == SLOT.target
+    assert files.edited() == ""
 
 
 def test_new_settings_keep_the_backend(paths, host, certified):

@@ -70,6 +70,36 @@ async def test_address_taken_by_somebody_else_is_refused_with_who(paths, supervi
     assert supervisor.status() == {} or not any(s.running for s in supervisor.status().values())
 
 
+@pytest.mark.parametrize("trouble", ["settings", "settings elsewhere", "address"])
+@pytest.mark.usefixtures("supervisor")
+async def test_what_does_not_listen_gives_the_place_back(paths, port, free_port, slots, host, monkeypatch, trouble):
+    """New settings that Traefik does not take, or an address somebody else has: the old ingress serves on."""
+    ingress = ProcessIngress(paths, host(f"http://127.0.0.1:{port}"))
+    await ingress.ensure()
+    await ingress.point(slots[0])
+    await until_serves(port, 200, "one")
+    assert await ingress.replacement() == ""
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        if trouble == "address":
+            other = ProcessIngress(paths, host(f"http://127.0.0.1:{stranger.getsockname()[1]}"))
+        else:
+            there = free_port() if trouble == "settings elsewhere" else port
+            other = ProcessIngress(paths, host("https://rooms.example.org", listen=f"127.0.0.1:{there}"))
+            whole = other._files.settings
+            monkeypatch.setattr(other._files, "settings", lambda *words, **more: b"[]" + whole(*words, **more))
+            monkeypatch.setattr("sluice.ingress.process.LISTEN_S", 2)
+        assert "replaced" in await other.replacement()
+        with pytest.raises(Refused) as refused:
+            await other.ensure()
+    if trouble != "address":
+        assert "old settings again" in refused.value.world
+    monkeypatch.undo()
+    await ingress.ensure()
+    await until_serves(port, 200, "one")
+
+
 async def test_three_switches_under_load_lose_no_request_and_no_socket(paths, supervisor, port, slots, host):
     """100 requests/s over three switches: all answered; an open socket stays on its slot; nowhere gives 404."""
     ingress = ProcessIngress(paths, host(f"http://127.0.0.1:{port}"))

@@ -12,6 +12,7 @@ import os
 import socket
 import tarfile
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from sluice.hosts.state import StatePaths, write_file
 from sluice.hosts.system import port_is_free, who_listens
 from sluice.ingress.binary import traefik_binary, traefik_version
 from sluice.ingress.files import Address, IngressFiles, public_address
-from sluice.ingress.process import FIRST_OPEN_PORT, answers, taken
+from sluice.ingress.process import FIRST_OPEN_PORT, REPLACED, answers, taken
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.release import Slot
 from sluice.model.spec import HostEnvironment
@@ -34,6 +35,9 @@ LISTEN_S = 20  # the engine starts a container in half a second; a busy machine 
 LOOK_S = 0.1  # between looks: each is a small process in the container
 ASK_S = 5
 STOP_GRACE_S = 5
+# While one takes the place of another nobody listens: Traefik itself lets a request end for LAST_REQUESTS (files.py).
+REPLACE_GRACE_S = 2
+NEXT = "-next"  # the container that is to take the ingress's place, until it listens
 HEALTH_S = 15  # between the engine's own looks: a tenth of a second of processor time each
 MAX_PIDS = 512  # threads: a few dozen are usual
 LOGS = {"max-size": "5m", "max-file": "2"}  # errors alone are logged
@@ -60,28 +64,59 @@ class ContainerIngress:
         return self._files.dynamic
 
     async def ensure(self) -> None:
-        """See ports.Ingress. Where it runs with the same definition already, nothing happens: no socket is cut."""
+        """See ports.Ingress. Where it runs with the same definition already, nothing happens: no socket is cut.
+
+        One of another definition is stopped only when the new one is made and waits; where that does not listen, the
+        old one is started again before Refused or StepFailed is raised.
+        """
         await asyncio.to_thread(self._files.prepare)
         await self._engine.ensure_network(self._network, self._labels)
-        static = self._files.settings(
-            PUBLIC,
-            REDIRECT if self._files.redirect else None,
-            str(INSIDE / self._files.watched.name),
-            entryPoints={"traefik": {"address": str(PING)}},
-            ping={},
-        )
-        spec = await asyncio.to_thread(self._spec, static)
+        spec, static = await self._wanted()
+        await self.mend()
         old = await self._found()
-        if old is not None:
-            same = old["Config"]["Labels"].get(f"{LABEL}definition") == spec["Labels"][f"{LABEL}definition"]
-            if same and old["State"]["Status"] == "running":
-                await self._engine.connect(self._network, self.container)
-                return
+        if old is not None and _same(old, spec) and old["State"]["Status"] == "running":
+            await self._engine.connect(self._network, self.container)
+            return
         await self._make_image(spec["Image"])
         await self._must_be_free(spec, old)
-        await self._engine.remove_container(self.container)
-        write_file(self._files.static, static)
-        await self._start(spec)
+        write_file(self._static_file(static), static)
+        if old is not None and old["State"]["Status"] == "running":
+            await self._replace(spec)
+        else:
+            await self._engine.remove_container(self.container)
+            container = await self._engine.create_container(self.container, spec)
+            try:
+                await self._start(container, spec)
+            except BaseException:
+                await self._engine.remove_container(container)
+                raise
+        self._forget_statics(static)
+
+    async def replacement(self) -> str:
+        """See ports.Ingress."""
+        old = await self._found()
+        if old is None or old["State"]["Status"] != "running":
+            return ""
+        spec, _ = await self._wanted()
+        return "" if _same(old, spec) else REPLACED.format(self.container)
+
+    async def edited(self) -> str:
+        """See ports.Ingress."""
+        return await asyncio.to_thread(self._files.edited)
+
+    async def mend(self) -> None:
+        """See ports.Ingress. Whichever of the two listens stays; the other goes."""
+        coming = await self._found(self.container + NEXT)
+        if coming is None:
+            return
+        old = await self._found()
+        if coming["State"]["Status"] == "running" and await answers(_published(coming["HostConfig"])):
+            await self._take_over(coming["Id"])
+            return
+        await self._engine.remove_container(coming["Id"])
+        if old is not None:
+            await self._engine.start(old["Id"])
+            await self._listens(old["Id"], old["Config"], old["HostConfig"])
 
     async def point(self, slot: Slot | None) -> None:
         """See ports.Ingress. Traefik follows within about 100 ms; the caller reads back what serves."""
@@ -97,26 +132,49 @@ class ContainerIngress:
 
     async def stop(self) -> None:
         """Remove the container: nothing listens on the public address then. What does not run is fine."""
-        if await self._found() is not None:
-            await self._engine.stop(self.container, STOP_GRACE_S)
-            await self._engine.remove_container(self.container)
+        for name in (self.container + NEXT, self.container):
+            if await self._found(name) is not None:
+                await self._engine.stop(name, STOP_GRACE_S)
+                await self._engine.remove_container(name)
 
-    async def _found(self) -> dict[str, Any] | None:
-        documents = await self._engine.inspect([self.container])
+    async def _found(self, name: str = "") -> dict[str, Any] | None:
+        name = name or self.container
+        documents = await self._engine.inspect([name])
         if not documents:
             return None
         owner = (documents[0]["Config"].get("Labels") or {}).get(f"{LABEL}state")
         if owner != self._state:
             whose = f"belongs to the state folder {owner}" if owner else "is not Sluice's"
             raise Refused(
-                f"the container {self.container} {whose}.",
-                next=f"use that state folder (SLUICE_STATE), or remove the container: docker rm -f {self.container}",
+                f"the container {name} {whose}.",
+                next=f"use that state folder (SLUICE_STATE), or remove the container: docker rm -f {name}",
             )
         return documents[0]
 
     # ------------------------------------------------------------ what it is
 
+    async def _wanted(self) -> tuple[dict[str, Any], bytes]:
+        """What runs by today's settings, and Traefik's file for it."""
+        static = self._files.settings(
+            PUBLIC,
+            REDIRECT if self._files.redirect else None,
+            str(INSIDE / self._files.watched.name),
+            entryPoints={"traefik": {"address": str(PING)}},
+            ping={},
+        )
+        return await asyncio.to_thread(self._spec, static), static
+
+    def _static_file(self, static: bytes) -> Path:
+        # A name of its own for each content: the old container can be started again with what it was made for.
+        return self._files.folder / f"traefik-{hashlib.sha256(static).hexdigest()[:12]}.json"
+
+    def _forget_statics(self, static: bytes) -> None:
+        for path in (*self._files.folder.glob("traefik-*.json"), self._files.static):
+            if path != self._static_file(static):
+                path.unlink(missing_ok=True)
+
     def _spec(self, static: bytes) -> dict[str, Any]:
+        health = ["/traefik", "healthcheck", _config_file(self._static_file(static))]
         published = [(PUBLIC, self._public)]
         if self._files.redirect is not None:
             published.append((REDIRECT, self._files.redirect))
@@ -140,11 +198,11 @@ class ContainerIngress:
         second = 1_000_000_000  # the engine counts nanoseconds
         spec: dict[str, Any] = {
             "Image": f"sluice/traefik:{traefik_version()}",
-            "Cmd": [_config_file()],
+            "Cmd": [_config_file(self._static_file(static))],
             "User": f"{os.geteuid()}:{os.getegid()}",
             "ExposedPorts": {f"{inside.port}/tcp": {} for inside, _ in published},
             "Healthcheck": {
-                "Test": ["CMD", *_health_command()],
+                "Test": ["CMD", *health],
                 "Interval": HEALTH_S * second,
                 "Timeout": ASK_S * second,
                 "Retries": 2,
@@ -193,32 +251,70 @@ class ContainerIngress:
         holders = [one.name for one in await self._engine.containers() if port in one.ports]
         return f"the container {holders[0]}" if holders else who_listens(port)
 
-    async def _start(self, spec: dict[str, Any]) -> None:
-        container = await self._engine.create_container(self.container, spec)
+    async def _replace(self, spec: dict[str, Any]) -> None:
+        """The new one is there, whole, before the old one ends; both want the same port."""
+        coming = await self._engine.create_container(self.container + NEXT, spec)
+        try:
+            await self._stop_whole()
+            await self._start(coming, spec)
+        except BaseException as error:  # a cancelled one, too, may not leave the users without an ingress
+            await self._bring_back(coming, error)
+            raise
+        await self._take_over(coming)
+
+    async def _stop_whole(self) -> None:
+        stopping = asyncio.create_task(self._engine.stop(self.container, REPLACE_GRACE_S))
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await stopping  # one that is still ending cannot be started again
+            raise
+
+    async def _bring_back(self, coming: str, error: BaseException) -> None:
+        await self._engine.remove_container(coming)
+        old = await self._found()
+        if old is None:
+            return
+        try:
+            await self._engine.start(old["Id"])
+            await self._listens(old["Id"], old["Config"], old["HostConfig"])
+        except (StepFailed, Refused) as worse:
+            why = error.what if isinstance(error, StepFailed | Refused) else "It was interrupted."
+            raise StepFailed(
+                f"The ingress could not be replaced ({why}), and the old one does not listen any more: {worse.what}",
+                world=f"Nobody listens on {self._public}.",
+                next=f"docker logs {self.container}; what is said there decides",
+            ) from error
+        if isinstance(error, StepFailed | Refused):
+            error.world = "The old ingress was started again and listens; open sockets were cut once."
+
+    async def _take_over(self, coming: str) -> None:
+        await self._engine.remove_container(self.container)
+        await self._engine.rename_container(coming, self.container)
+
+    async def _start(self, container: str, spec: dict[str, Any]) -> None:
         try:
             await self._engine.start(container)
-            await self._listens(container)
+            await self._listens(container, spec, spec["HostConfig"])
         except StepFailed as error:
-            await self._engine.remove_container(container)
             if not any(words in error.what for words in TAKEN):
                 raise
             address = next((a for a in self._addresses(spec) if f":{a.port}" in error.what), self._public)
             raise taken(address, await self._who(address.port)) from error
-        except Refused:
-            await self._engine.remove_container(container)
-            raise
 
-    async def _listens(self, container: str) -> None:
+    async def _listens(self, container: str, config: Mapping[str, Any], published: Mapping[str, Any]) -> None:
+        # By what it was made with: the old one may listen elsewhere than today's settings say.
+        health, public = config["Healthcheck"]["Test"][1:], _published(published)
         end = asyncio.get_running_loop().time() + LISTEN_S
         while asyncio.get_running_loop().time() < end:
             if not await self._runs(container):
                 break
-            if await self._healthy(container) and await answers(self._public):
+            if await self._healthy(container, health) and await answers(public):
                 return
             await asyncio.sleep(LOOK_S)
         log = " | ".join(await self._engine.logs(container, 5))
         raise Refused(
-            f"Traefik did not listen on {self._public} within {LISTEN_S} s. Its log ends with: {log or 'nothing'}.",
+            f"Traefik did not listen on {public} within {LISTEN_S} s. Its log ends with: {log or 'nothing'}.",
             world="Nothing was switched.",
             next="correct `listen`, `certificate` and `certificate_key` in host.toml",
         )
@@ -227,19 +323,25 @@ class ContainerIngress:
         documents = await self._engine.inspect([container])
         return bool(documents) and documents[0]["State"]["Status"] == "running" and not documents[0]["RestartCount"]
 
-    async def _healthy(self, container: str) -> bool:
+    async def _healthy(self, container: str, health: Sequence[str]) -> bool:
         try:
-            return (await self._engine.execute(container, _health_command(), ASK_S)).exit_code == 0
+            return (await self._engine.execute(container, health, ASK_S)).exit_code == 0
         except StepFailed:
             return False  # it ended just now: `_runs` says so in the next round
 
 
-def _config_file() -> str:
-    return f"--configFile={INSIDE / 'traefik.json'}"
+def _config_file(static: Path) -> str:
+    return f"--configFile={INSIDE / static.name}"
 
 
-def _health_command() -> list[str]:
-    return ["/traefik", "healthcheck", _config_file()]
+def _same(document: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    name = f"{LABEL}definition"
+    return bool((document["Config"].get("Labels") or {}).get(name) == spec["Labels"][name])
+
+
+def _published(host_config: Mapping[str, Any]) -> Address:
+    binding = host_config["PortBindings"][f"{PUBLIC.port}/tcp"][0]
+    return Address(binding["HostIp"], int(binding["HostPort"]))
 
 
 def _literal(address: Address) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import urllib.parse
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ from sluice.model.spec import HostEnvironment
 IDLE_BACKEND = "2s"
 RELEASE_HEADER = "Sluice-Release"  # on every answer: which release was asked, also where the service does not say
 THROTTLE = "100ms"  # a change is read at once and the next one a tenth later; the default of two seconds slows rollouts
+# How long Traefik, told to end, waits for open requests. A socket or a stream is one that never ends: with its default,
+# ten seconds, nobody would listen that long while one ingress takes the place of another.
+LAST_REQUESTS = "1s"
 SERVICE, REDIRECT, PUBLIC, PLAIN = "service", "redirect", "public", "plain"
+CHECKSUM = b"# Written by Sluice; sha256 of the lines above: "  # a comment to Traefik, who reads YAML
 # Where an edge may ask from: this machine, the engine's bridges, a private network. X-Forwarded-* of others is dropped.
 PRIVATE = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
@@ -95,11 +100,13 @@ class IngressFiles:
 
     def read(self) -> Route:
         """What the dynamic file says; nothing where there is none. Raises StateCorrupted when it is damaged."""
-        try:
-            raw = self.dynamic.read_bytes()
-        except FileNotFoundError:
+        parts = self._parts()
+        if parts is None:
             return Route()
+        raw, told = parts
         try:
+            if told and len(told) != len(_checksum(raw)):
+                raise ValueError("its last line is not whole")
             route = _decode(msgspec.json.decode(raw))
             if _encode(route) != raw:
                 raise ValueError("it is not what Sluice wrote")
@@ -112,11 +119,32 @@ class IngressFiles:
             ) from error
         return route
 
+    def edited(self) -> str:
+        """That the file is whole and yet not as it was written, in a sentence; "" otherwise. Raises as `read`.
+
+        Such a file is believed: it is the way by hand out of a rollback that failed.
+        """
+        raw, told = self._parts() or (b"", b"")
+        if not told or told == _checksum(raw):
+            return ""
+        url = self.read().url or "nowhere"
+        return f"the ingress file {self.dynamic} was edited by hand: requests go to {url} until the next switch"
+
+    def _parts(self) -> tuple[bytes, bytes] | None:
+        """The content, and the line about it that Sluice wrote: empty where an older version did not."""
+        try:
+            raw = self.dynamic.read_bytes()
+        except FileNotFoundError:
+            return None
+        body, mark, told = raw.partition(CHECKSUM)
+        return body, mark + told
+
     def settings(self, public: Address, redirect: Address | None, watched: str, **more: Any) -> bytes:
         """Traefik's own settings, for these entry points and this folder as Traefik sees them."""
         # No read or write timeout: a socket of a room is one request that lasts for days. Idle keep-alives do end.
         timeouts = {"readTimeout": "0s", "writeTimeout": "0s", "idleTimeout": "180s"}
-        entry: dict[str, Any] = {"address": str(public), "transport": {"respondingTimeouts": timeouts}}
+        transport = {"respondingTimeouts": timeouts, "lifeCycle": {"graceTimeOut": LAST_REQUESTS}}
+        entry: dict[str, Any] = {"address": str(public), "transport": transport}
         if self._host.certificate:
             entry["http"] = {"tls": {}}
         elif self._host.public_url.startswith("https:"):
@@ -156,9 +184,14 @@ class IngressFiles:
     def _replace(self, route: Route) -> None:
         # Written outside the watched folder, so Traefik never sees a part, and renamed in on the same file system.
         beside = self.folder / "next.json"
-        write_file(beside, _encode(route))
+        body = _encode(route)
+        write_file(beside, body + _checksum(body))
         beside.rename(self.dynamic)
         sync_directory(self.watched)
+
+
+def _checksum(body: bytes) -> bytes:
+    return CHECKSUM + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
 
 def _encode(route: Route) -> bytes:
