@@ -99,9 +99,9 @@ def _dev_sso(arguments: argparse.Namespace) -> int:
 
 def _smoke_session(arguments: argparse.Namespace) -> int:
     settings = config.load(os.environ)
-    from boltorezka.app import smoke_sessions
+    from boltorezka.adapters.smoke_sessions import smoke_sessions
 
-    print(json.dumps(_run(smoke_sessions(settings, arguments.ttl))))
+    print(json.dumps(_run(smoke_sessions(settings.database_url, settings.jwt_secret.reveal(), arguments.ttl))))
     return 0
 
 

@@ -24,8 +24,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from boltorezka.adapters.authorities import authorities
+from boltorezka.adapters.smoke_sessions import smoke_sessions
 from boltorezka.adapters.sqlite import migrate
-from boltorezka.app import smoke_sessions
 from boltorezka.smoke.report import Report
 from boltorezka.smoke.target import Target
 from boltorezka.testing import InProcess, dev_sso, in_process_server, loopback_listener
@@ -154,5 +154,7 @@ async def place(tmp_path: Path, migrated_database: Path) -> AsyncIterator[Place]
 async def credentials(place: Place, tmp_path: Path) -> Path:
     """What the command `boltorezka smoke-session` prints, in a file."""
     path = tmp_path / "credentials.json"
-    path.write_text(json.dumps(await smoke_sessions(place.server.settings, 300)))
+    settings = place.server.settings
+    made = await smoke_sessions(settings.database_url, settings.jwt_secret.reveal(), 300)
+    path.write_text(json.dumps(made))
     return path

@@ -177,6 +177,35 @@ async def test_a_refused_upgrade_is_caught_and_what_needs_it_is_skipped(place):
     assert {lines[name]["verdict"] for name in ("room-join", "message", "message-retry", "presence")} == {"skipped"}
 
 
+async def test_a_call_is_judged_even_where_nobody_can_sign_in(place, credentials):
+    """It has sessions of its own and is asked beside everything else: one fault never hides another."""
+    place.proxy.answer = answers("/v1/auth/sso/session", 200, {"authenticated": False})
+    lines = await place.smoke(whole.run, credentials=credentials)
+    assert lines["login"]["verdict"] == "fail"
+    assert lines["room-join"]["verdict"] == "skipped"
+    assert lines["voice"]["verdict"] == "pass", lines
+
+
+async def test_a_call_and_everything_else_go_on_at_the_same_time(place, credentials, monkeypatch):
+    """The call waits in the middle until all other checks are done, and they do not wait for it."""
+    others, take_seat = asyncio.Event(), voice_peer.VoicePeer.take_seat
+
+    async def when_all_are_done(peer):
+        async with asyncio.timeout(15):
+            await others.wait()
+        await take_seat(peer)
+
+    async def told(target, report):
+        await check_all(target, report)
+        others.set()
+
+    check_all = whole.check_all_but_voice
+    monkeypatch.setattr(voice_peer.VoicePeer, "take_seat", when_all_are_done)
+    monkeypatch.setattr(whole, "check_all_but_voice", told)
+    lines = await place.smoke(whole.run, credentials=credentials)
+    assert {line["verdict"] for line in lines.values()} == {"pass"}, lines
+
+
 async def test_without_an_expectation_the_redirect_is_not_judged(place):
     """The expected host never comes from the server itself; the sentence names the variable."""
     line = (await place.smoke(whole.run, expect_sso_host=""))["sso-redirect"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from array import array
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boltorezka.smoke import tones
 from boltorezka.smoke.tones import (
     AMPLITUDE,
     FRAME,
@@ -100,6 +102,17 @@ def test_what_is_heard_is_said_for_people():
     assert describe(tone(440, WINDOW)) == "440 Hz at -15 dB"
     assert describe(silence(WINDOW)) == "silence (-120 dB)"
     assert describe(noise(1, AMPLITUDE)).startswith("noise at -17 dB, loudest at ")
+
+
+@pytest.mark.parametrize(
+    "window", [tone(440, WINDOW), silence(WINDOW), noise(1, AMPLITUDE)], ids=["tone", "silence", "noise"]
+)
+@pytest.mark.parametrize("expected", [440, 1_250])
+def test_an_expected_tone_is_named_faster_and_not_otherwise(window, expected, monkeypatch):
+    """The sentence is the same whatever was expected; where it is heard, no other frequency is tried."""
+    assert describe(window, expected) == describe(window)
+    monkeypatch.setattr(tones, "loudest", lambda _window: pytest.fail("every frequency was tried"))
+    assert describe(tone(expected, WINDOW), expected) == f"{expected} Hz at -15 dB"
 
 
 def test_an_ear_judges_whole_and_new_windows_only():

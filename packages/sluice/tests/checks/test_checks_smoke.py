@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from sluice.checks import SmokeContext, run_smoke
 from sluice.checks.plugin import deadline_after, parse_line
+from sluice.model.containers import Container, Containers
 from sluice.model.errors import StepFailed
 from sluice.model.secret import Redactor
 from sluice.model.spec import ChecksSpec
@@ -41,7 +45,7 @@ def smoke(target, clock):
         fields = {
             "target": target,
             "argv": argv,
-            "credentials": None,
+            "credentials": nullcontext,
             "environment": "test",
             "runner": LocalRunner(Redactor()),
             "timeout_s": 10,
@@ -130,11 +134,93 @@ async def test_a_builtin_check_that_breaks_is_an_error_and_never_a_pass(smoke, r
     assert findings[-1].name == "login"
 
 
+async def test_credentials_that_cannot_be_made_are_an_error_and_the_builtin_checks_are_made(smoke):
+    """Nobody can be judged by the plug-in then, which is no proof against the release; a bad answer still is one."""
+
+    @asynccontextmanager
+    async def none_made() -> AsyncIterator[None]:
+        raise StepFailed("The store is locked.", next="look at it")
+        yield
+
+    findings = await smoke(says(GOOD), frozenset({"login"}), credentials=none_made)
+    assert [(f.name, f.verdict) for f in findings[-2:]] == [
+        ("credentials", Verdict.ERROR),
+        ("login", Verdict.INCONCLUSIVE),
+    ]
+    assert findings[-2].detail == "The store is locked."
+    assert findings[0].name == "http-health"
+    assert findings[0].verdict is Verdict.PASS
+
+
+async def test_the_plugin_does_not_wait_for_a_builtin_check_nor_the_other_way_round(smoke, runtime):
+    """The logs are given only once the plug-in has gone, and the credentials with it; the built-in ones come first."""
+    gone, asked = asyncio.Event(), runtime.logs
+
+    async def logs(*which):
+        async with asyncio.timeout(10):
+            await gone.wait()
+        return await asked(*which)
+
+    @asynccontextmanager
+    async def made() -> AsyncIterator[None]:
+        yield None
+        gone.set()
+
+    runtime.logs = logs
+    findings = await smoke(says(GOOD), credentials=made)
+    assert worst(findings) is Verdict.PASS
+    assert findings[-1].name == "login"
+
+
+async def test_a_smoke_that_is_cancelled_leaves_nothing_running(smoke, runtime):
+    """Credentials, plug-in and built-in checks all end with it."""
+    begun, left = asyncio.Event(), []
+
+    async def logs(*_which):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append("logs")
+
+    @asynccontextmanager
+    async def made() -> AsyncIterator[None]:
+        try:
+            yield None
+        finally:
+            left.append("credentials")
+
+    runtime.logs = logs
+    task = asyncio.create_task(smoke(program("import signal; signal.pause()"), credentials=made))
+    async with asyncio.timeout(10):
+        await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(left) == ["credentials", "logs"]
+
+
 async def test_critical_lines_of_a_log_fail_the_smoke(smoke, runtime):
     """The runtime `process` has logs too, and they are judged."""
     runtime.lines = {"svc": ["INFO: up", "ERROR:    Exception in ASGI application"]}
     findings = await smoke(())
     assert worst(findings) is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("logged", "shared"), [(["db"], True), (["db", "web"], False), (["web"], False), (["gone"], True)]
+)
+async def test_it_is_told_whether_a_service_of_the_slot_itself_logged_the_errors(
+    smoke, runtime, target, logged, shared
+):
+    """Old errors of the environment's database are no proof against the release that has just come."""
+    bad = {name: ["FATAL: no such role"] if name in logged else ["INFO: up"] for name in ("web", "db", "gone")}
+    runtime.lines = bad
+    where = {"web": target.slot.unit, "db": "svc-test-shared"}
+    found = tuple(Container(name, name, name, project, "i", "i", "running") for name, project in where.items())
+    runtime.now = Containers((), found, target.clock.now())
+    (finding,) = [one for one in await smoke(()) if one.name == "logs"]
+    assert (finding.verdict, finding.metrics["shared_alone"]) == (Verdict.FAIL, shared)
 
 
 async def test_the_newest_lines_asked_for_are_the_policys(smoke, runtime, target):
@@ -170,7 +256,9 @@ async def test_a_plugin_gets_the_variables_of_the_protocol_and_nothing_else(smok
     monkeypatch.setenv("A_SECRET_OF_OURS", "x")
     code = "import json, os; print(json.dumps({'name': 'env', 'verdict': 'pass', 'metrics': dict(os.environ)}))"
     host = msgspec.structs.replace(target.host, public_url="https://x", ca_file="/etc/ca.pem")
-    findings = await smoke(program(code), credentials=Path("/run/c.json"), target=replace(target, host=host))
+    findings = await smoke(
+        program(code), credentials=lambda: nullcontext(Path("/run/c.json")), target=replace(target, host=host)
+    )
     seen = findings[-1].metrics
     assert {k: v for k, v in seen.items() if k.startswith("SLUICE_")} == {
         "SLUICE_URL": target.url,

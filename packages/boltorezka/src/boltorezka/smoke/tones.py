@@ -73,12 +73,12 @@ def is_silent(window: array[int]) -> bool:
     return level_db(window) <= SILENT_DB
 
 
-def describe(window: array[int]) -> str:
-    """What a window sounds like, for a person: `440 Hz at -15 dB`."""
+def describe(window: array[int], expected: int = 0) -> str:
+    """What a window sounds like, for a person: `440 Hz at -15 dB`. Fast where it is the `expected` tone."""
     level = level_db(window)
     if level <= SILENT_DB:
         return f"silence ({level:.0f} dB)"
-    frequency = loudest(window)
+    frequency = expected if expected and share(window, expected) > PURE_SHARE else loudest(window)
     if share(window, frequency) > PURE_SHARE:
         return f"{frequency} Hz at {level:.0f} dB"
     return f"noise at {level:.0f} dB, loudest at {frequency} Hz"
@@ -116,6 +116,6 @@ class Ear:
         """Whether audio comes and is silent; no audio at all is not silence."""
         return self.full and is_silent(self.window)
 
-    def describe(self) -> str:
-        """What the newest window sounds like."""
-        return describe(self.window) if self.window else "no audio at all"
+    def describe(self, expected: int = 0) -> str:
+        """What the newest window sounds like; said at once where it is the `expected` tone."""
+        return describe(self.window, expected) if self.window else "no audio at all"

@@ -85,7 +85,7 @@ async def _two_peers(
     target: Target, people: tuple[Person, Person], room: str
 ) -> AsyncIterator[tuple[httpx.AsyncClient, VoicePeer, VoicePeer]]:
     """Two people in the room, not in voice yet; on leaving they have left."""
-    # it loads a second's worth of codecs, which no other part of the smoke needs
+    await asyncio.to_thread(_load_codecs)
     from boltorezka.smoke.voice_peer import addresses_for, open_peer
 
     async with AsyncExitStack() as stack:
@@ -96,6 +96,11 @@ async def _two_peers(
             for name, person, frequency in zip(NAMES, people, TONES, strict=True)
         ]
         yield http, first, second
+
+
+def _load_codecs() -> None:
+    """Up to a second of a busy machine, which no other part of the smoke needs and none has to wait for."""
+    import boltorezka.smoke.voice_peer  # noqa: F401
 
 
 async def _call(target: Target, note: Note, progress: Progress, people: tuple[Person, Person], room: str) -> None:
@@ -118,7 +123,7 @@ async def _talk(target: Target, note: Note, progress: Progress, people: tuple[Pe
         began = time.monotonic()
         await _sit_down_beside(first, second)
         setup_ms = await _set_up(progress, first, second, began)
-        heard = f"{second.ear.describe()} and {first.ear.describe()}"
+        heard = f"{second.ear.describe(first.frequency)} and {first.ear.describe(second.frequency)}"
         progress.step = "muting"
         await _mute(first, second)
         progress.step = "leaving"
@@ -208,12 +213,15 @@ async def _mute(listener: VoicePeer, speaker: VoicePeer) -> None:
         ),
         TOLD_WITHIN_S,
     )
+    await _together(_hears_nothing(listener, speaker), _hears(speaker, listener))
+
+
+async def _hears_nothing(listener: VoicePeer, speaker: VoicePeer) -> None:
     heard = await listener.until(lambda ear: ear.hears_nothing, SILENT_WITHIN_S)
     if heard is not None:
         raise CheckFailed(
             f"{speaker.name} is muted: expected silence, {listener.name} heard {heard}, for {SILENT_WITHIN_S:.0f} s"
         )
-    await _hears(speaker, listener)
 
 
 async def _leave(http: httpx.AsyncClient, target: Target, stays: VoicePeer, leaves: VoicePeer, room: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fractions
+import math
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -66,10 +67,11 @@ class Microphone(MediaStreamTrack):
     kind = "audio"
 
     def __init__(self, frequency: int) -> None:
-        """`frequency` is in whole Hz, so that a second of it can be repeated without a click."""
+        """`frequency` is in whole Hz: a second of it, or the part in which it starts again, repeats without a click."""
         super().__init__()
-        second = tone(frequency, RATE)
-        self._packets = [second[n : n + FRAME].tobytes() for n in range(0, RATE, FRAME)]
+        per_second = RATE // FRAME
+        samples = tone(frequency, RATE // math.gcd(frequency, per_second))
+        self._packets = [samples[n : n + FRAME].tobytes() for n in range(0, len(samples), FRAME)]
         self._silence = silence(FRAME).tobytes()
         self._sent = 0
         self._started = 0.0

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from sluice.checks.containers import COMPLETE, SERVED, UP, ask_containers, moment
 from sluice.checks.domain import DNS, REDIRECT, TLS, domain_dns, domain_redirect, domain_tls
 from sluice.checks.http import PROBE_TIMEOUT_S, health
 from sluice.checks.logs import NAME as LOGS
-from sluice.checks.logs import judge_logs
+from sluice.checks.logs import SHARED_ALONE, judge_logs
 from sluice.checks.served import read_back, read_header, served_in_slot
 from sluice.checks.together import Probe, aside, probe_of
 from sluice.checks.websocket import NAME as WEBSOCKET
@@ -18,7 +20,7 @@ from sluice.checks.websocket import websocket
 from sluice.model.containers import Containers
 from sluice.model.release import Release, Slot
 from sluice.model.spec import ChecksSpec, HostEnvironment
-from sluice.model.verdict import Finding
+from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Clock
 
 # A public address was read back after the switch already; a moment more costs nothing and spares a race.
@@ -124,7 +126,13 @@ async def served_release(target: Target, timeout_s: float) -> Finding:
 async def _logs(target: Target) -> Finding:
     logs = await target.runtime.logs(target.release, target.slot, target.checks.log_lines)
     # Patterns of [checks] are the operator's own; a slow one must not hold up the other checks.
-    return await aside(lambda: judge_logs(logs, target.checks, target.redact))
+    finding = await aside(lambda: judge_logs(logs, target.checks, target.redact))
+    if finding.verdict is not Verdict.FAIL:
+        return finding
+    now = await target.runtime.containers(target.release, target.slot)
+    own = {one.service for one in now.found if one.project == target.slot.unit} if now is not None else None
+    shared = own is not None and own.isdisjoint(finding.metrics["services"])
+    return msgspec.structs.replace(finding, metrics={**finding.metrics, SHARED_ALONE: shared})
 
 
 async def _websocket(target: Target) -> Finding:

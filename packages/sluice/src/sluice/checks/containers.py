@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from sluice.checks.together import sentence
 from sluice.model.containers import Container, Containers
 from sluice.model.release import Release, Slot
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, counted
 from sluice.ports import Clock
 
 UP, COMPLETE, SERVED = "containers-up", "compose-complete", "served-release"
@@ -52,8 +52,10 @@ def containers_up(now: Containers, earlier: Containers | None = None) -> Finding
     if starting:
         fix = "ask again, or shorten `start_period` or `interval` of its healthcheck"
         return Finding(UP, Verdict.INCONCLUSIVE, detail=sentence(starting), fix=fix)
-    restarted = [f"{c.name} restarted {c.restarts} times before and is stable" for c in judged if c.restarts]
-    detail = f"{len(judged)} containers run, none unhealthy" + (f"; {'; '.join(restarted[:3])}" if restarted else "")
+    restarted = [f"{c.name} restarted {counted(c.restarts, 'time')} before and is stable" for c in judged if c.restarts]
+    detail = f"{counted(len(judged), 'container')} running, none unhealthy" + (
+        f"; {'; '.join(restarted[:3])}" if restarted else ""
+    )
     return Finding(UP, Verdict.PASS, detail=f"{detail}.")
 
 
@@ -71,7 +73,7 @@ def _down(container: Container, restarts_before: int | None) -> str:
     if container.health == "unhealthy":
         return "is unhealthy by its own healthcheck"
     if restarts_before is not None and container.restarts > restarts_before:
-        return f"restarts again and again ({container.restarts} times)"
+        return f"restarts again and again ({counted(container.restarts, 'time')})"
     return ""
 
 
@@ -101,7 +103,8 @@ def compose_complete(now: Containers, touched: float) -> Finding:
         fix = "`docker ps -a` shows what runs; a rollout of what serves now sets everything right again"
         return Finding(COMPLETE, Verdict.FAIL, detail=sentence(problems), fix=fix)
     services = len({(one.project, one.service) for one in now.expected})
-    return Finding(COMPLETE, Verdict.PASS, detail=f"{services} services, {len(running)} containers, none changed.")
+    detail = f"{counted(services, 'service')}, {counted(len(running), 'container')}, none changed."
+    return Finding(COMPLETE, Verdict.PASS, detail=detail)
 
 
 def _counted(now: Containers, running: list[Container]) -> list[str]:

@@ -10,12 +10,10 @@ import ssl
 import urllib.parse
 from dataclasses import dataclass
 
-import httpx
-
 from sluice.checks.http import PROBE_TIMEOUT_S, client
 from sluice.checks.together import aside
 from sluice.checks.trust import trust
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, counted
 
 DNS, TLS, REDIRECT = "domain-dns", "domain-tls", "domain-redirect"
 # Two tries of a resolver at two name servers take longer, but then people do not get there either.
@@ -96,8 +94,12 @@ async def domain_tls(public_url: str, ca_file: str, min_days: int, now: float) -
         return _tls(_refused(domain, error))
     days = int((ends - now) // DAY_S)
     if days < min_days:
-        return _tls(f"the certificate of {domain.host} ends in {days} days, fewer than the {min_days} demanded")
-    return Finding(TLS, Verdict.PASS, detail=f"The chain verifies, for {domain.host}, and ends in {days} days.")
+        return _tls(
+            f"the certificate of {domain.host} ends in {counted(days, 'day')}, fewer than the {min_days} demanded"
+        )
+    return Finding(
+        TLS, Verdict.PASS, detail=f"The chain verifies, for {domain.host}, and ends in {counted(days, 'day')}."
+    )
 
 
 def _refused(domain: Domain, error: OSError) -> str:
@@ -129,6 +131,8 @@ async def _not_after(domain: Domain, context: ssl.SSLContext) -> float:
 
 async def domain_redirect(public_url: str, redirect_http: str, path: str) -> Finding:
     """Plain HTTP answers with a redirect to the same host by HTTPS; nothing is served in the clear."""
+    import httpx
+
     domain = domain_of(public_url)
     if domain.scheme != "https":
         return Finding(REDIRECT, Verdict.SKIPPED, detail="Not judged: the public URL is plain HTTP.")

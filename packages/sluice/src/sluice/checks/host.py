@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from sluice.checks.containers import moment
@@ -110,6 +109,8 @@ def skew_of(here: float, told: float) -> float:
 
 
 async def _date(url: str, ca_file: str) -> str:
+    import httpx
+
     try:
         async with client(ca_file) as http, http.stream("HEAD", url) as response:
             return str(response.headers.get("date", ""))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-
-import httpx
+from typing import TYPE_CHECKING
 
 from sluice.checks.trust import trust
 from sluice.model.spec import RunSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Clock
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_BODY = 64 * 1024  # /health and /version are tiny; a server gone wrong must not fill our memory
 PROBE_TIMEOUT_S = 2.0  # a health answer that takes longer is a bad one
@@ -24,6 +26,9 @@ def client(ca_file: str = "") -> httpx.AsyncClient:
     Trusts the system's certificate authorities, or those of `ca_file` alone where it is set. Raises OSError when that
     file cannot be used.
     """
+    # Here and below: half the start of a command that asks nobody anything, as `sluice status`.
+    import httpx
+
     return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=PROBE_TIMEOUT_S, verify=trust(ca_file))
 
 
@@ -38,6 +43,8 @@ async def read_some(response: httpx.Response) -> None:
 
 async def probe(http: httpx.AsyncClient, url: str, path: str, method: str = "GET") -> str:
     """Nothing ("") when the answer is 200, else one short sentence why not."""
+    import httpx
+
     try:
         async with http.stream(method, url.rstrip("/") + path) as response:
             await read_some(response)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from sluice.checks.levels import Level, level_of, plain
 from sluice.checks.together import sentence
 from sluice.model.spec import ChecksSpec, Harmless
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, counted
 
 NAME = "logs"
+SHARED_ALONE = "shared_alone"  # a metric: only services outside the release's own slot logged critical errors
 MAX_LINES = 20_000  # of a service: the runtime gives `log_lines` of each of its replicas, of which there may be many
 MAX_EVIDENCE = 3  # errors quoted; the rest are counted
 MAX_QUOTE = 160
@@ -179,9 +180,10 @@ def _verdict(
         more = f"; and {len(found) - MAX_EVIDENCE} more" if len(found) > MAX_EVIDENCE else ""
         detail = f"{len(found)} critical: {'; '.join(quotes)}{more}" + (f"; {'; '.join(excused)}" if excused else "")
         fix = "read the service's log; what is known to be harmless goes into [[checks.harmless]] with its reason"
-        return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics={"critical": len(found)})
-    counted = ", ".join(f"{len(lines)} of {service}" for service, lines in sorted(logs.items())[:8])
-    more = f" and {len(logs) - 8} services more" if len(logs) > 8 else ""
+        metrics = {"critical": len(found), "services": sorted({service for service, _ in found})}
+        return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics=metrics)
+    seen = ", ".join(f"{len(lines)} of {service}" for service, lines in sorted(logs.items())[:8])
+    more = f" and {counted(len(logs) - 8, 'service')} more" if len(logs) > 8 else ""
     return Finding(
-        NAME, Verdict.PASS, detail=sentence([f"No critical error in the newest lines: {counted}{more}", *excused])
+        NAME, Verdict.PASS, detail=sentence([f"No critical error in the newest lines: {seen}{more}", *excused])
     )

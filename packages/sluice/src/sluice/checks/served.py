@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 
 from sluice.checks.containers import SERVED, served_by_containers
@@ -18,6 +18,9 @@ from sluice.model.containers import Containers
 from sluice.model.release import Commit, Release, Slot
 from sluice.model.spec import RunSpec
 from sluice.model.verdict import Finding, Verdict
+
+if TYPE_CHECKING:
+    import httpx
 
 POLL_INTERVAL_S = 0.05
 MAX_BODY = 64 * 1024  # /version is tiny; a server gone wrong must not fill our memory
@@ -44,6 +47,8 @@ def served_in_slot(release: Release, slot: Slot, containers: Containers | None, 
 
 async def read_header(url: str, spec: RunSpec, release_id: str, ca_file: str = "") -> Finding:
     """`served-release` through the public URL of a service without `version_path`: one question to the ingress."""
+    import httpx
+
     path = spec.health_path
     try:
         async with client(ca_file) as http, http.stream("GET", url.rstrip("/") + path) as response:
@@ -99,6 +104,8 @@ def _named(served: Served) -> str:
 
 
 async def _served(http: httpx.AsyncClient, url: str, path: str) -> tuple[Served | None, str]:
+    import httpx
+
     try:
         async with http.stream("GET", url.rstrip("/") + path) as response:
             body = b""

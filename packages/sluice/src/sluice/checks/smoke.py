@@ -1,14 +1,18 @@
-"""The smoke of one address: the built-in checks, then the service's own plug-in, line by line as it speaks."""
+"""The smoke of one address: the built-in checks beside the service's own plug-in, line by line as it speaks."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sluice.checks.builtin import Target, server_probes
 from sluice.checks.plugin import PluginCall, broken, deadline_after, parse_line
 from sluice.checks.together import OnFinding, ask_all
+from sluice.model.errors import SluiceError
 from sluice.model.release import Completed
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Runner
@@ -20,11 +24,14 @@ MAX_FINDINGS = 200  # more lines than this is a plug-in gone wild
 
 @dataclass(frozen=True)
 class SmokeContext:
-    """One smoke of one address; `argv`, the plug-in, is rendered already."""
+    """One smoke of one address; `argv`, the plug-in, is rendered already.
+
+    `credentials` makes them and removes them afterwards; entering it may raise SluiceError.
+    """
 
     target: Target
     argv: tuple[str, ...]
-    credentials: Path | None
+    credentials: Callable[[], AbstractAsyncContextManager[Path | None]]
     environment: str
     runner: Runner
     timeout_s: float
@@ -33,21 +40,30 @@ class SmokeContext:
 async def run_smoke(context: SmokeContext, required: frozenset[str], on_finding: OnFinding) -> list[Finding]:
     """Every check of the smoke; each goes to `on_finding` as soon as it is known.
 
-    The built-in ones are asked at the same time, then the plug-in. A check that breaks, and a crash, nonsense or
-    silence of the plug-in, is the verdict `error`, never a fail; a required check that did not come is
-    `inconclusive`. Cancellation kills the plug-in.
+    All are asked at the same time, the plug-in as soon as it has its credentials; the built-in ones are given first.
+    A check that breaks, credentials that cannot be made, and a crash, nonsense or silence of the plug-in, is the
+    verdict `error`, never a fail; a required check that did not come is `inconclusive`. Cancellation kills the plug-in.
     """
-    findings: list[Finding] = []
+    own: list[Finding] = []
 
     def say(finding: Finding) -> None:
-        findings.append(finding)
+        own.append(finding)
         on_finding(finding)
 
-    findings += await ask_all(server_probes(context.target), on_finding, context.target.redact)
-    if context.argv:
-        await _run_plugin(context, say)
+    builtin = asyncio.create_task(
+        ask_all(server_probes(context.target), on_finding, context.target.redact), name="built-in checks"
+    )
+    try:
+        if context.argv:
+            await _with_credentials(context, say)
+        findings = await builtin
+    finally:
+        builtin.cancel()
+        await asyncio.gather(builtin, return_exceptions=True)
+    findings += own
     for finding in missing(findings, required):
-        say(finding)
+        findings.append(finding)
+        on_finding(finding)
     return findings
 
 
@@ -66,7 +82,22 @@ def missing(findings: list[Finding], required: frozenset[str]) -> list[Finding]:
     ]
 
 
-async def _run_plugin(context: SmokeContext, say: OnFinding) -> None:
+async def _with_credentials(context: SmokeContext, say: OnFinding) -> None:
+    async with AsyncExitStack() as stack:
+        try:
+            credentials = await stack.enter_async_context(context.credentials())
+        except SluiceError as failure:
+            say(no_credentials(failure))
+        else:
+            await _run_plugin(context, credentials, say)
+
+
+def no_credentials(failure: SluiceError) -> Finding:
+    """Without credentials nothing can be judged; that is no proof against the release."""
+    return Finding("credentials", Verdict.ERROR, detail=failure.what, fix=failure.next)
+
+
+async def _run_plugin(context: SmokeContext, credentials: Path | None, say: OnFinding) -> None:
     started = time.monotonic()
     reader = LineReader(say)
     target = context.target
@@ -76,7 +107,7 @@ async def _run_plugin(context: SmokeContext, say: OnFinding) -> None:
         release=target.release.id,
         environment=context.environment,
         expect_sso_host=target.host.expect_sso_host,
-        credentials=context.credentials,
+        credentials=credentials,
         ca_file=target.host.ca_file,
     )
     done = await context.runner.run(

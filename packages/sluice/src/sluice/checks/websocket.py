@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import ssl
 import urllib.parse
-
-from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidMessage, WebSocketException
-from websockets.http11 import Response
-from websockets.protocol import State
-from websockets.typing import Origin
-from websockets.uri import WebSocketURI
+from typing import TYPE_CHECKING
 
 from sluice.checks.trust import trust
 from sluice.model.spec import ChecksSpec
 from sluice.model.verdict import Finding, Verdict
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+    from websockets.http11 import Response
 
 NAME = "websocket"
 HANDSHAKE_S = 5.0  # a person waits no longer for a page to come alive
@@ -33,6 +31,9 @@ async def websocket(url: str, origin: str, checks: ChecksSpec, ca_file: str = ""
     path, expect = checks.websocket_path, checks.websocket_expect
     if not path:
         return Finding(NAME, Verdict.SKIPPED, detail="Not judged: [checks] websocket_path names no WebSocket.")
+    # here and below: only services with a WebSocket need it
+    from websockets.exceptions import InvalidMessage, WebSocketException
+
     try:
         async with asyncio.timeout(HANDSHAKE_S):
             return _judged(path, expect, *await _handshake(url, path, origin, ca_file))
@@ -62,6 +63,11 @@ def _bad(detail: str) -> Finding:
 
 async def _handshake(url: str, path: str, origin: str, ca_file: str) -> tuple[int, str]:
     """The status of the answer, and what is wrong with a 101 ("" when nothing is)."""
+    from websockets.client import ClientProtocol
+    from websockets.protocol import State
+    from websockets.typing import Origin
+    from websockets.uri import WebSocketURI
+
     parts = urllib.parse.urlsplit(url)
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
@@ -87,6 +93,8 @@ async def _handshake(url: str, path: str, origin: str, ca_file: str) -> tuple[in
 
 
 async def _answer(reader: asyncio.StreamReader, protocol: ClientProtocol) -> Response:
+    from websockets.http11 import Response
+
     received = 0
     while True:
         data = await reader.read(CHUNK)

@@ -6,9 +6,10 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 # Long enough that one burst of a few refusals is not a rate, short enough that a fault late in a long watch shows.
 SPAN_S = 10.0
@@ -50,6 +51,9 @@ def read(text: str, metrics: Iterable[str]) -> dict[str, dict[str, float]]:
 
 
 def _families(text: str) -> list[Metric]:
+    # it brings an HTTP server along, which no command that judges no metrics should wait for
+    from prometheus_client.parser import text_string_to_metric_families
+
     try:
         return list(text_string_to_metric_families(text))
     except (ValueError, KeyError, IndexError, TypeError) as error:  # the parser's own ways to say "malformed"

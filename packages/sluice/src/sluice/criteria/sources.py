@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
+from typing import TYPE_CHECKING
 
 from sluice.checks.http import client, probe
 from sluice.checks.plugin import PluginCall, deadline_after
@@ -36,10 +35,13 @@ from sluice.model.spec import RunSpec, WatchSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Clock, Runner
 
+if TYPE_CHECKING:
+    import httpx
+
 # The canary sends until 3.5 s before its deadline and then waits for what is still under way (a message is lost after
 # 3 s); so its deadline lies that much behind the end of the watch, and it ends at once when nothing is missing. A call
 # that is under way when the window ends gets the same time.
-TAIL_S = 4.0
+TAIL_S = 3.5
 KILL_GRACE_S = 1.0
 # Where calls or rounds are too few at the end of the window, the watch holds for more: what a call takes at most. It
 # costs nobody anything, since the old slot is still warm, and an early end would roll a good release back.
@@ -205,6 +207,8 @@ async def metrics(context: WatchContext, feed: Feed, end: float) -> None:
 
 
 async def _scrape(http: httpx.AsyncClient, context: WatchContext, side: Side, slot: Slot) -> Scrape | Trouble:
+    import httpx
+
     path, token = context.policy.metrics_path, context.metrics_token
     headers = {"Authorization": f"Bearer {token.reveal()}"} if token is not None else {}
     names = [limit.metric for limit in context.policy.auth]
@@ -227,6 +231,8 @@ def _no_metrics(side: Side, detail: str) -> Trouble:
 
 
 async def _text(http: httpx.AsyncClient, url: str, headers: dict[str, str]) -> str:
+    import httpx
+
     body = b""
     async with http.stream("GET", url, headers=headers) as response:
         if response.status_code != httpx.codes.OK:
