@@ -1,0 +1,204 @@
+"""`sluice log`: the audit trail of an environment read, proven, handed on and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from sluice.cli.commands import cli, in_environment
+from sluice.cli.outlet import console
+from sluice.cli.session import Session, anchor_of
+from sluice.cli.tables import log_table, print_record
+from sluice.config import Environment
+from sluice.journal import read_all
+from sluice.ledger import Anchoring, Ledger, Verification
+from sluice.model.errors import ExitCode, UsageError
+from sluice.model.secret import Redactor
+
+FORMATS = ("markdown", "csv", "in-toto")
+HOURS, DAYS = 2 * 3600.0, 2 * 24 * 3600.0  # a duration longer than these is told in hours, in days
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--env", "environment", help="The environment: test or prod.")
+@click.option("--service", default=None, help="The service; not needed where the host has one.")
+@click.option("--run", default="", help="One run in full.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per record.")
+@click.pass_context
+def log(context: click.Context, environment: str | None, service: str | None, run: str, as_json: bool) -> int:
+    """The audit trail of an environment."""
+    if context.invoked_subcommand is not None:
+        return 0
+    if environment is None:
+        raise click.UsageError("Missing option '--env'.")
+    session: Session = context.obj
+    session.json = as_json
+    env = session.environment(service, environment)
+    records = [r for r in Ledger(env.paths.ledger).records() if not run or r["run"] == run]
+    if as_json:
+        for record in records:
+            click.echo(msgspec.json.encode(record))
+    elif run:
+        for record in records:
+            print_record(console(), record)
+    else:
+        console().print(log_table(records))
+    return 0
+
+
+# ---------------------------------------------------------------- verify
+
+
+@log.command()
+@click.option("--env", "environment", default=None, help="The environment: test or prod.")
+@click.option("--service", default=None, help="The service; not needed where the host has one.")
+@click.option("--offline", is_flag=True, help="Do not ask the origin; what was seen there last still counts.")
+@click.option(
+    "--clone",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Verify the ledgers in this clone of the repository, with no state of this host.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per ledger.")
+@click.pass_obj
+def verify(
+    session: Session, environment: str | None, service: str | None, offline: bool, clone: Path | None, as_json: bool
+) -> int:
+    """Prove that no record was removed, changed, inserted, reordered, cut or signed anew."""
+    session.json = as_json
+    if clone is not None:
+        return _verify_clone(session, clone, environment, service, offline=offline)
+    if environment is None:
+        raise click.UsageError("Missing option '--env'.")
+    env = session.environment(service, environment)
+    journals = read_all(env.paths.journal_dir, repair=False)
+    recorded = [j.run for j in journals if j.ended and j.entries[-1].facts.get("recorded")]
+    ledger = Ledger(env.paths.ledger)
+    verdict = ledger.verify(recorded)
+    found = Anchoring(0, note="anchor = false in host.toml")
+    if env.host_service.anchor:
+        found = asyncio.run(anchor_of(env).compare(offline=offline))
+    key = ledger.key()
+    return _tell(session, f"{env.service}/{env.name.value}", key.fingerprint if key else "", verdict, found)
+
+
+def _verify_clone(session: Session, clone: Path, environment: str | None, service: str | None, *, offline: bool) -> int:
+    from sluice.hosts.anchor import audit_clone
+    from sluice.runner import LocalRunner
+
+    audits = asyncio.run(audit_clone(clone, LocalRunner(Redactor()), offline=offline))
+    parts = [(audit, *audit.name.partition("/")[::2]) for audit in audits]
+    chosen = [audit for audit, of, env in parts if service in {None, of} and environment in {None, env}]
+    if not chosen:
+        raise UsageError(
+            f"{clone} has no ledger{' of that name' if audits else ''}.",
+            next="git fetch origin 'refs/sluice/ledger/*:refs/sluice/ledger/*', or without --offline",
+        )
+    return max(_tell(session, one.name, one.key, one.verdict, one.anchoring) for one in chosen)
+
+
+def _tell(session: Session, name: str, key: str, verdict: Verification, anchoring: Anchoring | None) -> int:
+    """One ledger's verdict, and exit code 5 where anything was done to it."""
+    problems = list(dict.fromkeys((*verdict.problems, *(anchoring.problems if anchoring else ()))))
+    anchored = anchoring.anchored if anchoring else 0
+    notes = [*verdict.notes, *_tail(verdict.records, anchoring)]
+    if session.json:
+        told = {
+            "event": "verify",
+            "ledger": name,
+            "ok": not problems,
+            "records": verdict.records,
+            "anchored": anchored,
+            "key": key,
+            "number": problems[0].number if problems else 0,
+            "code": problems[0].code if problems else "",
+            "problem": problems[0].sentence if problems else "",
+            "problems": [{"code": p.code, "number": p.number, "sentence": p.sentence} for p in problems],
+            "notes": [session.redact(note) for note in notes],
+        }
+        click.echo(msgspec.json.encode(told))
+    else:
+        signed = f"the chain holds, and every record is signed by {key}" if key else "the chain holds"
+        click.echo(f"{name}: {verdict.records} records: " + ("" if problems else signed))
+        for problem in problems:
+            click.echo(f"  {problem.code}: {problem.sentence}")
+        for note in notes:
+            click.echo(f"  {session.redact(note)}")
+    return int(ExitCode.ROLLBACK_FAILED) if problems else 0
+
+
+def _tail(records: int, anchoring: Anchoring | None) -> list[str]:
+    if anchoring is None:  # a clone's copy is the anchor; what is left open is where the origin stands now
+        return [f"{records} records as this clone has them; the origin was not asked (--offline)"]
+    left = records - anchoring.anchored
+    if left <= 0 and not anchoring.note:
+        return [f"anchored: all {records} records are on the origin"] if not anchoring.problems else []
+    known = f"{max(left, 0)} of {records} records are not known to be on the origin"
+    return [f"tail not anchored: {known}" + (f" ({anchoring.note})" if anchoring.note else "")]
+
+
+# ---------------------------------------------------------------- export and metrics
+
+
+@log.command()
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="How it is written.")
+@click.option("--since", default="", help="From this day or time on (ISO 8601, else UTC).")
+@click.option("--until", default="", help="Before this day or time.")
+@click.option("--run", default="", help="Of one run.")
+@in_environment
+def export(_session: Session, env: Environment, form: str, since: str, until: str, run: str) -> int:
+    """Hand the trail on: Markdown, CSV, or one in-toto Statement a line."""
+    from sluice.ledger.export import as_csv, as_in_toto, as_markdown, chosen
+
+    records = chosen(Ledger(env.paths.ledger).records(), since, until, run)
+    click.echo({"markdown": as_markdown, "csv": as_csv, "in-toto": as_in_toto}[form](records), nl=False)
+    return 0
+
+
+@log.command()
+@click.option("--since", default="", help="From this day or time on (else from the first record).")
+@in_environment
+def metrics(session: Session, env: Environment, since: str) -> int:
+    """Deployment frequency, lead time, change-failure rate and time to restore, from the ledger alone."""
+    from sluice.ledger.export import moment
+    from sluice.ledger.metrics import as_json, metrics_of
+
+    first = moment(since, "--since") if since else None
+    found = as_json(metrics_of(Ledger(env.paths.ledger).records(), first, dt.datetime.now(dt.UTC)))
+    if session.json:
+        click.echo(msgspec.json.encode({"event": "metrics", **found}))
+        return 0
+    for name, value in _lines(found):
+        click.echo(f"{name:22} {value}")
+    for sentence in found["missing"]:
+        click.echo(f"  {sentence}")
+    return 0
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    per_week, rate = found["per_week"], found["failure_rate"]
+    often = f"{found['deployments']}" + (f", {per_week:.1f} a week" if per_week is not None else "")
+    failed = f"{rate:.0%} ({found['failed']} of {found['changes']} changes that users saw)" if rate is not None else "-"
+    return [
+        ("period", f"{found['since'][:19] or '-'} to {found['until'][:19] or '-'}"),
+        ("deployments", often),
+        ("lead time", _durations(found["lead_time"])),
+        ("change-failure rate", failed),
+        ("time to restore", _durations(found["restore"])),
+    ]
+
+
+def _durations(found: dict[str, Any]) -> str:
+    if found["median_s"] is None:
+        return "-"
+    return f"median {_duration(found['median_s'])}, p90 {_duration(found['p90_s'])} (of {found['read']})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= DAYS:
+        return f"{seconds / 86400:.1f} d"
+    return f"{seconds / 3600:.1f} h" if seconds >= HOURS else f"{seconds:.0f} s"

@@ -1,0 +1,149 @@
+"""One environment's ledger file: appended to under the environment's lock, judged whole whenever it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sluice.journal import append_line, canonical, damaged, whole_lines
+from sluice.ledger.chain import GENESIS, OWN, Problem, Tampering, Verification, judged, record_hash
+from sluice.ledger.signing import LedgerKey, PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """That an environment takes no rollout until somebody has looked: why, since when, by whom, by which run."""
+
+    reason: str
+    since: str
+    owner: str
+    run: str
+
+
+def closed_by(records: Iterable[Mapping[str, Any]]) -> Closed | None:
+    """What the newest word about locking says: a run that locked, a `lock` or an `unlock`. Pure."""
+    closed = None
+    for record in records:
+        if record["type"] == "unlock":
+            closed = None
+        elif record.get("locked"):
+            closed = Closed(*(str(record.get(key, "")) for key in ("locked", "ended", "owner", "run")))
+    return closed
+
+
+class Ledger:
+    """One environment's ledger file. Appending needs the environment's lock; reading does not.
+
+    Its key lies beside it: `ledger.key` (0600, made by the first append) and `ledger.key.pub`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """The file need not exist yet. `note` says what the last reading found torn."""
+        self.path = path
+        self.note = ""
+        self._key = LedgerKey(path.with_name("ledger.key"))
+
+    def key(self) -> PublicKey | None:
+        """What every record must be signed by; None before the first. Raises StateCorrupted when it is damaged."""
+        return self._key.public()
+
+    def lines(self) -> list[bytes]:
+        """The file as it is, unjudged, without a torn last line."""
+        return self._lines(repair=False)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every record, oldest first. Raises StateCorrupted when the chain or a signature does not hold."""
+        return self._checked(repair=False)
+
+    def _checked(self, *, repair: bool) -> list[dict[str, Any]]:
+        lines = self._lines(repair=repair)
+        records, verdict = judged(lines, self._key.public() if lines else None)
+        if not verdict.ok:
+            raise damaged(self.path, verdict.number, verdict.problem)
+        return records
+
+    def verify(self, runs: Iterable[str] = ()) -> Verification:
+        """Judge the file. `runs`: those whose journal says they were recorded; a missing one was cut from the end.
+
+        Raises StateCorrupted when the key itself is damaged.
+        """
+        lines = self._lines(repair=False)
+        records, verdict = judged(lines, self._key.public() if lines else None)
+        if self.note:
+            verdict = replace(verdict, notes=(self.note,))
+        if not verdict.ok:
+            return verdict
+        known = {record.get("run") for record in records}
+        missing = [run for run in runs if run not in known]
+        if missing:
+            number = len(lines) + 1
+            sentence = f"record {number} was cut: run {missing[0]} was recorded once"
+            verdict = replace(verdict, problems=(Problem(Tampering.CUT, number, sentence),))
+        return verdict
+
+    def bad_run(self, artifact_key: str, env_fingerprint: str) -> str:
+        """The run that blamed this artifact in this environment, unless a later run proved it; else ""."""
+        bad = ""
+        for record in self.records():
+            if (record.get("artifact_key"), record.get("env_fingerprint")) == (artifact_key, env_fingerprint):
+                if record.get("bad_release"):
+                    bad = str(record["run"])
+                elif record.get("decision") == "go":
+                    bad = ""
+        return bad
+
+    def rolled_back_from(self) -> set[str]:
+        """The releases somebody left by a rollback that was done."""
+        return {
+            str(record["from_release"])
+            for record in self.records()
+            if record.get("type") == "rollback"
+            and record.get("outcome") == "done"
+            and record.get("from_release") != record.get("release")  # what had died and was started again is not left
+        }
+
+    def went(self, release: str) -> bool:
+        """Whether a run that ended well brought this release to users."""
+        return any(
+            record.get("release") == release and record.get("outcome") == "done" and record["type"] != "recovery"
+            for record in self.records()
+        )
+
+    def closed(self) -> Closed | None:
+        """Why the environment takes no rollout now, or None. Raises StateCorrupted: a damaged ledger opens nothing."""
+        return closed_by(self.records())
+
+    def append(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Append a record of any type, signed, and fsync it. `body` needs `type` and `run`, and whatever is JSON.
+
+        A run already recorded under this type is returned as it stands. Raises StateCorrupted when the chain, a
+        signature or the key does not hold (nothing is added to a damaged ledger), StepFailed when the disk is full,
+        and ValueError for a body that says what only the ledger may say.
+        """
+        if OWN & body.keys():
+            raise ValueError(f"a record's {', '.join(sorted(OWN & body.keys()))} is the ledger's to write")
+        records = self._checked(repair=True)
+        for record in records:
+            if (record.get("type"), record.get("run")) == (body["type"], body["run"]):
+                return record
+        # A lost key is not made anew: whoever takes the key away must not get a ledger that goes on all the same.
+        key = self._key.public() if records else self._key.make()
+        if key is None:
+            raise damaged(self.path, 1, "the ledger's key is missing")
+        last = records[-1]["hash"] if records else GENESIS
+        # Through JSON once, so that the line reads back as exactly what was hashed.
+        told = json.loads(canonical(body))
+        chained: dict[str, Any] = {**told, "n": len(records) + 1, "previous": last, "ledger_key": key.fingerprint}
+        chained["hash"] = record_hash(chained)
+        chained["signature"] = self._key.sign(chained["hash"].encode())
+        append_line(self.path, canonical(chained))
+        return chained
+
+    def _lines(self, *, repair: bool) -> list[bytes]:
+        if not self.path.exists():
+            return []
+        lines, self.note = whole_lines(self.path, repair=repair)
+        return lines

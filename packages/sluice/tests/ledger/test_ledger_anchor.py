@@ -1,0 +1,364 @@
+"""The anchor on real repositories: what is cut or written anew on either side is named, and nothing is ever forced."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sluice.hosts import anchor as anchor_module
+from sluice.hosts.anchor import PREFIX, SEEN, GitAnchor, audit_clone
+from sluice.journal import canonical
+from sluice.ledger import GENESIS, Ledger, record_hash
+from sluice.ledger.signing import LedgerKey
+from sluice.model.errors import Refused, UsageError
+from sluice.model.secret import Redactor, Secret
+from sluice.runner import LocalRunner
+
+REF = f"{PREFIX}shop/test"
+RUNNER = LocalRunner(Redactor([Secret("key-sentinel-1")]))
+
+
+def git(where: Path, *arguments: str, stdin: str = "") -> str:
+    """Run git with nobody's configuration."""
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    command = ["git", "-c", "user.name=T", "-c", "user.email=t@example.org", *arguments]
+    done = subprocess.run(command, cwd=where, check=True, capture_output=True, text=True, env=environment, input=stdin)
+    return done.stdout.strip()
+
+
+class Place:
+    """A ledger here, a mirror here, and an origin elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.origin, self.mirror = folder, folder / "origin.git", folder / "repo.git"
+        git(folder, "init", "-q", "--bare", str(self.origin))
+        self.ledger = Ledger(folder / "env" / "ledger.jsonl")
+        self.ledger.path.parent.mkdir()
+        self.anchor = self.anchor_at(str(self.origin))
+
+    def anchor_at(self, url: str) -> GitAnchor:
+        """The ledger's anchor at some address."""
+        return GitAnchor(self.mirror, url, RUNNER, self.ledger.path, "shop/test")
+
+    def add(self, *runs: int) -> None:
+        """Records of rollouts."""
+        for run in runs:
+            ended = f"2026-01-0{run}T00:00:00.000Z"
+            self.ledger.append({"type": "rollout", "run": f"run-{run}", "version": f"v{run}", "ended": ended})
+
+    async def anchored(self, *runs: int) -> None:
+        """Records of rollouts, each brought to the origin."""
+        for run in runs:
+            self.add(run)
+            assert await self.anchor.push() == ""
+
+    def head(self) -> str:
+        """The commit the origin's ref names."""
+        return git(self.origin, "rev-parse", REF)
+
+    def keep(self, lines) -> None:
+        """Write the ledger file."""
+        self.ledger.path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+    def rewritten(self, key: LedgerKey, first: int = 1) -> list[bytes]:
+        """The chain signed anew by a key, from record `first` on with another owner."""
+        public, previous, lines = key.make(), GENESIS, []
+        for place, line in enumerate(self.ledger.lines(), 1):
+            record = {**json.loads(line), "previous": previous, "ledger_key": public.fingerprint}
+            if place >= first:
+                record["owner"] = "mallory"
+            record["hash"] = record_hash(record)
+            record["signature"] = key.sign(record["hash"].encode())
+            previous = record["hash"]
+            lines.append(canonical(record))
+        return lines
+
+    def force(self, lines: list[bytes], key_line: str = "") -> None:
+        """What somebody with push rights can do: put other records where the anchor is."""
+        parent: list[str] = []
+        for line in lines:
+            blob = git(self.origin, "hash-object", "-w", "--stdin", stdin=f"{line.decode()}\n")
+            key = git(self.origin, "hash-object", "-w", "--stdin", stdin=f"{key_line or self.ledger.key().line}\n")
+            names = f"100644 blob {key}\tledger.key.pub\n100644 blob {blob}\trecord.json\n"
+            tree = git(self.origin, "mktree", stdin=names)
+            parent = ["-p", git(self.origin, "commit-tree", tree, *parent, "-m", "forced")]
+        git(self.origin, "update-ref", REF, parent[1])
+
+    async def codes(self, **options) -> list[tuple[str, int]]:
+        """What verify finds, by name and number."""
+        verdict = self.ledger.verify()
+        found = await self.anchor.compare(**options)
+        return [(problem.code.value, problem.number) for problem in (*verdict.problems, *found.problems)]
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    """A ledger and its origin."""
+    return Place(tmp_path)
+
+
+async def test_an_origin_out_of_reach_hinders_nothing_and_is_caught_up_with(place, tmp_path):
+    """No repository there: a sentence, and how many records are not anchored; the next push brings them all."""
+    nowhere = place.anchor_at(f"file://{tmp_path}/nowhere-key-sentinel-1.git")
+    place.add(1, 2)
+    told = await nowhere.push()
+    assert told.startswith("The ledger's tail is not anchored at")
+    assert "does not exist" in told or "not appear to be a git repository" in told
+    found = await nowhere.compare()
+    assert (found.anchored, found.ok) == (0, True)
+    assert found.note
+    place.add(3)
+    assert await place.anchor.push() == ""
+    assert (await place.anchor.compare()).anchored == 3
+    assert git(place.origin, "rev-list", "--count", REF) == "3"
+
+
+async def test_no_right_to_push_is_said_and_changes_nothing(place):
+    """The origin refuses: the ledger goes on here, and what is not there is counted."""
+    await place.anchored(1)
+    hook = place.origin / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho no ledgers of key-sentinel-1 here >&2\nexit 1\n")
+    hook.chmod(0o755)
+    place.add(2, 3)
+    told = await place.anchor.push()
+    assert "no ledgers of" in told
+    assert "sentinel" not in told
+    found = await place.anchor.compare()
+    assert (found.anchored, found.problems, found.note) == (1, (), "")
+    hook.unlink()
+    assert await place.anchor.push() == ""
+    assert (await place.anchor.compare()).anchored == 3
+
+
+async def test_a_deadline_ends_the_waiting(place, monkeypatch):
+    """An origin that takes a connection and says nothing holds no run up."""
+    place.add(1)
+    monkeypatch.setattr(anchor_module, "ANCHOR_S", 0.2)
+    monkeypatch.setenv("GIT_SSH_COMMAND", "sh -c 'exec cat /dev/zero >/dev/null' --")
+    silent = place.anchor_at("ssh://nobody@127.0.0.1/shop.git")
+    assert "did not" in await silent.push()
+    assert "did not" in (await silent.compare()).note
+
+
+async def test_a_tail_cut_here_is_named_by_the_anchor(place):
+    """The chain that is left holds, the journal may be gone too: the origin still has what was cut."""
+    await place.anchored(1, 2, 3, 4)
+    place.keep(place.ledger.lines()[:2])
+    assert place.ledger.verify().ok
+    assert await place.codes() == [("tail-cut", 3)]
+    assert await place.codes(offline=True) == [("tail-cut", 3)]
+    head = place.head()
+    assert "record 3 was cut" in await place.anchor.push()
+    place.ledger.path.unlink()
+    assert await place.codes() == [("tail-cut", 1)]
+    assert place.head() == head
+
+
+async def test_a_tail_cut_and_written_anew_with_the_right_key_is_named(place):
+    """Whoever holds the key can make a chain that holds; it is not the one that was anchored."""
+    await place.anchored(1, 2, 3)
+    place.keep(place.rewritten(place.ledger._key, first=2))
+    assert place.ledger.verify().ok
+    assert await place.codes() == [("ledger-rewritten", 2)]
+    head = place.head()
+    place.add(4)
+    assert "record 2 was rewritten here" in await place.anchor.push()
+    assert place.head() == head
+    shutil.rmtree(place.mirror)
+    place.mirror.mkdir()
+    git(place.mirror, "init", "-q", "--bare")
+    assert await place.codes() == [("ledger-rewritten", 2)]
+
+
+async def test_a_whole_chain_signed_anew_with_another_key_is_named(place, tmp_path):
+    """Key, chain and signatures replaced: here all holds, and the origin's first key is another."""
+    await place.anchored(1, 2, 3)
+    mallory = LedgerKey(tmp_path / "mallory")
+    lines = place.rewritten(mallory)
+    shutil.copy(mallory.path, place.ledger._key.path)
+    shutil.copy(mallory.public_path, place.ledger._key.public_path)
+    place.keep(lines)
+    place.ledger = Ledger(place.ledger.path)
+    place.anchor = place.anchor_at(str(place.origin))
+    assert place.ledger.verify().ok
+    assert await place.codes() == [("key-foreign", 1)]
+    assert "these were written anew" in (await place.anchor.compare()).problems[0].sentence
+    shutil.rmtree(place.mirror)
+    git(place.folder, "init", "-q", "--bare", str(place.mirror))
+    assert await place.codes() == [("key-foreign", 1)]
+    assert "one of the two was written anew" in (await place.anchor.compare()).problems[0].sentence
+    head = place.head()
+    assert await place.anchor.push() != ""
+    assert place.head() == head
+
+
+async def test_an_anchor_forced_to_other_records_is_named_and_left(place, tmp_path):
+    """Somebody with push rights wrote the origin's copy anew: the local one stands, and nothing is forced back."""
+    await place.anchored(1, 2, 3)
+    mallory = LedgerKey(tmp_path / "mallory")
+    place.force(place.rewritten(mallory, first=2), mallory.make().line)
+    forced = place.head()
+    assert await place.codes() == [("anchor-rewritten", 1)]
+    place.add(4)
+    assert "left as it is" in await place.anchor.push()
+    assert place.head() == forced
+    place.force([*place.ledger.lines()[:1], b'{"n":2}', *place.ledger.lines()[2:]])
+    assert await place.codes() == [("anchor-rewritten", 2)]
+
+
+async def test_records_put_on_top_of_the_anchor_by_somebody_are_named(place):
+    """A fast-forward by somebody else: the environment's key did not sign it."""
+    await place.anchored(1, 2)
+    place.force([*place.ledger.lines(), b'{"n":3,"type":"approval"}'])
+    assert await place.codes() == [("anchor-rewritten", 3)]
+    mallory = LedgerKey(place.folder / "mallory").make()
+    place.force([*place.ledger.lines(), b'{"n":3,"type":"approval"}'], mallory.line)
+    assert await place.codes() == [("anchor-rewritten", 3)]
+    place.add(3)
+    assert "record 3 was rewritten on the origin" in await place.anchor.push()
+    shutil.rmtree(place.mirror)
+    git(place.folder, "init", "-q", "--bare", str(place.mirror))
+    assert await place.codes() == [("anchor-rewritten", 3)]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_an_anchor_forced_back_is_named_and_not_filled_up_again(place, left):
+    """The origin has fewer records than were brought there, or none: the mirror remembers."""
+    await place.anchored(1, 2, 3)
+    if left:
+        git(place.origin, "update-ref", REF, f"{REF}~2")
+    else:
+        git(place.origin, "update-ref", "-d", REF)
+    assert await place.codes() == [("anchor-cut", left + 1)]
+    place.add(4)
+    assert "was cut on the origin" in await place.anchor.push()
+    assert git(place.origin, "for-each-ref", "--format=%(refname)", REF) == (REF if left else "")
+    # A person puts back what the mirror has seen there; from then on it goes on by itself.
+    git(place.mirror, "push", "-q", str(place.origin), f"{SEEN}shop/test:{REF}")
+    assert await place.anchor.push() == ""
+    assert await place.codes() == []
+    assert (await place.anchor.compare()).anchored == 4
+
+
+async def test_a_kill_after_the_push_is_no_finding(place):
+    """The origin has a record the mirror does not remember: it is ours, and counts as anchored."""
+    await place.anchored(1)
+    before = git(place.mirror, "rev-parse", f"{SEEN}shop/test")
+    await place.anchored(2)
+    git(place.mirror, "update-ref", f"{SEEN}shop/test", before)
+    assert (await place.anchor.compare()).anchored == 2
+    await place.anchored(3)
+    assert await place.codes() == []
+
+
+async def test_the_origin_tells_a_release_manager_what_happened(place):
+    """One commit a record, byte for byte, dated as it ended, with a line that `git log` shows; main is untouched."""
+    await place.anchored(1, 2)
+    assert git(place.origin, "log", "--reverse", "--format=%s|%cI", REF).splitlines() == [
+        "1 rollout v1|2026-01-01T00:00:00+00:00",
+        "2 rollout v2|2026-01-02T00:00:00+00:00",
+    ]
+    assert git(place.origin, "show", f"{REF}:record.json").encode() == place.ledger.lines()[1]
+    assert git(place.origin, "show", f"{REF}:ledger.key.pub") == place.ledger.key().line
+    assert git(place.origin, "for-each-ref", "--format=%(refname)") == REF
+    copy = await place.anchor.origin()
+    assert (copy.lines, copy.key) == (place.ledger.lines(), place.ledger.key())
+
+
+async def test_an_origins_copy_that_does_not_hold_is_not_read(place):
+    """Whoever decides by another environment's records gets true ones or none."""
+    with pytest.raises(Refused, match="cannot be read"):
+        await place.anchor_at("/nowhere.git").origin()
+    await place.anchored(1)
+    place.force([*place.ledger.lines(), b"{}"])
+    with pytest.raises(Refused, match="does not hold"):
+        await place.anchor.origin()
+
+
+async def test_a_ledger_is_given_back_by_its_anchor(place):
+    """As the reference says: line by line from the commits, and all holds again."""
+    await place.anchored(1, 2, 3)
+    whole = place.ledger.path.read_bytes()
+    place.keep(place.ledger.lines()[:1])
+    commits = git(place.mirror, "log", "--reverse", "--format=%H", f"{SEEN}shop/test").split()
+    place.ledger.path.write_text("".join(f"{git(place.mirror, 'show', f'{one}:record.json')}\n" for one in commits))
+    assert place.ledger.path.read_bytes() == whole
+    assert await place.codes() == []
+
+
+async def test_a_ledger_begun_anew_on_purpose_is_anchored_beside_the_old_one(place):
+    """A person renames the ref and drops the mirror's memory; without that nothing goes there."""
+    await place.anchored(1, 2)
+    for file in place.ledger.path.parent.iterdir():
+        file.unlink()
+    place.ledger = Ledger(place.ledger.path)
+    place.anchor = place.anchor_at(str(place.origin))
+    place.add(1)
+    assert await place.codes() == [("key-foreign", 1)]
+    git(place.origin, "update-ref", f"{REF}-2025", REF)
+    git(place.origin, "update-ref", "-d", REF)
+    git(place.mirror, "update-ref", "-d", f"{SEEN}shop/test")
+    assert await place.anchor.push() == ""
+    assert await place.codes() == []
+
+
+# ---------------------------------------------------------------- somebody else's clone
+
+
+@pytest.fixture
+def clone(place) -> Path:
+    """An auditor's clone of the repository."""
+    folder = place.folder / "clone"
+    git(place.folder, "clone", "-q", str(place.origin), str(folder))
+    return folder
+
+
+async def test_a_clone_verifies_without_any_state_of_the_host(place, clone):
+    """Chain, signatures and key come with the ref; what the clone saw stays in it for the next time."""
+    await place.anchored(1, 2)
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert (audit.name, audit.verdict.records, audit.verdict.ok) == ("shop/test", 2, True)
+    assert audit.key == place.ledger.key().fingerprint
+    (again,) = await audit_clone(clone, RUNNER, ["shop/test"], offline=True)
+    assert (again.verdict.records, again.anchoring) == (2, None)
+    assert await audit_clone(clone, RUNNER, ["shop/prod"], offline=False) == []
+
+
+async def test_a_clone_names_an_origin_that_was_forced(place, clone, tmp_path):
+    """Even where host and origin agree on another story, the clone remembers the first one."""
+    await place.anchored(1, 2, 3)
+    await audit_clone(clone, RUNNER, offline=False)
+    mallory = LedgerKey(tmp_path / "mallory")
+    place.force(place.rewritten(mallory), mallory.make().line)
+    for _ in range(2):
+        (audit,) = await audit_clone(clone, RUNNER, offline=False)
+        assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-rewritten", 1)]
+    git(place.origin, "update-ref", "-d", REF)
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-cut", 1)]
+
+
+async def test_a_copy_that_does_not_hold_in_itself_is_named_in_a_clone(place, clone):
+    """A record nobody signed is found by whoever fetches it."""
+    await place.anchored(1)
+    place.force([*place.ledger.lines(), b'{"n":2}'])
+    for _ in range(2):  # what does not hold is not remembered either
+        (audit,) = await audit_clone(clone, RUNNER, offline=False)
+        assert (audit.verdict.code, audit.verdict.number) == ("record-changed", 2)
+    assert git(clone, "for-each-ref", REF) == ""
+
+
+async def test_a_folder_that_is_no_clone_is_refused(place, tmp_path):
+    """So is a clone whose origin is away, unless it is judged alone."""
+    with pytest.raises(UsageError, match="no clone"):
+        await audit_clone(tmp_path, RUNNER, offline=True)
+    git(tmp_path, "init", "-q", str(tmp_path / "lonely"))
+    with pytest.raises(Refused, match="cannot be read"):
+        await audit_clone(tmp_path / "lonely", RUNNER, offline=False)
+    assert await audit_clone(tmp_path / "lonely", RUNNER, offline=True) == []
