@@ -13,7 +13,7 @@ from sluice.gates import GateContext
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.git import GitMirror
 from sluice.hosts.system import SystemClock
-from sluice.model.policy import GatesSpec
+from sluice.model.policy import GatesSpec, Role, Signer
 from sluice.model.secret import Redactor
 from sluice.model.spec import EnvironmentName, RunSpec, ServiceSpec
 from sluice.runner import LocalRunner
@@ -83,3 +83,30 @@ async def nothing() -> list[str]:
 def origin(tmp_path: Path) -> Origin:
     """An origin with `main` and `feature/x` on top of it."""
     return Origin(tmp_path)
+
+
+class Keyring:
+    """Real SSH keys without passphrase."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def make(self, name: str) -> Path:
+        """A private key; its public half lies beside it."""
+        path = self._folder / name
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+        return path
+
+    def signer(self, key: Path, *may: Role) -> Signer:
+        """The key's entry of [signers]."""
+        public = key.with_name(f"{key.name}.pub").read_text().strip()
+        return Signer(keys=(public,), may=may or (Role.CHECKS,))
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    """A folder of keys."""
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    return Keyring(folder)

@@ -10,19 +10,11 @@ from sluice.hosts.git import GitMirror
 from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths
 from sluice.hosts.system import SystemClock
-from sluice.ingress.container import ContainerIngress
-from sluice.ingress.process import ProcessIngress
 from sluice.model.errors import UsageError
 from sluice.model.secret import Redactor
 from sluice.model.spec import EnvironmentName, HostConfig, HostEnvironment, HostService, HostSettings, RuntimeName
 from sluice.ports import Ingress, Runtime
 from sluice.runner import LocalRunner
-from sluice.runtimes.compose import ComposeRuntime, Means
-from sluice.runtimes.compose_build import ComposeBuilder
-from sluice.runtimes.compose_cli import ComposeCli
-from sluice.runtimes.compose_look import Look, Neighbour, network_name
-from sluice.runtimes.engine import DockerEngine
-from sluice.runtimes.process import ProcessRuntime
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ def open_environment(host: HostConfig, root: Path, service: str, environment: st
     runner, clock = LocalRunner(redactor), SystemClock()
     repo = GitMirror(paths, host_service.repo, runner)
     neighbours = [
-        Neighbour(other, env.value, one)
+        (other, env.value, one)
         for other, known in host.service.items()
         for env, one in known.env.items()
         if (other, env) != (service, name)
@@ -98,21 +90,32 @@ class Surroundings:
     runner: LocalRunner
     env_file: EnvFile
     clock: SystemClock
-    neighbours: list[Neighbour]
+    neighbours: list[tuple[str, str, HostEnvironment]]  # service, environment: every other one of this host
 
 
 def _process(here: Surroundings) -> tuple[Runtime, Ingress]:
-    others = {f"{one.service}/{one.environment}": one.host for one in here.neighbours}
+    # Each command is about one runtime; the other one's modules are a fifth of its start.
+    from sluice.ingress.process import ProcessIngress
+    from sluice.runtimes.process import ProcessRuntime
+
+    others = {f"{service}/{environment}": host for service, environment, host in here.neighbours}
     runtime = ProcessRuntime(here.paths, here.host, here.repo, here.runner, others)
     return runtime, ProcessIngress(here.paths, here.host)
 
 
 def _compose(here: Surroundings) -> tuple[Runtime, Ingress]:
+    from sluice.ingress.container import ContainerIngress
+    from sluice.runtimes.compose import ComposeRuntime, Means
+    from sluice.runtimes.compose_build import ComposeBuilder
+    from sluice.runtimes.compose_cli import ComposeCli
+    from sluice.runtimes.compose_look import Look, Neighbour, network_name
+    from sluice.runtimes.engine import DockerEngine
+
     paths, host = here.paths, here.host
     engine = DockerEngine(here.settings.docker, here.runner.redactor)
     cli = ComposeCli(here.runner, here.settings.docker, here.env_file.values)
     builder = ComposeBuilder(paths, here.repo, here.runner, engine, cli)
-    look = Look(paths, host, engine, cli, builder, here.neighbours)
+    look = Look(paths, host, engine, cli, builder, [Neighbour(*one) for one in here.neighbours])
     runtime = ComposeRuntime(paths, host, Means(engine, cli, builder, look, here.clock))
     return runtime, ContainerIngress(paths, host, engine, network_name(paths.service, paths.environment))
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from pathlib import Path
 
 from sluice.config.rules import LAST_PORT, NAME, Rules, is_address, is_http, wrong
-from sluice.model.spec import HostConfig, HostEnvironment, HostService, HostSettings, RuntimeName
+from sluice.model.spec import (
+    ForgeName,
+    ForgeSettings,
+    HostConfig,
+    HostEnvironment,
+    HostService,
+    HostSettings,
+    RuntimeName,
+)
 
 FIRST_PORT = 1024  # below it a port needs root, and a slot never has it
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+")
 MIN_PORTS = 2  # the old slot and the new one are alive together
 
 
@@ -27,8 +38,28 @@ class HostRules(Rules):
             self._must(bool(service.env), f"{path}.env", "names no environment")
             for env, one in service.env.items():
                 self._environment(one, f"{path}.env.{env.value}")
+            if service.forge is not None:
+                self._forge(service.forge, f"{path}.forge")
             self._separation(service, path)
         self._distinct(host)
+
+    def _forge(self, forge: ForgeSettings, path: str) -> None:
+        try:
+            parts = urllib.parse.urlsplit(forge.api)
+            host = parts.hostname or ""
+            sane = parts.port is None or parts.port > 0
+        except ValueError:
+            parts, host, sane = urllib.parse.urlsplit(""), "", False
+        plain = not parts.query and not parts.fragment and "@" not in parts.netloc
+        whole = sane and parts.scheme in ("http", "https") and bool(host) and plain
+        self._must(whole, f"{path}.api", "must be the absolute URL of an API, e.g. https://git.example.org/api/v1")
+        safe = parts.scheme == "https" or not forge.token_file or host in LOOPBACK
+        self._must(safe, f"{path}.api", "must be https: the token would go over the network in the clear")
+        named = bool(REPOSITORY.fullmatch(forge.repository)) and ".." not in forge.repository.split("/")
+        deep = forge.kind is ForgeName.GITLAB or forge.repository.count("/") == 1
+        self._must(named and deep, f"{path}.repository", "must be OWNER/NAME (of GitLab the whole path)")
+        absolute = not forge.token_file or Path(forge.token_file).is_absolute()
+        self._must(absolute, f"{path}.token_file", "must be an absolute path")
 
     def _environment(self, one: HostEnvironment, path: str) -> None:
         self._must(

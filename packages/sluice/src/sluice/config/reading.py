@@ -58,6 +58,8 @@ def _decode(raw: bytes, where: str, kind: type[S]) -> S:
 
 def _convert(value: Any, kind: Any, path: str, where: str) -> Any:
     # Structs and tables are walked here, because msgspec names neither the key of a table nor the nearest known key.
+    if isinstance(kind, types.UnionType):  # `X | None`: TOML has no null, so what is there is an X
+        kind = next(one for one in typing.get_args(kind) if one is not type(None))
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _convert_struct(value, kind, path, where)
     if typing.get_origin(kind) is dict:
@@ -68,8 +70,6 @@ def _convert(value: Any, kind: Any, path: str, where: str) -> Any:
             _convert_key(k, key_kind, path, where): _convert(v, value_kind, f"{path}.{k}", where)
             for k, v in value.items()
         }
-    if isinstance(kind, types.UnionType):  # `X | None`: TOML has no null, so what is there is an X
-        kind = next(one for one in typing.get_args(kind) if one is not type(None))
     if isinstance(kind, EnumType) and isinstance(value, str):
         return _member(value, kind, path, where, f"{value!r} ")
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from sluice.config.policy_rules import PolicyRules
 from sluice.config.rules import LAST_PORT, NAME, Rules, wrong
-from sluice.criteria import problems
 from sluice.model.spec import ChecksSpec, ComposeSpec, ServiceSpec, WatchSpec
 from sluice.runtimes.placeholders import BRACES, unknown_in
 
@@ -42,6 +42,7 @@ class ServiceRules(Rules):
         known = not drain or drain in signal.Signals.__members__
         self._must(known, "$.run.drain_notify", f"{drain!r} is not a signal, e.g. SIGUSR1")
         self._pattern(spec.gates.branch, "$.gates.branch")
+        PolicyRules(self._where).judge(spec.gates, spec.promotion, spec.signers)
         self._checks(spec.checks)
         self._watch(spec.watch)
 
@@ -62,6 +63,8 @@ class ServiceRules(Rules):
         self._must(checks.certificate_days >= 0, "$.checks.certificate_days", "must not be negative")
 
     def _watch(self, watch: WatchSpec) -> None:
+        from sluice.criteria import problems  # with all that watches: most commands read no sluice.toml
+
         for few, window in (
             ("health_failures", "health_window"),
             ("call_failures", "call_window"),

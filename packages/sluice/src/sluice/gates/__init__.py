@@ -5,7 +5,7 @@ The policy comes from `policy_ref`, never from the candidate. Gates run beside e
 
 from __future__ import annotations
 
-from sluice.gates.context import EnvFileLike, GateContext
+from sluice.gates.context import Asked, EnvFileLike, GateContext
 from sluice.gates.run import GATES, run_gates
 
-__all__ = ["GATES", "EnvFileLike", "GateContext", "run_gates"]
+__all__ = ["GATES", "Asked", "EnvFileLike", "GateContext", "run_gates"]

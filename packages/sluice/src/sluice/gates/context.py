@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from sluice.model.policy import GatesSpec
-from sluice.model.release import Commit
+from sluice.hosts.forge import CommitStatus, PullRequest
+from sluice.model.policy import GatesSpec, Signer
+from sluice.model.release import Commit, FileChange, Release
 from sluice.model.secret import Secret
 from sluice.model.spec import EnvironmentName, ServiceSpec
 from sluice.model.verdict import Finding
@@ -28,11 +29,51 @@ class EnvFileLike(Protocol):
         ...
 
 
+class GateRepo(Repo, Protocol):
+    """The mirror, with what only gates ask of it (sluice.hosts.git.GitMirror)."""
+
+    async def changed(self, base: str, tip: str) -> list[FileChange]:
+        """What tip brings since it left base, file by file."""
+        ...
+
+    async def trailers(self, base: str, tip: str, key: str) -> list[str]:
+        """The values of a trailer (`Key: value`) in the messages of the commits in tip and not in base."""
+        ...
+
+    async def note(self, notes: str, sha: str) -> bytes | None:
+        """What `git notes --ref=NOTES` holds about a commit, or None. Raises Refused when it is too long to be one."""
+        ...
+
+
+class ForgeLike(Protocol):
+    """Who tells of pull requests and commit statuses (sluice.hosts.forge.Forge). Raises ProbeBroken."""
+
+    async def pull_requests(self, branch: str) -> list[PullRequest]: ...
+
+    async def statuses(self, sha: str) -> list[CommitStatus]: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who wants the gates passed, and what they said."""
+
+    owner: str = ""
+    override: str = ""  # why an artifact that failed before may be tried again
+    waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why it may be passed over
+    env_fingerprint: str = ""
+    serving: Release | None = None  # what a run that fails goes back to
+    since: str = ""  # the commit from which secrets are looked for; "": where the branch left the policy's
+
+
+def _no_records() -> Sequence[Mapping[str, Any]]:
+    return ()
+
+
 @dataclass(frozen=True)
 class GateContext:
     """One run of the gates. `policy` is read from `policy_ref`; `candidate` is the branch's own sluice.toml."""
 
-    repo: Repo
+    repo: GateRepo
     commit: Commit
     policy: GatesSpec
     policy_ref: str
@@ -42,3 +83,9 @@ class GateContext:
     clock: Clock
     runner: Runner
     overlaps: Callable[[], Awaitable[list[str]]]  # of the release with everything else on the host
+    signers: Mapping[str, Signer] = field(default_factory=dict)  # of the policy
+    forge: ForgeLike | None = None
+    asked: Asked = Asked()
+    records: Callable[[], Sequence[Mapping[str, Any]]] = _no_records  # the environment's ledger, oldest first
+    startable: Callable[[Release], Awaitable[str]] | None = None  # by the runtime: why not, or ""
+    disk: Callable[[], Awaitable[Finding]] | None = None  # the check `disk` of this host

@@ -10,9 +10,17 @@ import msgspec
 
 from sluice.gates.branch import branch_policy, contains_main
 from sluice.gates.context import GateContext, OnFinding
+from sluice.gates.disk import disk_space
+from sluice.gates.docs import docs_changed
 from sluice.gates.environment import server_env
+from sluice.gates.freeze import freeze
+from sluice.gates.history import bad_release
 from sluice.gates.isolation import host_isolation
+from sluice.gates.proof import checks_passed
 from sluice.gates.secrets import no_secrets
+from sluice.gates.summary import pr_summary
+from sluice.gates.waivers import waived
+from sluice.gates.way_back import way_back
 from sluice.model.errors import SluiceError
 from sluice.model.verdict import Finding, Verdict
 
@@ -22,9 +30,16 @@ GATES: Mapping[str, Gate] = MappingProxyType(
     {
         "branch-policy": branch_policy,
         "contains-main": contains_main,
+        "checks-passed": checks_passed,
         "no-secrets": no_secrets,
         "server-env": server_env,
+        "pr-summary": pr_summary,
+        "docs-changed": docs_changed,
+        "freeze": freeze,
+        "bad-release": bad_release,
         "host-isolation": host_isolation,
+        "disk-space": disk_space,
+        "way-back": way_back,
     }
 )
 
@@ -35,7 +50,8 @@ GATE_DEADLINE_S = 120.0
 async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding]:
     """Run every gate at the same time; findings come to `on_finding` as they end and back in the order of GATES.
 
-    Never raises for a gate's own fault: that is the verdict `error`. Cancellation ends what the gates started.
+    A gate that is waived runs all the same. Never raises for a gate's own fault: that is the verdict `error`.
+    Cancellation ends what the gates started.
     """
 
     async def one(name: str, gate: Gate) -> Finding:
@@ -50,7 +66,8 @@ async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding
         except Exception as error:  # noqa: BLE001 - whatever broke the gate must not read as a bad release
             # Only the kind of error: the text of an unforeseen one may quote what the gate was reading.
             finding = _broken(name, f"unexpected {type(error).__name__}")
-        finding = msgspec.structs.replace(finding, ms=round((context.clock.monotonic() - started) * 1000))
+        ms = round((context.clock.monotonic() - started) * 1000)
+        finding = msgspec.structs.replace(waived(finding, context.asked), ms=ms)
         on_finding(finding)
         return finding
 

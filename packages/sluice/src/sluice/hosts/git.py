@@ -9,26 +9,38 @@ import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from sluice.hosts.state import StatePaths
 from sluice.model.errors import Refused, StepFailed, UsageError
-from sluice.model.release import Commit, Completed
+from sluice.model.promotion import Authored
+from sluice.model.release import Commit, Completed, FileChange
 from sluice.runner import LocalRunner, minimal_environment
 
 LOCAL_S = 60  # a command on the mirror itself: milliseconds, unless the disk is in trouble
 FETCH_S = 300  # the first fetch of a large repository over a slow line
 NEAR_BRANCHES = 8  # enough to find a misspelt name, few enough to read
 MAX_PATCH = 64 * 1024 * 1024  # a scan holds one patch in memory; a larger one is not source code
+MAX_CHANGES = 1000  # more commits between two releases are not read by anybody who confirms them
+# Signed records of checks lie beside the commits they are about; a pattern, because there may be none.
+NOTES = "+refs/notes/sluice-*:refs/notes/sluice-*"
 SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+MAX_NOTE = 1024 * 1024  # some hundred signed records; a longer one is something else
 FETCH = ("fetch", "--quiet", "--prune", "--no-auto-gc", "--no-recurse-submodules")
 # Hooks, external diff and textconv drivers, file system monitors: whatever could run a program on our account is off.
 SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never")
 
 
+class HasRepo(Protocol):
+    """Where the repository lies (StatePaths)."""
+
+    @property
+    def repo(self) -> Path: ...
+
+
 class GitMirror:
     """ports.Repo over the git command line. Refs named by a user reach git only once resolved to a commit."""
 
-    def __init__(self, paths: StatePaths, url: str, runner: LocalRunner) -> None:
+    def __init__(self, paths: HasRepo, url: str, runner: LocalRunner) -> None:
         """Touches nothing; `fetch` makes the mirror."""
         self._git_dir = paths.repo
         self._url = url
@@ -39,13 +51,13 @@ class GitMirror:
         # Each time: on a mirror that is there it changes nothing, on one that a kill left half made it adds the rest.
         await self._ok(["git", "init", "--quiet", "--bare", "--template=", str(self._git_dir)], "be created")
         done = await self._run(
-            [*FETCH, "--", self._url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"],
+            [*FETCH, "--", self._url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", NOTES],
             FETCH_S,
-            environment=_network_environment(),
+            environment=network_environment(),
         )
         if done.exit_code:
             raise Refused(
-                f"the repository {_without_password(self._url)} cannot be fetched: {_last_line(done)}.",
+                f"the repository {without_password(self._url)} cannot be fetched: {_last_line(done)}.",
                 world="Nothing was changed; what serves goes on serving.",
                 next="check `repo` in host.toml, and that this user can run `git ls-remote` on it",
             )
@@ -55,7 +67,7 @@ class GitMirror:
         sha = await self._sha(f"refs/heads/{branch}") if _sane(branch) else None
         if sha is None:
             raise UsageError(
-                f"there is no branch {branch!r} in {_without_password(self._url)}.",
+                f"there is no branch {branch!r} in {without_password(self._url)}.",
                 next=f"push it, or use one of: {', '.join(await self._near(branch)) or '(the repository is empty)'}",
             )
         fields = (await self._text(["log", "-1", "--no-show-signature", "--format=%T%x00%an%x00%cI", sha])).split("\0")
@@ -77,16 +89,67 @@ class GitMirror:
         old, new = await self._required(base), await self._required(tip)
         return (await self._text(["rev-list", "--reverse", "--topo-order", new, f"^{old}"])).split()
 
+    async def authored(self, base: str, tip: str) -> list[Authored]:
+        """See ports.Repo. A signing key is told by its fingerprint; whether it is trusted is the policy's question."""
+        new = await self._required(tip)
+        span = [f"--max-count={MAX_CHANGES}", new, f"^{await self._required(base)}"] if base else ["--max-count=1", new]
+        form = "--format=%H%x00%s%x00%an%x00%ae%x00%GF"
+        # An empty list of signers: ssh-keygen then says whose key it was, and git asks for no list it does not have.
+        signed = ["-c", f"gpg.ssh.allowedSignersFile={os.devnull}"]
+        done = await self._runner.run(
+            ["git", *signed, *self._argv(["log", form, *span])[1:]], timeout_s=LOCAL_S, environment=local_environment()
+        )
+        if done.exit_code:
+            raise self._broken("log", done)
+        return [Authored(*line.split("\0")) for line in done.stdout.splitlines() if line.count("\0") == 4]
+
     async def patch(self, sha: str) -> str:
         """See ports.Repo. Of a merge only what no parent had: the rest came with the parents' commits."""
         options = ["--no-color", "--no-renames", "--no-ext-diff", "--no-textconv", "--cc"]
         command = self._argv(["show", *options, "--format=", await self._required(sha)])
         # Raw: a scanner for secrets must see what a redactor would hide, and see all of it.
-        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=_environment(), limit=MAX_PATCH)
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
         if raw.exit_code or raw.cut:
             reason = f"it is larger than {MAX_PATCH} bytes" if raw.cut else f"git show ended with {raw.exit_code}"
             raise Refused(f"the diff of {sha[:12]} cannot be read whole: {reason}.", next="split the commit")
         return raw.stdout.decode(errors="replace")
+
+    async def changed(self, base: str, tip: str) -> list[FileChange]:
+        """See gates.context.GateRepo."""
+        old, new = await self._required(base), await self._required(tip)
+        fork = await self._run(["merge-base", old, new], LOCAL_S)
+        since = fork.stdout.strip() if fork.exit_code == 0 else old  # without common history: against what is there
+        options = ["--name-status", "-z", "--no-renames", "--no-ext-diff"]
+        command = self._argv(["diff", *options, since, new, "--"])
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
+        if raw.exit_code or raw.cut:
+            raise Refused(
+                f"the files between {base} and {tip[:12]} cannot be listed.",
+                next=f"git diff --stat {base}...{tip[:12]}",
+            )
+        fields = raw.stdout.decode(errors="replace").split("\0")[:-1]
+        return [FileChange(kind[:1], path) for kind, path in zip(fields[::2], fields[1::2], strict=True)]
+
+    async def trailers(self, base: str, tip: str, key: str) -> list[str]:
+        """See gates.context.GateRepo."""
+        old, new = await self._required(base), await self._required(tip)
+        form = f"--format=%(trailers:key={key},valueonly,unfold,separator=%x00)%x00"
+        text = await self._text(["log", "--no-show-signature", form, new, f"^{old}"])
+        return [value.strip() for value in text.split("\0") if value.strip()]
+
+    async def note(self, notes: str, sha: str) -> bytes | None:
+        """See gates.context.GateRepo."""
+        done = await self._run(["notes", f"--ref={notes}", "list", await self._required(sha)], LOCAL_S)
+        blob = done.stdout.strip()
+        if done.exit_code or not SHA.fullmatch(blob):
+            return None
+        command = self._argv(["cat-file", "blob", blob])
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_NOTE)
+        if raw.exit_code or raw.cut:
+            raise Refused(
+                f"the note {notes} of {sha[:12]} cannot be read whole.", next=f"git notes --ref={notes} remove"
+            )
+        return raw.stdout
 
     async def read(self, ref: str, path: str) -> bytes | None:
         """See ports.Repo."""
@@ -94,7 +157,7 @@ class GitMirror:
         if sha is None:
             return None
         raw = await self._runner.run_raw(
-            self._argv(["cat-file", "blob", f"{sha}:{path}"]), timeout_s=LOCAL_S, environment=_environment()
+            self._argv(["cat-file", "blob", f"{sha}:{path}"]), timeout_s=LOCAL_S, environment=local_environment()
         )
         return raw.stdout if raw.exit_code == 0 else None
 
@@ -132,9 +195,7 @@ class GitMirror:
     async def _required(self, ref: str) -> str:
         sha = await self._sha(ref)
         if sha is None:
-            raise UsageError(
-                f"there is no commit or ref {ref!r} in {_without_password(self._url)}.", next="git push it"
-            )
+            raise UsageError(f"there is no commit or ref {ref!r} in {without_password(self._url)}.", next="git push it")
         return sha
 
     async def _near(self, branch: str) -> list[str]:
@@ -150,7 +211,7 @@ class GitMirror:
         return done.stdout
 
     async def _ok(self, argv: list[str], wanted: str) -> None:
-        done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=_environment())
+        done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=local_environment())
         if done.exit_code:
             raise Refused(
                 f"the mirror {self._git_dir} could not {wanted}: {_last_line(done)}.",
@@ -164,7 +225,7 @@ class GitMirror:
         self, arguments: list[str], timeout_s: float, environment: Mapping[str, str] | None = None
     ) -> Completed:
         return await self._runner.run(
-            self._argv(arguments), timeout_s=timeout_s, environment=environment or _environment()
+            self._argv(arguments), timeout_s=timeout_s, environment=environment or local_environment()
         )
 
     def _broken(self, command: str, done: Completed) -> Refused:
@@ -174,13 +235,15 @@ class GitMirror:
         )
 
 
-def _environment() -> dict[str, str]:
+def local_environment() -> dict[str, str]:
+    """For a command that reads or writes a repository of ours."""
     # Replace refs and grafts would show another content under a known commit; user and system settings stay out.
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
     return minimal_environment() | quiet | {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
 
 
-def _network_environment() -> dict[str, str]:
+def network_environment() -> dict[str, str]:
+    """For a command that speaks to an origin."""
     # The operator's own way to the origin (ssh keys, agent, credential helpers, proxies) is used here and only here.
     passed = {
         k: v for k, v in os.environ.items() if k.startswith(("GIT_SSH", "SSH_", "GIT_SSL_")) or "proxy" in k.lower()
@@ -206,7 +269,8 @@ def _last_line(done: Completed) -> str:
     return (fatal or lines or [f"exit code {done.exit_code}"])[0].rstrip(".")
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """An address as it may be shown."""
     return re.sub(r"(?<=://)[^/@]+@", "", url)
 
 

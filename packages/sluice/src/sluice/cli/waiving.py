@@ -1,0 +1,36 @@
+"""`--waive GATE=REASON` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sluice.gates import GATES
+
+
+def _parsed(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    waivers: dict[str, str] = {}
+    for text in given:
+        gate, _, reason = text.partition("=")
+        if gate not in GATES:
+            raise click.BadParameter(f"there is no gate {gate!r}; one of: {', '.join(sorted(GATES))}")
+        if not reason.strip():
+            raise click.BadParameter(f"{gate} needs a reason: --waive {gate}='WHY'")
+        if gate in waivers:
+            raise click.BadParameter(f"{gate} is waived twice")
+        waivers[gate] = " ".join(reason.split())
+    return waivers
+
+
+def waive_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `waivers`: a mapping of gate to reason, each gate known and each reason not empty."""
+    return click.option(
+        "--waive",
+        "waivers",
+        multiple=True,
+        metavar="GATE=REASON",
+        callback=_parsed,
+        help="Pass over a gate and say why; it runs all the same. Recorded under your name, shown ever after.",
+    )(command)

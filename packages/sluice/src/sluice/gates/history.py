@@ -1,0 +1,41 @@
+"""`bad-release`: what failed here before is not tried again unless somebody says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sluice.gates.context import GateContext
+from sluice.model.verdict import Finding, Verdict
+
+NAME = "bad-release"
+
+
+async def bad_release(context: GateContext) -> Finding:
+    """By the environment's ledger: the newest run of this tree with today's env file decides.
+
+    The artifact's key is not known before it is built; a build that gives an artifact which failed is refused there.
+    """
+    tree, asked = context.commit.tree, context.asked
+    run = blamed_run(context.records(), tree, asked.env_fingerprint)
+    if not run:
+        return Finding(NAME, Verdict.PASS, detail=f"No run here blamed tree {tree[:12]} with this env file.")
+    detail = f"Tree {tree[:12]} failed in this environment before, in run {run}."
+    if asked.override:
+        detail = f"Overridden by {asked.owner or 'nobody named'}: {asked.override}. It was: {detail}"
+        return Finding(NAME, Verdict.WAIVED, detail=detail, metrics={"override": True, "run": run})
+    fix = f"fix the branch, or say why it is good now: --override 'REASON' (see: sluice log --run {run})"
+    return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics={"run": run})
+
+
+def blamed_run(records: Iterable[Mapping[str, Any]], tree: str, env_fingerprint: str) -> str:
+    """Pure: the run that blamed this tree with this env file, unless a later one proved it; else ""."""
+    blamed = ""
+    for record in records:
+        if (record.get("tree"), record.get("env_fingerprint")) != (tree, env_fingerprint):
+            continue
+        if record.get("bad_release"):
+            blamed = str(record["run"])
+        elif record.get("decision") == "go":
+            blamed = ""
+    return blamed

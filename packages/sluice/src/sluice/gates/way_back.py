@@ -1,0 +1,26 @@
+"""`way-back`: what serves now can be started again with the env file as it is now, or a rollback would not be one."""
+
+from __future__ import annotations
+
+from sluice.gates.context import GateContext
+from sluice.model.verdict import Finding, Verdict
+
+NAME = "way-back"
+
+
+async def way_back(context: GateContext) -> Finding:
+    """A variable that only the old release needs stays in the env file until the new one has proven itself."""
+    release = context.asked.serving
+    if release is None:
+        return Finding(NAME, Verdict.SKIPPED, detail="Nothing serves: there is nothing to go back to.")
+    lacking = sorted(set(release.spec.run.required_env) - context.env_file.values().keys())
+    why = f"it needs {', '.join(lacking)}, which the env file does not set" if lacking else ""
+    why = why or (await context.startable(release) if context.startable else "")
+    if not why:
+        return Finding(NAME, Verdict.PASS, detail=f"{release.commit.describe} could be started again.")
+    return Finding(
+        NAME,
+        Verdict.FAIL,
+        detail=f"{release.commit.describe}, which serves, could not be started again: {why.rstrip('.')}.",
+        fix="keep what it needs until the new release has proven itself; then it may go",
+    )

@@ -1,0 +1,114 @@
+"""A person's own clone: the tree of one commit as plain files, and signed records in git notes."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice.hosts.git import FETCH_S, LOCAL_S, GitMirror, local_environment, network_environment
+from sluice.model.errors import Refused, StepFailed, UsageError
+from sluice.runner import LocalRunner
+
+NOTES = "refs/notes/sluice-checks"
+# Where the origin's notes wait to be merged: outside what a mirror fetches.
+THEIRS = "refs/notes/origin-sluice-checks"
+PUSHES = 3  # somebody else recorded at the same moment; three times in a row is something else
+KEPT = 20  # records of one commit; nobody checks it more often, and each may hold a long list of commands
+
+
+@dataclass(frozen=True)
+class _At:
+    repo: Path
+
+
+class Clone(GitMirror):
+    """A repository that somebody works in. Neither its work tree nor its index is ever touched."""
+
+    @classmethod
+    async def open(cls, folder: Path, runner: LocalRunner) -> Clone:
+        """The clone that `folder` lies in. Raises UsageError when it lies in none."""
+        found = await runner.run(
+            ["git", "-C", str(folder), "rev-parse", "--path-format=absolute", "--git-common-dir"], timeout_s=LOCAL_S
+        )
+        if found.exit_code:
+            raise UsageError(f"{folder} is not in a git repository.", next="name one with --repo")
+        return cls(_At(Path(found.stdout.strip())), f"the clone in {folder}", runner)
+
+    async def commit_of(self, ref: str) -> tuple[str, str]:
+        """Commit and tree. Raises UsageError when there is no such ref."""
+        sha = await self._required(ref)
+        return sha, (await self._text(["rev-parse", "--verify", f"{sha}^{{tree}}"])).strip()
+
+    async def has(self, ref: str) -> bool:
+        """Whether there is such a commit."""
+        return await self._sha(ref) is not None
+
+    async def tree_of(self, folder: Path) -> str:
+        """The hash of what lies in a folder, as git would commit it, every ignored file too. Raises StepFailed."""
+        with tempfile.TemporaryDirectory(prefix="sluice-index-") as beside:
+            environment = local_environment() | {"GIT_INDEX_FILE": str(Path(beside, "index"))}
+            base = ["git", "-c", "core.safecrlf=false", "-c", "core.fsmonitor=false", f"--git-dir={self._git_dir}"]
+            for words in (["add", "--all", "--force", "."], ["write-tree"]):
+                argv = [*base, f"--work-tree={folder}", *words]
+                done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
+                if done.exit_code:
+                    raise StepFailed(f"the tree of {folder} cannot be told: {done.stderr.strip()[-200:]}.")
+        return done.stdout.strip()
+
+    async def add_note(self, sha: str, line: str, who: str) -> None:
+        """Add one line to what is known of a commit; the newest KEPT stay. `who` is the notes commit's author."""
+        old = await self.note(NOTES, sha)
+        lines = [*(old or b"").decode(errors="replace").splitlines(), line]
+        text = "\n".join([one for one in lines if one.strip()][-KEPT:]) + "\n"
+        done = await self._runner.run(
+            self._argv(["notes", f"--ref={NOTES}", "add", "--force", "--file=-", sha]),
+            timeout_s=LOCAL_S,
+            environment=local_environment() | _identity(who),
+            stdin=text.encode(),
+        )
+        if done.exit_code:
+            raise self._broken("notes add", done)
+
+    async def push_notes(self, remote: str, who: str) -> None:
+        """Bring the notes to a remote, after merging what others recorded there meanwhile. Raises Refused."""
+        if remote.startswith("-"):
+            raise UsageError(f"{remote!r} is not a remote.", next="git remote")
+        for left in reversed(range(PUSHES)):
+            await self._merge_theirs(remote, who)
+            # The checks ran already; the clone's own pre-push hook would only run them again.
+            argv = self._argv(["push", "--quiet", "--no-verify", remote, f"{NOTES}:{NOTES}"])
+            done = await self._runner.run(argv, timeout_s=FETCH_S, environment=network_environment())
+            if done.exit_code == 0:
+                return
+            if not left:
+                lines = done.stderr.strip().splitlines() or ["it did not end within its deadline"]
+                raise Refused(
+                    f"the record cannot be pushed to {remote}: {lines[-1].rstrip('.')}.",
+                    world="It is kept in this clone.",
+                    next=f"git push {remote} {NOTES}",
+                )
+
+    async def _merge_theirs(self, remote: str, who: str) -> None:
+        argv = self._argv(["fetch", "--quiet", "--no-tags", remote, f"+{NOTES}*:{THEIRS}*"])
+        done = await self._runner.run(argv, timeout_s=FETCH_S, environment=network_environment())
+        if done.exit_code:
+            lines = done.stderr.strip().splitlines() or ["it did not end within its deadline"]
+            raise Refused(
+                f"the records of {remote} cannot be fetched: {lines[-1].rstrip('.')}.",
+                world="The new one is kept in this clone.",
+                next=f"check `git ls-remote {remote}`, then: git push {remote} {NOTES}",
+            )
+        if not await self.has(THEIRS):
+            return
+        # One record a line, each signed by itself: any union of them is as good as its parts.
+        merge = self._argv(["notes", f"--ref={NOTES}", "merge", "--quiet", "--strategy=cat_sort_uniq", THEIRS])
+        done = await self._runner.run(merge, timeout_s=LOCAL_S, environment=local_environment() | _identity(who))
+        if done.exit_code:
+            raise self._broken("notes merge", done)
+
+
+def _identity(who: str) -> dict[str, str]:
+    # What counts is the signature in the note; the commit that carries it needs some author.
+    names = {f"GIT_{role}_NAME": who for role in ("AUTHOR", "COMMITTER")}
+    return names | {f"GIT_{role}_EMAIL": "sluice-checks@localhost" for role in ("AUTHOR", "COMMITTER")}
