@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sluice.model.containers import Containers
+from sluice.model.promotion import Authored
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.secret import Redactor
 from sluice.model.spec import ServiceSpec
@@ -69,6 +70,10 @@ class Repo(Protocol):
         """Commits in tip and not in base, oldest first."""
         ...
 
+    async def authored(self, base: str, tip: str) -> list[Authored]:
+        """The commits in tip and not in base, newest first, at most a thousand. Without a base: tip alone."""
+        ...
+
     async def patch(self, sha: str) -> str:
         """The diff one commit brings (`git show`, no rename detection, no colour, binary files named only)."""
         ...
@@ -106,6 +111,10 @@ class Runtime(Protocol):
 
     async def start(self, release: Release, slot: Slot) -> None:
         """Start the slot, or adopt it when it runs already. Returns before it is ready."""
+        ...
+
+    async def startable(self, release: Release) -> str:
+        """Why this release could not be started with today's env file, one sentence; "" when it could. Starts nothing."""
         ...
 
     async def alive(self, slot: Slot) -> bool:
@@ -160,6 +169,18 @@ class Ingress(Protocol):
 
     async def ensure(self) -> None:
         """Run, listening on the public address. Raises Refused when the address is taken by somebody else."""
+        ...
+
+    async def replacement(self) -> str:
+        """What the next `ensure` will replace, and so whose sockets it cuts, in a sentence; "" when nothing."""
+        ...
+
+    async def edited(self) -> str:
+        """That somebody changed where requests go by hand, in a sentence; "" when nobody did."""
+        ...
+
+    async def mend(self) -> None:
+        """Finish or undo a replacement that a killed run left half-way. Touches nothing where there was none."""
         ...
 
     async def point(self, slot: Slot | None) -> None:

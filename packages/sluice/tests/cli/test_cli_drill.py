@@ -88,7 +88,7 @@ def test_rollout_and_rollback_fail_no_request_and_leave_a_whole_audit_trail(shop
     outputs += [shop.sluice(*words, "--env", "test") for words in (["log"], ["log", "verify"], ["status"], ["smoke"])]
     assert {code for code, _ in outputs} == {0}, outputs
     assert first[:12] in outputs[2][1]
-    assert "tail not anchored" in outputs[3][1]
+    assert "anchored: all 3 records are on the origin" in outputs[3][1]
     assert not [out for _, out in outputs if SENTINEL in out]
     files = [path for path in shop.paths.root.rglob("*") if path.is_file() and "artifacts" not in path.parts]
     told = [path for path in files if SENTINEL.encode() in path.read_bytes()]
@@ -137,13 +137,15 @@ def test_a_bad_release_never_stays(shop):
         assert_says(shop.rollout(f"feature/{mode}"), 1, "failed in this environment before", "--override")
     assert_says(shop.sluice("unlock", "--env", "test", "--reason", "again"), 1, "not locked")
     assert_says(shop.sluice("lock", "--env", "test", "--reason", "holidays", "--owner", "bob"), 0, "holidays")
-    assert_says(shop.rollout("feature/good"), 6, "holidays", "bob")
+    refused = shop.rollout("feature/good")
+    assert_says(refused, 6, "holidays", "bob")
+    assert refused[1].count("is locked since") == 1, refused[1]
     code, out = shop.sluice("log", "--env", "test", "--json")
     records = [json.loads(line) for line in out.splitlines()]
     assert [r["bad_release"] for r in records if r["type"] == "rollout"] == [False, *[True, False] * 3]
     assert [r["type"] for r in records if r["type"] != "rollout"] == ["unlock", "lock"]
     assert_says(shop.sluice("log", "verify", "--env", "test"), 0, "the chain holds")
-    assert_says(shop.sluice("promote", "--env", "prod", "--branch", "main"), 1, "approvals")
+    assert_says(shop.sluice("promote", "--env", "test", "--branch", "main"), 1, "sluice promote --env prod")
 
 
 def test_bad_input_gets_one_clear_message_and_touches_nothing(shop):

@@ -119,7 +119,7 @@ def test_without_env_every_environment_and_the_server_itself_are_looked_at(capsy
     assert main(["quick-check", "--json"]) == 0
     objects = told(capsys)
     seen = {(one["environment"], one["finding"]["name"]) for one in objects if one["event"] == "finding"}
-    state = {"serving", "runs", "ledger"}
+    state = {"serving", "runs", "ledger", "ingress"}
     assert seen == {(env, name) for env in ("test", "prod") for name in state} | {("", "disk"), ("", "clock")}
     assert (objects[-1]["event"], objects[-1]["ok"]) == ("quick-check", True)
     assert main(["quick-check", "--env", "test", "--service", "shop"]) == 0

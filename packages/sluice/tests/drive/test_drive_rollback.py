@@ -95,6 +95,18 @@ async def test_a_slot_that_a_failed_rollback_left_is_stopped_by_the_next_good_ru
     assert any("stopped shop-test-18101, which run run-0002 left running" in r.text for r in memory.reports)
 
 
+async def test_what_half_runs_of_a_slot_that_was_left_is_stopped_too(tmp_path):
+    """One crashed container makes a slot not alive; what else of it runs is stopped all the same, and told once."""
+    memory, _ = await half_way(tmp_path)
+    memory.verdicts.clear()
+    memory.crippled.add("shop-test-18101")
+    await memory.drive().unlock(ASKED, "the probe was wrong")
+    for _ in range(2):
+        assert (await memory.drive().rollout(ASKED)).exit_code == 0
+    assert set(memory.running.values()) == {memory.serving_release()}
+    assert sum("nothing of shop-test-18101, which run run-0002 left" in r.text for r in memory.reports) == 1
+
+
 async def test_rollback_from_a_dead_release_goes_to_the_one_before(tmp_path):
     """What should serve and does not run is left, and is not gone back to later."""
     memory = await established(tmp_path, "feature/good")

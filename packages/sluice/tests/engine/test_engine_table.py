@@ -93,7 +93,7 @@ def test_the_old_slot_is_stopped_only_after_proof(kind, data):
     visited = [state for state, _ in seen]
     if State.RETIRING in visited:
         assert (State.SMOKING_PUBLIC, Event.OK) in seen
-        assert (State.WATCHING, Event.OK if kind is Kind.ROLLOUT else Event.SKIP) in seen
+        assert (State.WATCHING, Event.SKIP if kind is Kind.ROLLBACK else Event.OK) in seen
         assert not {State.DISCARDING, State.RESTORING, State.CLEANING} & set(visited)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from sluice.cli.outlet import console, outlet
 from sluice.cli.remote import Elsewhere
 from sluice.cli.render import Unbroken, lost_words, screen
 from sluice.cli.session import Session, drive_to_end, exit_code_of, request_of, world_of
-from sluice.cli.tables import findings_table, log_table, print_record, print_result, status_text
+from sluice.cli.tables import findings_table, print_result, status_text
+from sluice.cli.waiving import waive_option
 from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, Environment, load_service
 from sluice.drive import Drive, Request, Result
-from sluice.drive.planning import SPEC_PATHS, plan_rollout
+from sluice.drive.audit import standing_waivers
+from sluice.drive.planning import SPEC_PATHS
 from sluice.drive.policy import policy_of
 from sluice.drive.status import status_of
 from sluice.hosts.ssh import parse_server
-from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, ExitCode, Refused
 from sluice.model.spec import EnvironmentName
@@ -81,10 +83,13 @@ def mutate(session: Session, env: Environment, use: Callable[[Drive], Any]) -> A
 @click.option("--branch", required=True, help="The branch to roll out.")
 @click.option("--owner", help="Who answers for this run (else $USER@host).")
 @click.option("--override", default="", help="Why an artifact that failed before may be tried again; recorded.")
+@waive_option
 @in_environment
-def rollout(session: Session, env: Environment, branch: str, owner: str | None, override: str) -> int:
+def rollout(
+    session: Session, env: Environment, branch: str, owner: str | None, override: str, waivers: dict[str, str]
+) -> int:
     """Bring a branch into an environment, gate by gate, or leave everything as it was."""
-    request = request_of(owner, branch, override)
+    request = replace(request_of(owner, branch, override), waivers=waivers)
     result: Result = mutate(session, env, lambda drive: drive.rollout(request))
     return result.exit_code
 
@@ -137,16 +142,14 @@ def show_findings(session: Session, title: str, findings: list[Finding], require
 @in_environment
 def smoke(session: Session, env: Environment) -> int:
     """Smoke what serves now through its public URL; changes nothing."""
-    if env.name is EnvironmentName.PROD:
-        raise Refused(
-            "smoke --env prod needs a live approval or a finished promotion, which this version does not have yet.",
-            next="sluice smoke --env test",
-        )
     world = world_of(env)
     serving = world.releases.serving()
     if serving is None:
         raise Refused("Nothing serves in this environment.", next="sluice rollout --branch BRANCH")
     release, slot = serving
+    if env.name is EnvironmentName.PROD and not Ledger(world.paths.ledger).went(release.id):
+        # Accounts and messages of a smoke are in prod only where somebody confirmed that something goes there.
+        raise Refused(f"No finished promotion brought {release.id} to prod.", next="sluice promote --env prod")
 
     async def judge() -> tuple[list[Finding], frozenset[str]]:
         policy = await policy_of(world, release.spec)
@@ -154,64 +157,9 @@ def smoke(session: Session, env: Environment) -> int:
         return findings, frozenset(policy.watch.required_checks)
 
     findings, required = asyncio.run(judge())
+    for waiver in [] if session.json else standing_waivers(world):
+        click.echo(f"Waived for what serves: {waiver}")
     return show_findings(session, f"Smoke of {release.commit.describe} at {world.public_url}", findings, required)
-
-
-@cli.command()
-@click.option("--branch", required=True, help="The branch to judge.")
-@in_environment
-def check(session: Session, env: Environment, branch: str) -> int:
-    """Run the gates alone; changes nothing."""
-    world = world_of(env)
-
-    async def judge() -> list[Finding]:
-        plan = await plan_rollout(world, branch, lambda _text: None)
-        return await world.judge.gates(plan.commit, plan.candidate, plan.policy, lambda _finding: None)
-
-    return show_findings(session, f"Gates for {branch}", asyncio.run(judge()), frozenset())
-
-
-@cli.group(invoke_without_command=True)
-@click.option("--env", "environment", help="The environment: test or prod.")
-@click.option("--service", default=None, help="The service; not needed where the host has one.")
-@click.option("--run", default="", help="One run in full.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per record.")
-@click.pass_context
-def log(context: click.Context, environment: str | None, service: str | None, run: str, as_json: bool) -> int:
-    """The audit trail of an environment."""
-    if context.invoked_subcommand is not None:
-        return 0
-    if environment is None:
-        raise click.UsageError("Missing option '--env'.")
-    session: Session = context.obj
-    session.json = as_json
-    env = session.environment(service, environment)
-    records = [r for r in Ledger(env.paths.ledger).records() if not run or r["run"] == run]
-    if as_json:
-        for record in records:
-            click.echo(msgspec.json.encode(record))
-    elif run:
-        for record in records:
-            print_record(console(), record)
-    else:
-        console().print(log_table(records))
-    return 0
-
-
-@log.command()
-@in_environment
-def verify(session: Session, env: Environment) -> int:
-    """Prove that no record was removed, changed, inserted, reordered or cut, as far as a chain can."""
-    journals = read_all(env.paths.journal_dir, repair=False)
-    recorded = [j.run for j in journals if j.ended and j.entries[-1].facts.get("recorded")]
-    verdict = Ledger(env.paths.ledger).verify(recorded)
-    if session.json:
-        click.echo(msgspec.json.encode({"event": "verify", "ok": verdict.ok, **msgspec.to_builtins(verdict)}))
-    else:
-        click.echo(f"{verdict.records} records: " + (verdict.problem or "the chain holds"))
-        for note in verdict.notes:
-            click.echo(f"  {note}")
-    return 0 if verdict.ok else int(ExitCode.ROLLBACK_FAILED)
 
 
 @cli.group()

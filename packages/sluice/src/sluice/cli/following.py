@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -16,7 +15,7 @@ import msgspec
 from sluice.cli.commands import cli, in_environment
 from sluice.cli.outlet import console
 from sluice.cli.render import screen
-from sluice.cli.session import Session
+from sluice.cli.session import Session, own_version
 from sluice.cli.tables import print_result
 from sluice.config import Environment
 from sluice.drive import Report, Result
@@ -37,7 +36,7 @@ def follow(session: Session, env: Environment, run: str, after: int) -> int:
     """Show a run from its beginning and go on until it ends; the exit code is the run's."""
     chosen = _chosen(env, run)
     if session.on_call:
-        hello = Report("hello", env.clock.now(), chosen, text=version("sluice"))
+        hello = Report("hello", env.clock.now(), chosen, text=own_version())
         click.echo(msgspec.json.encode(hello))
     results, code = [], 0
     with reading(path_of(env.paths.runs_dir, chosen)) as reader, screen(console(), as_json=session.json) as shown:

@@ -1,4 +1,4 @@
-"""Commands beside a run: lock and unlock an environment, try the notifications, and the honest answer about prod."""
+"""Commands beside a run: lock and unlock an environment, and try the notifications."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sluice.cli.outlet import console
 from sluice.cli.session import Session, request_of, world_of
 from sluice.cli.tables import record_table
 from sluice.config import Environment
-from sluice.drive import Drive
+from sluice.drive import Drive, Report
 from sluice.hosts.notify import Notifier
-from sluice.model.errors import ConfigError, ExitCode, Refused
+from sluice.model.errors import ConfigError, ExitCode
 from sluice.model.secret import Redactor
 from sluice.runner import LocalRunner
 
@@ -25,8 +25,12 @@ Record = dict[str, Any]
 
 
 def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[Record]]) -> int:
+    def tell(report: Report) -> None:
+        if report.event == "note":  # beside the record, which is all that stdout has
+            click.echo(report.text, err=True)
+
     async def run() -> Record:
-        return await write(Drive(world_of(env), lambda _report: None))
+        return await write(Drive(world_of(env), tell))
 
     record = asyncio.run(run())
     if session.json:
@@ -52,16 +56,6 @@ def lock(session: Session, env: Environment, reason: str, owner: str | None) -> 
 def unlock(session: Session, env: Environment, reason: str, owner: str | None) -> int:
     """Take rollouts again."""
     return _record(session, env, lambda drive: drive.unlock(request_of(owner), reason))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def promote(words: tuple[str, ...]) -> int:  # noqa: ARG001 - whatever was asked for, the answer is the same
-    """Bring to prod what was proven in test. Not in this version: it refuses."""
-    raise Refused(
-        "promotion needs approvals and the gates of prod, which this version does not have; nothing else reaches prod.",
-        next="sluice rollout --env test and sluice status --env test show what is proven; prod stays as it is",
-    )
 
 
 @cli.group()

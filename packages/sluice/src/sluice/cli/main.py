@@ -8,10 +8,15 @@ from collections.abc import Callable, Sequence
 import click
 import msgspec
 
+import sluice.cli.checking
 import sluice.cli.following
 import sluice.cli.locking
+import sluice.cli.log
+import sluice.cli.promotion
 import sluice.cli.quick
-import sluice.cli.shims  # noqa: F401 - each module adds its commands
+import sluice.cli.runbook
+import sluice.cli.shims
+import sluice.cli.supervisor  # noqa: F401 - each module adds its commands
 from sluice.cli.commands import cli
 from sluice.cli.session import Session
 from sluice.model.errors import ExitCode, SluiceError

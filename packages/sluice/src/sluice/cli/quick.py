@@ -18,8 +18,10 @@ from sluice.cli.outlet import console
 from sluice.cli.session import Session, world_of
 from sluice.cli.tables import counted, findings_table
 from sluice.config import Environment
+from sluice.drive.audit import standing_waivers
 from sluice.drive.judge import HostJudge
 from sluice.drive.policy import policy_of
+from sluice.drive.status import INGRESS, ingress_of
 from sluice.drive.world import World
 from sluice.engine import State
 from sluice.journal import read_all
@@ -29,6 +31,7 @@ from sluice.model.errors import ExitCode, SluiceError, StateCorrupted, UsageErro
 from sluice.model.release import Release, Slot
 from sluice.model.spec import HostConfig, RuntimeName
 from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import counted as times
 
 SERVING, RUNS, LEDGER = "serving", "runs", "ledger"
 # Of all questions together. With the start of the interpreter the answer is there within three seconds.
@@ -80,7 +83,7 @@ def _ledger(env: Environment) -> Finding:
         return Finding(LEDGER, Verdict.FAIL, detail=error.what, fix=error.next)
     if not verdict.ok:
         return Finding(LEDGER, Verdict.FAIL, detail=f"{verdict.problem}.", fix="sluice log verify")
-    return Finding(LEDGER, Verdict.PASS, detail=f"{verdict.records} records, the chain holds.")
+    return Finding(LEDGER, Verdict.PASS, detail=f"{times(verdict.records, 'record')}, the chain holds.")
 
 
 def judge_serving(serving: tuple[Release, Slot] | None, *, alive: bool) -> Finding:
@@ -104,9 +107,12 @@ async def environment_probes(env: Environment, world: World) -> list[Probe]:
     serving = env.releases.serving()
 
     async def serves() -> Finding:
-        return judge_serving(serving, alive=serving is not None and await env.runtime.alive(serving[1]))
+        found = judge_serving(serving, alive=serving is not None and await env.runtime.alive(serving[1]))
+        told = "".join(f" Waived: {waiver}." for waiver in standing_waivers(world))
+        return msgspec.structs.replace(found, detail=found.detail + told)
 
     state.insert(0, probe_of(SERVING, serves, DEADLINE_S))
+    state.append(probe_of(INGRESS, lambda: ingress_of(world), DEADLINE_S))
     if serving is None:
         return state
     release, slot = serving

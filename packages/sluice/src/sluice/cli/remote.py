@@ -15,9 +15,11 @@ import msgspec
 
 from sluice.cli.outlet import console
 from sluice.cli.remote_run import Asked, RemoteRun, error_text, no_sluice, unreachable
+from sluice.cli.remote_sign import ROLES, sign_there
 from sluice.cli.session import Session
 from sluice.cli.tables import findings_table, log_table, print_record, status_text
 from sluice.hosts.ssh import CONNECTION_FAILED, NOT_FOUND, Server
+from sluice.model.errors import UsageError
 from sluice.model.verdict import Finding
 
 Objects = list[dict[str, Any]]
@@ -75,7 +77,8 @@ class _There(click.Command):
             path.append(words.pop(0))
         judged = command.make_context(" ".join(path), list(words), parent=parent)
         made = super().make_context(info_name, [], parent=parent, **extra)
-        chosen = {name: judged.params.get(name) for name in ("environment", "service", "as_json", "run")}
+        names = ("environment", "service", "as_json", "run", "recording", "key")
+        chosen = {name: judged.params.get(name) for name in names}
         made.params |= {"path": tuple(path), "words": tuple(words), **chosen}
         return made
 
@@ -84,6 +87,8 @@ class _There(click.Command):
         if session.server is None:
             raise LookupError("no server")
         given = ctx.params
+        if given["recording"]:
+            raise UsageError("--record runs where the clone is, not on a server.", next="the same without --host")
         session.json = bool(given["as_json"])
         asked = Asked(
             given["path"],
@@ -93,6 +98,10 @@ class _There(click.Command):
             session.json,
             ("--host-config", str(session.host_config)) if session.host_config else (),
         )
+        role = ROLES.get(" ".join(asked.path))
+        if role is not None and given["key"]:
+            done = sign_there(session.server, asked.command(), given["key"], role)
+            return _exit_code(session.server, done, "Whether it was handed in there is not known.")
         return _do(session.server, asked, given["run"] or "")
 
 

@@ -9,7 +9,6 @@ import signal
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ import msgspec
 
 from sluice.cli.outlet import console
 from sluice.cli.render import Unbroken, screen
+from sluice.cli.session import own_version
 from sluice.cli.tables import print_result
 from sluice.drive import Report, Result
 from sluice.hosts.ssh import CONNECTION_FAILED, NOT_FOUND, Server
@@ -214,8 +214,8 @@ class RemoteRun:
     def _greet(self, hello: Report) -> None:
         if self._run:
             self._note(f"back on {self._server}")
-        elif hello.text != version("sluice"):
-            self._note(f"this Sluice is version {version('sluice')}, the server's is {hello.text}")
+        elif hello.text != own_version():
+            self._note(f"this Sluice is version {own_version()}, the server's is {hello.text}")
         self._greeted, self._run = True, hello.run
 
     def _take_new(self, report: Report) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import getpass
 import itertools
 import os
@@ -14,7 +15,6 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +25,18 @@ from sluice.config import Environment, load_host, load_service, open_environment
 from sluice.drive import Drive, Report, Request, Result, Tell, World
 from sluice.drive.judge import HostJudge
 from sluice.drive.siblings import siblings_of
+from sluice.drive.world import PromotionMeans, Sibling
+from sluice.hosts.anchor import GitAnchor
+from sluice.hosts.approvals import FileApprovals
 from sluice.hosts.notify import Notifier
 from sluice.hosts.owner import owner_of
+from sluice.hosts.releases import FileReleases
+from sluice.hosts.signing import verify
 from sluice.hosts.ssh import Server
-from sluice.hosts.state import default_root
+from sluice.hosts.state import StatePaths, default_root
 from sluice.journal import redact_tree
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
-from sluice.model.spec import HostConfig
+from sluice.model.spec import EnvironmentName, HostConfig
 
 T = TypeVar("T")
 # For the word "go" of a caller far away. He says it at once; a line that died meanwhile says nothing for ever.
@@ -107,8 +112,37 @@ def world_of(env: Environment) -> World:
         new_run_id=new_run_id,
         load_service=load_service,
         siblings=lambda: siblings_of(env),
+        promotion=_promotion(env),
+        anchor=anchor_of(env).push if env.host_service.anchor else None,
         notify=Notifier(Path(env.settings.notify_file), env.runner) if env.settings.notify_file else None,
     )
+
+
+def anchor_of(env: Environment, environment: EnvironmentName | None = None) -> GitAnchor:
+    """The anchor of this environment's ledger, or of another environment's of the service."""
+    name = (environment or env.name).value
+    paths = StatePaths(env.paths.root, env.service, name)
+    return GitAnchor(env.paths.repo, env.host_service.repo, env.runner, paths.ledger, f"{env.service}/{name}")
+
+
+def _promotion(env: Environment) -> PromotionMeans | None:
+    """Where nothing but promotions may go; what proves them is the service's test environment on this host."""
+    if env.name is not EnvironmentName.PROD:
+        return None
+    paths = StatePaths(env.paths.root, env.service, EnvironmentName.TEST.value)
+    return PromotionMeans(
+        test=Sibling(paths, FileReleases(paths), env.host.keep_releases),
+        approvals=FileApprovals(env.paths.env_dir / "approvals"),
+        verify=functools.partial(verify, env.runner),
+        runner=env.runner,
+    )
+
+
+def own_version() -> str:
+    """Of this Sluice."""
+    from importlib.metadata import version  # it reads mail headers: a tenth of the start of every command
+
+    return version("sluice")
 
 
 def new_run_id() -> str:
@@ -150,7 +184,7 @@ def drive_to_end(
     what = context.command_path if context is not None else ""
     telling = Telling(tell, env.paths.runs_dir, run, env.clock.now, what)
     if session.on_call:
-        tell(Report("hello", env.clock.now(), run, text=version("sluice")))
+        tell(Report("hello", env.clock.now(), run, text=own_version()))
         _await_go()
     world = replace(world_of(env), new_run_id=itertools.chain([run], iter(new_run_id, "")).__next__)
 
@@ -170,7 +204,7 @@ def drive_to_end(
         result = asyncio.run(drive())
         code = exit_code_of(result)
     except SluiceError as error:
-        telling.note(session.redact(str(error)))
+        telling.note(session.redact(str(error)), shown=False)  # the command itself ends with this very message
         code = error.exit_code
         raise
     finally:

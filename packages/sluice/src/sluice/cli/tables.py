@@ -103,11 +103,14 @@ def print_result(console: Console, result: Result) -> None:
         console.print("", findings_table("What did not pass", decisive))
     colour = "green" if result.outcome is State.DONE else "red"
     head = f"{result.kind}{' (recovered)' if result.recovered else ''}: {result.outcome.value.replace('_', ' ')}"
-    console.print(f"\n[bold {colour}]{head}[/] (exit {result.exit_code})", highlight=False)
+    refusal = f", {escape(str(record['refusal']))}" if record.get("refusal") else ""
+    console.print(f"\n[bold {colour}]{head}[/] (exit {result.exit_code}{refusal})", highlight=False)
     counts = "; ".join(f"{name}: {counted(findings)}" for name, findings in groups)
     for text in (result.what, result.world, f"Next: {result.next}" if result.next else ""):
         if text:
             console.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+    for waiver in result.waivers:
+        console.print(f"  [yellow]Waived for what serves:[/] {escape(waiver)}", highlight=False, soft_wrap=True)
     if counts:
         console.print(f"  [dim]{counts}[/]", highlight=False, soft_wrap=True)
     if record:

@@ -27,16 +27,20 @@ class Telling:
 
     def __call__(self, report: Report) -> None:
         """Show it and keep it."""
+        self._take(report, shown=True)
+
+    def _take(self, report: Report, *, shown: bool) -> None:
         self._n += 1
         numbered = msgspec.structs.replace(report, n=self._n)
-        self._show(numbered)
+        if shown:
+            self._show(numbered)
         self._waiting.append(numbered)
         if report.run and not self._over:
             self._keep()
 
-    def note(self, text: str) -> None:
-        """A sentence beside the steps."""
-        self(Report("note", self._now(), text=text))
+    def note(self, text: str, *, shown: bool = True) -> None:
+        """A sentence beside the steps. Not `shown`: for those who follow, where the screen is told in another way."""
+        self._take(Report("note", self._now(), text=text), shown=shown)
 
     def end(self, exit_code: int, *, shown: bool) -> None:
         """The last report, for those who follow. `shown`: a caller far away wants it too, as a proof of the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
-from sluice.criteria import Reading
+if TYPE_CHECKING:
+    from sluice.criteria import Reading
 
 STATES = {
     "good": ("ok", "green"),
@@ -26,6 +27,8 @@ WIDTH = 46  # of a value beside its limit, so that both are seen on a terminal o
 
 def readings(data: Mapping[str, Any]) -> list[Reading]:
     """The criteria of one `watch` event. Raises msgspec.ValidationError when it is none."""
+    from sluice.criteria import Reading  # with all that watches: only a watch needs it
+
     return msgspec.convert(data.get("criteria", []), list[Reading])
 
 

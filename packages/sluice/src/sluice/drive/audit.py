@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from sluice.drive.facts import Facts
+from sluice.checks.containers import COMPLETE, UP
+from sluice.checks.domain import DNS, REDIRECT, TLS
+from sluice.checks.logs import NAME as LOGS
+from sluice.checks.logs import SHARED_ALONE
+from sluice.drive.facts import Facts, Plan
 from sluice.drive.world import World
 from sluice.engine import Kind, State, marks_bad
+from sluice.gates.waivers import sentence, taken
 from sluice.journal import redact_tree
+from sluice.ledger import Ledger
 from sluice.model.errors import StateCorrupted
+from sluice.model.policy import Role
+from sluice.model.promotion import Approval
 from sluice.model.release import Release
-from sluice.model.verdict import worst
+from sluice.model.verdict import Finding, Verdict, worst
 
 
 def went_forward(facts: Facts) -> bool:
@@ -23,7 +32,7 @@ def went_forward(facts: Facts) -> bool:
 def decision(facts: Facts, outcome: State) -> str:
     """go: the release was let through; rollback: users were brought back; refused: no user ever saw it."""
     if outcome is State.DONE or went_forward(facts):
-        return "go" if facts.kind is Kind.ROLLOUT else "rollback"
+        return "rollback" if facts.kind is Kind.ROLLBACK else "go"
     restored = {state for state, _ in facts.observed} & {State.RESTORING, State.CLEANING}
     return "rollback" if restored else "refused"
 
@@ -74,6 +83,55 @@ def _evidence(facts: Facts) -> dict[str, Any]:
     }
 
 
+def blamed(facts: Facts) -> bool:
+    """Whether the artifact is remembered as bad: the run failed, and for something that the artifact can have done.
+
+    A name that does not resolve, a certificate that ended, an error that only a shared service logged: the run is
+    undone for them as for any other, and the same artifact may be tried again.
+    """
+    if not marks_bad(facts.kind, facts.observed):
+        return False
+    guilty = [state for state, event in facts.observed if marks_bad(facts.kind, [(state, event)])]
+    return not all(_environments_own(facts.findings.get(state.value, [])) for state in guilty)
+
+
+def _environments_own(findings: list[Finding]) -> bool:
+    failed = [one for one in findings if one.verdict is Verdict.FAIL and not one.dry_run]
+    # Where people do not get there at all, what was asked through the public URL says nothing of who should answer.
+    cut_off = any(one.name in (DNS, TLS) for one in failed)
+    return bool(failed) and all(
+        (one.name == LOGS and one.metrics.get(SHARED_ALONE) is True)
+        or one.name in (DNS, TLS, REDIRECT)
+        or (cut_off and one.name not in (LOGS, UP, COMPLETE))
+        for one in failed
+    )
+
+
+def _promoted(facts: Facts) -> dict[str, Any]:
+    """What only a promotion has: the proof in test, and the signatures it acted upon."""
+    about = facts.plan.promotion if facts.plan else None
+    if about is None:
+        return {}
+    signed = [
+        {
+            "role": text.role.value,
+            "item": text.says.get("item", ""),
+            "principal": text.principal,
+            "signed_with": text.fingerprint,
+            "expires": text.says.get("expires", ""),
+            "digest": text.digest,
+        }
+        for text in facts.signatures
+    ]
+    return {
+        "proof_run": about.proof_run,
+        "from_version": about.from_version,
+        "commits": [change.sha for change in about.commits],
+        "promoted_policy_changes": list(about.policy_changed),
+        "approvals": signed,
+    }
+
+
 def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked: str = "") -> dict[str, Any]:
     """The run's record, without its place in the chain. `locked`: why no rollout may follow until `sluice unlock`."""
     plan, release = facts.plan, facts.release
@@ -87,6 +145,7 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
         "commit": commit.sha if commit else "",
         "tree": commit.tree if commit else "",
         "version": commit.describe if commit else "",
+        "committed_at": commit.committed_at if commit else "",
         "release": release.id if release else "",
         "from_release": plan.old_release.id if plan and plan.old_release else "",
         "artifact_key": release.artifact.key if release else "",
@@ -96,9 +155,12 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
         "env_changed": bool(plan and release and plan.env_fingerprint != release.env_fingerprint),
         "plan": plan.hash if plan else "",
         "policy_changed": list(plan.policy_changed) if plan else [],
+        "refusal": facts.code,
+        **_promoted(facts),
         **redact_tree(msgspec.to_builtins(_evidence(facts)), world.redactor),
-        "bad_release": marks_bad(facts.kind, facts.observed),
+        "bad_release": blamed(facts),
         "override": world.redactor(facts.override),
+        "waived": [one["gate"] for one in taken(facts.findings.get(State.GATING.value, []))],
         "decision": decision(facts, outcome),
         "outcome": outcome.value,
         "exit_code": exit_code,
@@ -106,8 +168,47 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
         "owner": facts.owner,
         "owner_source": facts.owner_source,
         "started": facts.started,
+        "switched": facts.switched,
         "ended": world.clock.now(),
     }
+
+
+def waiver_record(world: World, facts: Facts) -> dict[str, Any]:
+    """What this run passed over, each with who answers for it, why, and what the gate had said. {}: nothing."""
+    waivers = taken(facts.findings.get(State.GATING.value, []))
+    if not waivers:
+        return {}
+    commit = facts.effective_plan.commit
+    return {
+        "type": "waiver",
+        "run": facts.run,
+        "service": world.service,
+        "environment": world.environment.value,
+        "branch": commit.branch,
+        "version": commit.describe,
+        "commit": commit.sha,
+        "tree": commit.tree,
+        "waivers": redact_tree(waivers, world.redactor),
+        "reason": world.redactor("; ".join(map(sentence, waivers))),
+        "outcome": f"waived {', '.join(one['gate'] for one in waivers)}",
+        "owner": facts.owner,
+        "owner_source": facts.owner_source,
+        "ended": world.clock.now(),
+    }
+
+
+def waivers_of(records: Iterable[Mapping[str, Any]], release: Release | None) -> list[dict[str, Any]]:
+    """What was passed over for a release, wherever it serves: a rollback to it brings its waivers back too."""
+    found = (one for one in records if release is not None and (one["type"], one.get("run")) == ("waiver", release.id))
+    return [dict(waiver) for record in found for waiver in record["waivers"]]
+
+
+def standing_waivers(world: World) -> list[str]:
+    """What was passed over for what serves now, one sentence each; what cannot be read is told elsewhere."""
+    try:
+        return [sentence(one) for one in waivers_of(Ledger(world.paths.ledger).records(), _serving(world))]
+    except StateCorrupted:
+        return []
 
 
 def recovery_record(world: World, facts: Facts, by: tuple[str, str], died_in: State, outcome: State) -> dict[str, Any]:
@@ -141,4 +242,27 @@ def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: 
         "owner": by[0],
         "owner_source": by[1],
         "ended": world.clock.now(),
+    }
+
+
+def signature_record(world: World, plan: Plan, text: Approval, by: tuple[str, str]) -> dict[str, Any]:
+    """That somebody approved a plan, or signed off an item of its checklist, and who handed that in."""
+    return {
+        "type": "approval" if text.role is Role.APPROVE else "sign-off",
+        "run": text.run,
+        "service": world.service,
+        "environment": world.environment.value,
+        "version": plan.commit.describe,
+        "commit": plan.commit.sha,
+        "tree": plan.commit.tree,
+        "plan": plan.hash,
+        "item": text.says.get("item", ""),
+        "principal": text.principal,
+        "signed_with": text.fingerprint,
+        "digest": text.digest,
+        "expires": text.says.get("expires", ""),
+        "outcome": "signed",
+        "owner": by[0],
+        "owner_source": by[1],
+        "ended": text.at,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,8 +23,18 @@ from sluice.drive.aftermath import (
     message,
     true_state,
 )
-from sluice.drive.audit import lock_record, record_of, recovery_record, state_of_world
-from sluice.drive.facts import Facts, facts_of
+from sluice.drive.audit import (
+    lock_record,
+    record_of,
+    recovery_record,
+    signature_record,
+    standing_waivers,
+    state_of_world,
+    waiver_record,
+)
+from sluice.drive.desk import desk_for
+from sluice.drive.facts import Facts, Plan, facts_of
+from sluice.drive.promotion import means_of, plan_promotion
 from sluice.drive.pruning import prune
 from sluice.drive.steps import Outcome
 from sluice.drive.walk import Walk, explain
@@ -34,6 +44,7 @@ from sluice.journal import SUFFIX, Journal, Record, read_all
 from sluice.ledger import Ledger
 from sluice.lock import Holder, hold
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
+from sluice.model.policy import Role
 
 # After these the world is known and one good release serves, or none did: another command may go on.
 SETTLED = frozenset({State.DONE, State.REFUSED, State.ROLLED_BACK})
@@ -48,6 +59,7 @@ class Request:
     owner_source: str
     branch: str = ""
     override: str = ""  # why an artifact that failed before may be tried again
+    waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why it may be passed over
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,7 @@ class Result:
     record: dict[str, Any] = field(default_factory=dict)
     recovered: bool = False
     internal: bool = False
+    waivers: list[str] = field(default_factory=list)  # gates that were passed over for what serves now
 
 
 class Drive:
@@ -90,6 +103,10 @@ class Drive:
         """Bring a branch into the environment, or leave the environment as it was."""
         return await self._run(Kind.ROLLOUT, request)
 
+    async def promote(self, request: Request) -> Result:
+        """Bring to this environment what was proven in test, merged and confirmed, or leave it as it was."""
+        return await self._run(Kind.PROMOTION, request)
+
     async def rollback(self, request: Request) -> Result:
         """Bring the last verified release back, or leave the environment as it was."""
         return await self._run(Kind.ROLLBACK, request)
@@ -101,13 +118,31 @@ class Drive:
 
     async def lock(self, request: Request, reason: str) -> dict[str, Any]:
         """Take no rollout until somebody unlocks. The ledger's record of it."""
-        return self._say_lock("lock", request, reason)
+        return await self._say_lock("lock", request, reason)
 
     async def unlock(self, request: Request, reason: str) -> dict[str, Any]:
         """Take rollouts again. The ledger's record of it. Raises Refused when it is not locked or a run did not end."""
-        return self._say_lock("unlock", request, reason)
+        return await self._say_lock("unlock", request, reason)
 
-    def _say_lock(self, verb: str, request: Request, reason: str) -> dict[str, Any]:
+    async def sign(
+        self, request: Request, role: Role, signed: Callable[[Plan], Awaitable[tuple[str, str]]]
+    ) -> dict[str, Any]:
+        """Take in somebody's signature of what would be promoted now. The ledger's record of it.
+
+        `signed` gives the text and its signature, for the plan. Raises Denied: nothing is kept then.
+        """
+        world, run = self._world, self._world.new_run_id()
+        with self._held(f"{role.value} of a promotion", run, request):
+            plan = await plan_promotion(world, "", lambda _text: None)
+            desk = await desk_for(world, plan)
+            text = await desk.take_in(role, *await signed(plan), at=world.clock.now(), run=run)
+            means_of(world).approvals.add(text)
+            by = (request.owner, request.owner_source)
+            record = self._ledger.append(signature_record(world, plan, text, by))
+            await self._anchor(run)
+            return record
+
+    async def _say_lock(self, verb: str, request: Request, reason: str) -> dict[str, Any]:
         world = self._world
         if not reason.strip():
             raise UsageError(f"{verb} needs a reason: it is all the next person will know.", next="--reason 'WHY'")
@@ -123,7 +158,9 @@ class Drive:
                 if self._ledger.closed() is None:
                     raise Refused("The environment is not locked.", next=command(world, "status"))
             by = (request.owner, request.owner_source)
-            return self._ledger.append(lock_record(world, verb, run, by, reason.strip()))
+            record = self._ledger.append(lock_record(world, verb, run, by, reason.strip()))
+            await self._anchor(run)
+            return record
 
     def _must_be_open(self) -> None:
         closed = self._ledger.closed()
@@ -136,9 +173,10 @@ class Drive:
             for recovered in await self._recover(request):
                 if recovered.outcome not in SETTLED | {State.NONE_SERVING}:
                     return recovered
-            if kind is Kind.ROLLOUT:
+            if kind is not Kind.ROLLBACK:
                 self._must_be_open()
             facts = Facts(run, kind, request.owner, request.owner_source, request.branch, request.override)
+            facts.waivers = {gate: self._world.redactor(why) for gate, why in request.waivers.items()}
             facts.started = self._world.clock.now()
             journal = self._journal(run)
             journal.begin(
@@ -147,6 +185,7 @@ class Drive:
                 owner_source=request.owner_source,
                 branch=request.branch,
                 override=self._world.redactor(request.override),
+                waivers=facts.waivers,
                 service=self._world.service,
                 environment=self._world.environment.value,
             )
@@ -173,6 +212,10 @@ class Drive:
         journal = self._journal(record.run, len(record.entries))
         walk = self._begin_walk(facts, journal)
         outcome = died_in
+        try:
+            await self._world.ingress.mend()  # users first, whatever comes of the run
+        except SluiceError as failure:
+            self._say("note", record.run, explain(failure))
         if died_in not in TERMINAL:
             seen = await self._look_around(facts)
             reason = f"the tool died in {died_in.value}"
@@ -203,6 +246,8 @@ class Drive:
         try:
             # A command that names what does not exist decided nothing about any release.
             if exit_code != ExitCode.USAGE:
+                if waivers := waiver_record(self._world, facts):
+                    self._ledger.append(waivers)
                 record = self._ledger.append(record_of(self._world, facts, outcome, exit_code, locks(facts, outcome)))
             if recovered is not None:
                 by = (recovered[0].owner, recovered[0].owner_source)
@@ -215,6 +260,8 @@ class Drive:
                 journal.end(outcome, exit_code, bool(record), as_notes(seen, told))
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
+        if record or recovered is not None:
+            await self._anchor(facts.run)
         if outcome is State.DONE:
             await self._prune(facts.run)
         result = self._result(walk, outcome, exit_code, record, seen)
@@ -238,6 +285,11 @@ class Drive:
         for sentence in untold:
             self._say("note", walk.facts.run, sentence)
         return [self._world.redactor(sentence) for sentence in untold]
+
+    async def _anchor(self, run: str) -> None:
+        """Bring what was recorded to the origin. What hinders it is said, and is no failure of the run."""
+        if self._world.anchor is not None and (hindered := await self._world.anchor()):
+            self._say("note", run, hindered)
 
     async def _prune(self, run: str) -> None:
         try:
@@ -275,6 +327,7 @@ class Drive:
             world=state,
             next=next_,
             record=record,
+            waivers=standing_waivers(self._world),
             internal=any(not isinstance(error, SluiceError | OSError) for error in walk.errors),
         )
 

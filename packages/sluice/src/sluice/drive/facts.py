@@ -10,6 +10,7 @@ import msgspec
 
 from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, Event, Kind, State
 from sluice.journal import Record, canonical
+from sluice.model.promotion import Approval, Promotion
 from sluice.model.release import Commit, Release, Slot
 from sluice.model.spec import ServiceSpec
 from sluice.model.verdict import Finding
@@ -31,6 +32,7 @@ class Plan(msgspec.Struct, frozen=True):
     steps: tuple[str, ...]
     policy_changed: tuple[str, ...]  # keys where the candidate's own policy differs from the effective one
     hash: str = ""
+    promotion: Promotion | None = None
     old_alive: bool = True  # False: what is remembered as serving does not run (the machine was restarted, say)
 
     @property
@@ -70,6 +72,7 @@ def with_hash(plan: Plan, service: str, environment: str) -> Plan:
         "env_fingerprint": plan.env_fingerprint,
         "serving": plan.old_release.id if plan.old_release else "",
         "steps": list(plan.steps),
+        "promotion": msgspec.to_builtins(plan.promotion),
     }
     return msgspec.structs.replace(plan, hash=hashlib.sha256(canonical(hashed)).hexdigest())
 
@@ -83,22 +86,27 @@ class Facts(msgspec.Struct):
     owner_source: str
     branch: str = ""
     override: str = ""
+    waivers: dict[str, str] = {}  # gate -> why it may be passed over
     started: str = ""
+    switched: str = ""  # since when users may have been on the new slot
     plan: Plan | None = None
     release: Release | None = None
     slot: Slot | None = None
     partly: bool = False
     reason: str = ""
+    code: str = ""  # of a refusal that has one of its own
+    signatures: list[Approval] = []  # that this promotion acts upon
     exit_code: int | None = None  # of a usage or configuration error, which the engine knows only as "given up"
     findings: dict[str, list[Finding]] = {}
     observed: list[tuple[State, Event]] = []
 
     def absorb(self, facts: Mapping[str, Any]) -> None:
         """Take over what an intent or an observation holds."""
-        for key, kind in (("plan", Plan), ("release", Release), ("slot", Slot)):
+        for key, kind in (("plan", Plan), ("release", Release), ("slot", Slot), ("signatures", list[Approval])):
             if facts.get(key) is not None:
                 setattr(self, key, msgspec.convert(facts[key], kind))
         self.exit_code = facts.get("exit", self.exit_code)
+        self.switched = self.switched or str(facts.get("switched", ""))
 
     def note(self, state: State, event: Event, notes: Mapping[str, Any]) -> None:
         """Take over what a step came to, and its evidence; the first reason given is the one that is told."""
@@ -108,6 +116,7 @@ class Facts(msgspec.Struct):
             self.findings[state.value] = msgspec.convert(notes["findings"], list[Finding])
         if event not in {Event.OK, Event.SKIP, Event.BROKEN, Event.NONE}:
             self.reason = self.reason or str(notes.get("reason", ""))
+            self.code = self.code or str(notes.get("code", ""))
 
     def passed(self, state: State) -> bool:
         """Whether this step was done."""

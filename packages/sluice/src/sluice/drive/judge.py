@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sluice.checks import SmokeContext, Target, run_smoke, served_release, wait_ready
+from sluice.checks import SmokeContext, Target, no_credentials, run_smoke, served_release, wait_ready
+from sluice.checks.host import disk
 from sluice.checks.together import ask_all, probe_of
 from sluice.config import Environment
-from sluice.criteria import WatchContext, watch
 from sluice.drive.world import OnFinding, OnReading
-from sluice.gates import GateContext, run_gates
+from sluice.hosts.forge import Forge
 from sluice.journal import SUFFIX as JOURNAL
+from sluice.ledger import Ledger
 from sluice.lock import is_held
 from sluice.model.errors import SluiceError
 from sluice.model.release import Commit, Release, Slot
 from sluice.model.secret import Secret
-from sluice.model.spec import ChecksSpec, ServiceSpec
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.spec import ChecksSpec, RuntimeName, ServiceSpec
+from sluice.model.verdict import Finding
 from sluice.runtimes.placeholders import render, values
+
+if TYPE_CHECKING:
+    from sluice.criteria import WatchContext
+    from sluice.gates import Asked
 
 READ_BACK_S = 10.0  # of one question; an engine under load needs seconds to list its containers
 
@@ -31,9 +39,12 @@ class HostJudge:
     environment: Environment
 
     async def gates(
-        self, commit: Commit, candidate: ServiceSpec, policy: ServiceSpec, on_finding: OnFinding
+        self, commit: Commit, candidate: ServiceSpec, policy: ServiceSpec, on_finding: OnFinding, asked: Asked
     ) -> list[Finding]:
         """The gates of the policy, never the candidate's own."""
+        # Here and in `watch`: every command makes a judge, and few ask it for these.
+        from sluice.gates import GateContext, run_gates
+
         env = self.environment
         context = GateContext(
             repo=env.repo,
@@ -46,8 +57,19 @@ class HostJudge:
             clock=env.clock,
             runner=env.runner,
             overlaps=lambda: env.runtime.overlaps(commit, candidate),
+            signers=policy.signers,
+            forge=Forge(env.host_service.forge, env.redactor) if env.host_service.forge else None,
+            asked=asked,
+            records=lambda: Ledger(env.paths.ledger).records(),
+            startable=env.runtime.startable,
+            disk=self._disk,
         )
         return await run_gates(context, on_finding)
+
+    async def _disk(self) -> Finding:
+        env = self.environment
+        engine = env.settings.docker if env.host.runtime is RuntimeName.COMPOSE else ""
+        return await disk(env.paths.root, engine, env.settings.min_free_mb)
 
     async def ready(self, release: Release, slot: Slot) -> Finding:
         """See Judge."""
@@ -94,24 +116,17 @@ class HostJudge:
     ) -> list[Finding]:
         """Built-in checks and the plug-in, with credentials made for this smoke."""
         env = self.environment
-        try:
-            credentials = await env.runtime.credentials(release, slot)
-        except SluiceError as failure:
-            return [_no_credentials(failure, on_finding)]
         target = self.target(release, slot, policy.checks, public=public)
         context = SmokeContext(
             # A container's own healthcheck may need longer to be sure than three good answers did.
             target=replace(target, patience_s=release.spec.run.ready_timeout_s),
             argv=self._rendered(release.spec.smoke.command, release, slot),
-            credentials=credentials,
+            credentials=lambda: self._credentials(release, slot),
             environment=env.name.value,
             runner=env.runner,
             timeout_s=release.spec.smoke.timeout_s,
         )
-        try:
-            return await run_smoke(context, frozenset(policy.watch.required_checks), on_finding)
-        finally:
-            _forget(credentials)
+        return await run_smoke(context, frozenset(policy.watch.required_checks), on_finding)
 
     async def watch(
         self,
@@ -122,13 +137,28 @@ class HostJudge:
         on_reading: OnReading,
     ) -> list[Finding]:
         """The window of the policy, with the new release's plug-ins on both slots."""
-        env, (release, slot) = self.environment, new
-        try:
-            credentials = await env.runtime.credentials(release, slot)
-        except SluiceError as failure:
-            return [_no_credentials(failure, on_finding)]
-        smoke = release.spec.smoke
-        context = WatchContext(
+        from sluice.criteria import watch
+
+        async with AsyncExitStack() as stack:
+            try:
+                credentials = await stack.enter_async_context(self._credentials(*new))
+            except SluiceError as failure:
+                finding = no_credentials(failure)
+                on_finding(finding)
+                return [finding]
+            return await watch(self._watched(new, old, policy, credentials), on_finding, on_reading)
+
+    def _watched(
+        self,
+        new: tuple[Release, Slot],
+        old: tuple[Release, Slot] | None,
+        policy: ServiceSpec,
+        credentials: Path | None,
+    ) -> WatchContext:
+        from sluice.criteria import WatchContext
+
+        env, (release, slot), smoke = self.environment, new, new[0].spec.smoke
+        return WatchContext(
             policy=policy.watch,
             run=release.spec.run,
             public_url=env.host.public_url,
@@ -146,10 +176,16 @@ class HostJudge:
             metrics_token=self._metrics_token(policy.watch.metrics_token),
             ca_file=env.host.ca_file,
         )
+
+    @asynccontextmanager
+    async def _credentials(self, release: Release, slot: Slot) -> AsyncIterator[Path | None]:
+        """Made for this use in the slot, and gone after it. Raises SluiceError."""
+        credentials = await self.environment.runtime.credentials(release, slot)
         try:
-            return await watch(context, on_finding, on_reading)
+            yield credentials
         finally:
-            _forget(credentials)
+            if credentials is not None:
+                credentials.unlink(missing_ok=True)
 
     def _metrics_token(self, name: str) -> Secret | None:
         """None: there is none, which the criterion tells; an env file that cannot be read was refused by a gate."""
@@ -163,19 +199,7 @@ class HostJudge:
         return tuple(render(part, known) for part in argv)
 
 
-def _no_credentials(failure: SluiceError, on_finding: OnFinding) -> Finding:
-    """Without credentials nothing can be judged; that is no proof against the release."""
-    finding = Finding("credentials", Verdict.ERROR, detail=failure.what, fix=failure.next)
-    on_finding(finding)
-    return finding
-
-
 def _last_entry(journals: Path) -> float:
     """When the newest run wrote its newest entry; 0 when there was none."""
     newest = max(journals.glob(f"*{JOURNAL}"), default=None, key=lambda path: path.name)
     return newest.stat().st_mtime if newest is not None else 0.0
-
-
-def _forget(credentials: Path | None) -> None:
-    if credentials is not None:
-        credentials.unlink(missing_ok=True)

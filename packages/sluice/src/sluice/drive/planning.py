@@ -10,6 +10,7 @@ from sluice.engine import Kind
 from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, Refused
+from sluice.model.promotion import Denial, Denied
 from sluice.model.release import Release, Slot
 from sluice.model.spec import EnvironmentName, ServiceSpec
 from sluice.model.verdict import Verdict
@@ -40,9 +41,10 @@ async def read_service(world: World, ref: str, shown: str) -> ServiceSpec:
 async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
     """Raises Refused, UsageError (no such branch) or ConfigError; nothing has been touched then."""
     if world.environment is EnvironmentName.PROD:
-        raise Refused(
+        raise Denied(
+            Denial.FEATURE_BRANCH,
             f"prod takes only what was proven in test, never {branch!r} directly.",
-            next="sluice rollout --env test; only `sluice promote` reaches prod, and this version does not have it yet",
+            next=f"sluice rollout --env test --branch {branch}; once it is merged: sluice promote --env prod",
         )
     fingerprint = world.fingerprint()
     progress("fetching the repository")
@@ -51,11 +53,14 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
     policy_commit = await world.repo.resolve(world.policy_ref)
     policy = await read_service(world, policy_commit.sha, world.policy_ref)
     candidate = await read_service(world, commit.sha, branch)
-    release, slot, alive = await _to_go_back_to(world)
+    release, slot, alive = await to_go_back_to(world)
     if release is not None and not alive:
         progress(f"{release.commit.describe} is remembered as serving, but does not run")
     elif release is not None and slot is not None and not await world.runtime.alive(slot):
         progress(f"{release.commit.describe} serves, but not everything of it runs")
+    for told in (await world.ingress.edited(), await world.ingress.replacement()):
+        if told:
+            progress(told)
     plan = Plan(
         commit=commit,
         candidate=candidate,
@@ -71,7 +76,7 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
     return with_hash(plan, world.service, world.environment.value)
 
 
-async def _to_go_back_to(world: World) -> tuple[Release | None, Slot | None, bool]:
+async def to_go_back_to(world: World) -> tuple[Release | None, Slot | None, bool]:
     """What is remembered as serving, and whether it serves still: whole, or at least it answers.
 
     Where it does not, and users are on another release whose run could not be recorded (the disk was full), that

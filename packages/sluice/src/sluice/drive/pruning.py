@@ -56,14 +56,25 @@ def _named_by(facts: Facts) -> list[Release]:
 
 
 async def stop_left_over(world: World, records: Sequence[Record], say: Callable[[str], None]) -> None:
-    """Stop what earlier runs left running because they could not stop it, or did not dare."""
+    """Stop what earlier runs left running because they could not stop it, or did not dare.
+
+    Also what is not alive: of a slot with one crashed container the others run on.
+    """
     serving = world.releases.serving()
-    units = {serving[1].unit} if serving else set()
-    for record in records:
+    done = {serving[1].unit} if serving else set()
+    good = [n for n, record in enumerate(records) if _outcome(record) == State.DONE.value]
+    before = good[-2] if len(good) > 1 else -1  # the good run before this one has seen to everything older
+    for n, record in reversed(list(enumerate(records))):
         for release, slot in _left_over(record):
-            if slot.unit not in units and await world.runtime.alive(slot):
-                await world.runtime.stop(release, slot)
+            if slot.unit in done:
+                continue
+            done.add(slot.unit)
+            whole = await world.runtime.alive(slot)
+            await world.runtime.stop(release, slot)
+            if whole:
                 say(f"stopped {slot.unit}, which run {record.run} left running")
+            elif n > before:
+                say(f"nothing of {slot.unit}, which run {record.run} left, runs any more")
 
 
 def _left_over(record: Record) -> list[tuple[Release, Slot]]:

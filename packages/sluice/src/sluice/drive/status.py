@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from sluice.drive.audit import standing_waivers
 from sluice.drive.world import World
 from sluice.engine import State
 from sluice.journal import read_all
 from sluice.ledger import Ledger, closed_by
 from sluice.lock import is_held, read_holder
 from sluice.model.errors import StateCorrupted
+from sluice.model.verdict import Finding, Verdict
+
+INGRESS = "ingress"
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -27,10 +31,24 @@ class Status(msgspec.Struct, frozen=True):
     alive: bool = False
     ingress: str | None = None
     lock: str = ""
+    waivers: list[str] = []  # gates that were passed over for what serves: who, why
     locked: str = ""  # why no rollout is taken until `sluice unlock`
     unfinished: list[str] = []
     last_record: str = ""
     damaged: list[str] = []
+
+
+async def ingress_of(world: World) -> Finding:
+    """Whether the ingress's file is as Sluice wrote it, and what the next rollout does with the ingress itself."""
+    try:
+        await world.ingress.current()
+    except StateCorrupted as error:
+        return Finding(INGRESS, Verdict.FAIL, detail=error.what, fix=error.next)
+    if edited := await world.ingress.edited():
+        return Finding(INGRESS, Verdict.INCONCLUSIVE, detail=f"{edited}.", fix="sluice rollback, or a new rollout")
+    replaced = await world.ingress.replacement()
+    detail = f"The next rollout will be felt: {replaced}." if replaced else "It stays as it is in the next rollout."
+    return Finding(INGRESS, Verdict.PASS, detail=detail)
 
 
 async def status_of(world: World) -> Status:
@@ -55,6 +73,7 @@ async def status_of(world: World) -> Status:
         runs = [record for record in read_all(world.paths.journal_dir, repair=False) if not record.ended]
         changes["unfinished"] = [f"{record.run}: {record.kind} in {State(record.state).value}" for record in runs]
         records = Ledger(world.paths.ledger).records()
+        changes["waivers"] = standing_waivers(world)
         closed = closed_by(records)
         if closed is not None:
             changes["locked"] = f"{closed.reason} (run {closed.run}, {closed.owner}, since {closed.since})"

@@ -12,10 +12,14 @@ from typing import Any
 
 import msgspec
 
-from sluice.drive.facts import Facts
+from sluice.drive.desk import confirm, refusal
+from sluice.drive.facts import Facts, Plan
 from sluice.drive.planning import plan_rollback, plan_rollout
+from sluice.drive.promotion import adopted, plan_promotion, same_refs
 from sluice.drive.world import World
 from sluice.engine import Event, Kind, State
+from sluice.gates import GATES, Asked
+from sluice.gates.waivers import must_be_waivable
 from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, StepFailed
@@ -39,6 +43,12 @@ class Outcome:
     event: Event
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def asked_for(plan: Plan, owner: str, override: str, waivers: Mapping[str, str]) -> Asked:
+    """What the gates are told of a plan, and of whoever wants it. A promotion's secrets are those since the last one."""
+    since = plan.old_release.commit.sha if plan.promotion and plan.old_release else ""
+    return Asked(owner, override, waivers, plan.env_fingerprint, plan.old_release, since)
 
 
 def judged(findings: list[Finding], required: frozenset[str] = frozenset()) -> Event:
@@ -107,6 +117,8 @@ class Steps:
             told["slot"] = msgspec.to_builtins(new or await self._choose_slot())
         elif state in {State.SWITCHING, State.WATCHING, State.RESTORING}:
             told |= {"new": new.url if new else "", "old": old.url if old else ""}
+            if state is State.SWITCHING:
+                told["switched"] = facts.switched or self._world.clock.now()
         elif state in {State.DRAINING, State.RETIRING}:
             told["old"] = old.unit if old else ""
         elif state in {State.DISCARDING, State.CLEANING}:
@@ -121,20 +133,29 @@ class Steps:
         if self._facts.kind is Kind.ROLLBACK:
             plan, target = await plan_rollback(self._world)
             return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan), "release": msgspec.to_builtins(target)})
-        plan = await plan_rollout(self._world, self._facts.branch, self._on_progress)
+        make = plan_promotion if self._facts.kind is Kind.PROMOTION else plan_rollout
+        plan = await make(self._world, self._facts.branch, self._on_progress)
         return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan)})
 
     async def _gate(self) -> Outcome:
-        plan = self._facts.effective_plan
-        findings = await self._world.judge.gates(plan.commit, plan.candidate, plan.policy, self._on_finding)
+        plan, told = self._facts.effective_plan, self._facts
+        must_be_waivable(told.waivers, GATES, plan.policy.gates, self._world.environment)
+        asked = asked_for(plan, told.owner, told.override, told.waivers)
+        findings = await self._world.judge.gates(plan.commit, plan.candidate, plan.policy, self._on_finding, asked)
+        facts: dict[str, Any] = {}
+        if plan.promotion is not None:
+            confirmed = await confirm(self._world, plan, self._on_finding)
+            findings = [*findings, *confirmed.findings]
+            facts["signatures"] = msgspec.to_builtins(confirmed.signatures)
+            await same_refs(self._world, plan)
         event = judged(findings)
         if event is Event.OK and self._world.fingerprint() != plan.env_fingerprint:
             raise Refused("The env file changed while the gates ran.", next="type the same command again")
-        return Outcome(event, notes=evidence(findings))
+        return Outcome(event, facts, {**evidence(findings), "code": refusal(findings)})
 
     async def _build(self) -> Outcome:
         plan, world = self._facts.effective_plan, self._world
-        artifact = await world.runtime.build(plan.commit, plan.candidate, self._on_progress)
+        artifact = adopted(plan, await world.runtime.build(plan.commit, plan.candidate, self._on_progress))
         bad = Ledger(world.paths.ledger).bad_run(artifact.key, plan.env_fingerprint)
         if bad and not self._facts.override:
             raise Refused(
@@ -181,6 +202,8 @@ class Steps:
 
     async def _start(self) -> Outcome:
         release, slot = self._facts.running
+        if replaced := await self._world.ingress.replacement():
+            self._on_progress(replaced)
         await self._world.ingress.ensure()
         await self._world.runtime.start(release, slot)
         finding = await self._world.judge.ready(release, slot)

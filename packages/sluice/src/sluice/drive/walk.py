@@ -13,8 +13,10 @@ from sluice.drive.facts import Facts
 from sluice.drive.steps import Outcome, Steps
 from sluice.drive.world import Report, Tell, World
 from sluice.engine import PASSED_OVER, STEPS, TERMINAL, UNSTOPPABLE, Event, State, advance
+from sluice.gates.waivers import BadWaiver
 from sluice.journal import Journal, redact_tree
 from sluice.model.errors import ConfigError, ExitCode, ProbeBroken, SluiceError, StepFailed, UsageError
+from sluice.model.promotion import Denied
 from sluice.model.verdict import Finding
 
 # Before the switch a broken probe gets one more chance (sluice.md). An undo is worth three tries: what stands in its
@@ -108,7 +110,7 @@ class Walk:
     def _failed(self, state: State, failure: Exception) -> Outcome:
         self.errors.append(failure)
         self._unreachable = isinstance(failure, StepFailed) and bool(failure.data.get("unreachable"))
-        notes = {"reason": explain(failure)}
+        notes = {"reason": explain(failure), "code": failure.code if isinstance(failure, Denied | BadWaiver) else ""}
         if state in UNSTOPPABLE or isinstance(failure, ProbeBroken):
             return Outcome(Event.BROKEN, notes=notes)
         if isinstance(failure, StepFailed) and failure.bad_release:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from sluice.gates import Asked
+from sluice.hosts.signing import Signed
+from sluice.model.policy import Role, Signer
+from sluice.model.promotion import Approval
 from sluice.model.release import Commit, Release, Slot
 from sluice.model.secret import Redactor
 from sluice.model.spec import EnvironmentName, ServiceSpec
 from sluice.model.verdict import Finding
-from sluice.ports import Clock, Ingress, Releases, Repo, Runtime
+from sluice.ports import Clock, Ingress, Releases, Repo, Runner, Runtime
 
 OnFinding = Callable[[Finding], None]
 OnReading = Callable[[dict[str, Any]], None]  # how the watch stands, once a second (sluice.criteria.watch)
 # Title and body to whoever the operator named; gives what failed, one sentence each, and never raises.
 Notify = Callable[[str, str], Awaitable[list[str]]]
+# Brings the ledger's tail to the origin; gives a sentence about what hindered it, or "", and never raises.
+BringTail = Callable[[], Awaitable[str]]
 
 
 class Paths(Protocol):
@@ -41,8 +47,10 @@ class Judge(Protocol):
     """Gates, checks and criteria, each with its own deadline. None raises for a fault of its own: it says `error`."""
 
     async def gates(
-        self, commit: Commit, candidate: ServiceSpec, policy: ServiceSpec, on_finding: OnFinding
-    ) -> list[Finding]: ...
+        self, commit: Commit, candidate: ServiceSpec, policy: ServiceSpec, on_finding: OnFinding, asked: Asked
+    ) -> list[Finding]:
+        """What is waived in `asked` is judged all the same. Whether it may be waived was asked before."""
+        ...
 
     async def ready(self, release: Release, slot: Slot) -> Finding:
         """Three successes in a row, or why not; ends early when the slot's process died."""
@@ -101,6 +109,32 @@ class Sibling:
     keep: int  # how many verified releases may be gone back to
 
 
+class Approvals(Protocol):
+    """What people signed for an environment (sluice.hosts.approvals.FileApprovals)."""
+
+    def all(self) -> list[Approval]:
+        """Newest first."""
+        ...
+
+    def add(self, approval: Approval) -> None: ...
+
+
+class Verify(Protocol):
+    """Who signed a text (sluice.hosts.signing.verify). Raises Refused with a code when nobody who may."""
+
+    async def __call__(self, document: bytes, signature: str, signers: Mapping[str, Signer], role: Role) -> Signed: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionMeans:
+    """What a promotion works with besides."""
+
+    test: Sibling  # the environment that proves
+    approvals: Approvals
+    verify: Verify
+    runner: Runner  # for the items of the checklist that a machine looks at
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """One environment of one service on this host."""
@@ -122,3 +156,5 @@ class World:
     load_service: Callable[[bytes, str], ServiceSpec]  # raises ConfigError
     siblings: Callable[[], Sequence[Sibling]]  # every environment of the service, this one too
     notify: Notify | None = None
+    anchor: BringTail | None = None  # None: host.toml says `anchor = false`
+    promotion: PromotionMeans | None = None  # where branches are rolled out there is none

@@ -6,6 +6,7 @@ the ingress back at the old slot and prove it (`restoring`), and only then to st
 watch has passed the old slot is stopped (`retiring`): from there a run can only be finished.
 
 A rollback is the same walk with another release as the new one; the steps it does not have are passed over by `skip`.
+A promotion has every step of a rollout: its gates ask for approvals too, and its artifact is the one that passed test.
 A pair that is not in the table is impossible: `advance` refuses it, and a test names every one of them.
 """
 
@@ -24,6 +25,7 @@ class Kind(StrEnum):
 
     ROLLOUT = "rollout"
     ROLLBACK = "rollback"
+    PROMOTION = "promotion"
 
 
 class State(StrEnum):
@@ -123,6 +125,7 @@ UNSTOPPABLE = frozenset({State.RETIRING, State.RECORDING, State.DISCARDING, Stat
 # A rollback runs what was gated, built, migrated and watched before: its proof is the smoke and the read-back.
 PASSED_OVER: dict[Kind, frozenset[State]] = {
     Kind.ROLLOUT: frozenset(),
+    Kind.PROMOTION: frozenset(),
     Kind.ROLLBACK: frozenset({State.GATING, State.BUILDING, State.MIGRATING, State.WATCHING}),
 }
 

@@ -18,6 +18,13 @@ class Commit(msgspec.Struct, frozen=True):
     committed_at: str
 
 
+class FileChange(msgspec.Struct, frozen=True):
+    """One file that differs between two commits; a rename is one that came and one that went."""
+
+    kind: str  # A came, D went, M or T differs
+    path: str
+
+
 class Artifact(msgspec.Struct, frozen=True):
     """What was built once for (tree, build inputs). Two commits with one tree share it."""
 

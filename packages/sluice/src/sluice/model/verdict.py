@@ -35,6 +35,11 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     dry_run: bool = False
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def worst(findings: list[Finding], required: frozenset[str] = frozenset()) -> Verdict:
     """One verdict for many: fail beats error beats inconclusive beats pass.
 

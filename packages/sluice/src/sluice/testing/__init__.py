@@ -1,37 +1,30 @@
-"""For tests and drills: a world in memory that the real drive acts upon, and a real command line that dies on cue.
-
-`python -m sluice.testing kill-after ENTRY -- rollout …` runs the real command and kills its own process, with SIGKILL,
-right after the named journal entry (`intent:switching`, `observed:starting`, `begin`, `end`) is on disk;
-`kill-in switching 3` kills it inside a step, at its third change of the world: a call that changes something on the
-engine, a file put in place, or a child that has just begun or has just ended.
-"""
+"""For tests: a world in memory that the real drive acts upon. `python -m sluice.testing` is a drill's command line."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import datetime as dt
 import itertools
-import os
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sluice.drive import Drive, Report, Request, Sibling, World
+from sluice.drive.world import PromotionMeans
+from sluice.gates import Asked
+from sluice.gates.waivers import waived
 from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths
 from sluice.model.containers import Containers
 from sluice.model.errors import UsageError
 from sluice.model.policy import GatesSpec
+from sluice.model.promotion import Authored
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.secret import Redactor, Secret
 from sluice.model.spec import EnvironmentName, RunSpec, ServiceSpec, WatchSpec
 from sluice.model.verdict import Finding, Verdict
 from sluice.ports import Progress
-from sluice.runner import LocalRunner
-from sluice.runtimes.engine_http import EngineHttp
 
 PUBLIC_URL = "http://public.test"
 FIRST_PORT = 18100
@@ -55,7 +48,8 @@ class ManualClock:
         self.elapsed = 0.0
 
     def now(self) -> str:
-        return f"2030-01-01T00:00:00.{int(self.elapsed * 1000):09d}Z"
+        at = dt.datetime(2030, 1, 1) + dt.timedelta(seconds=self.elapsed)  # noqa: DTZ001 - the Z is written below
+        return at.isoformat(timespec="milliseconds") + "Z"
 
     def monotonic(self) -> float:
         return self.elapsed
@@ -85,6 +79,7 @@ class MemoryWorld:
     hold: dict[str, asyncio.Event] = field(default_factory=dict)  # port method -> set when reached, then waits for ever
     specs: dict[str, ServiceSpec] = field(default_factory=dict)  # a branch's own sluice.toml, else SPEC
     shared: dict[str, list[str]] = field(default_factory=dict)  # branch -> what it would share with a neighbour
+    stuck: dict[str, str] = field(default_factory=dict)  # branch -> why it could not be started again
     kept: list[str] = field(default_factory=list)  # the releases whose artifacts the last pruning left
     keep: int = 5  # verified releases to go back to
     told: list[tuple[str, str]] = field(default_factory=list)  # title and body of every notification
@@ -100,21 +95,25 @@ class MemoryWorld:
     served: list[str | None] = field(default_factory=list)
     clock: ManualClock = field(default_factory=ManualClock)
     redactor: Redactor = field(default_factory=lambda: Redactor([Secret("sentinel-secret-value")]))
+    environment: EnvironmentName = EnvironmentName.TEST
+    unmerged: set[str] = field(default_factory=set)  # commits that are in no other branch
+    author: str = "ann"  # of every commit between two releases
+    promotion: PromotionMeans | None = None
     runs: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        self.paths = StatePaths(self.folder, "shop", "test")
+        self.paths = StatePaths(self.folder, "shop", self.environment.value)
         self.paths.prepare()
         self.releases = FileReleases(self.paths)
         self.reports: list[Report] = []
         self.artifact = self.folder / "artifact"
         self.artifact.mkdir(exist_ok=True)
 
-    def world(self, environment: EnvironmentName = EnvironmentName.TEST) -> World:
+    def world(self, environment: EnvironmentName | None = None) -> World:
         """As a newly started command sees it."""
         return World(
             service="shop",
-            environment=environment,
+            environment=environment or self.environment,
             public_url=PUBLIC_URL,
             policy_ref="main",
             paths=self.paths,
@@ -130,6 +129,7 @@ class MemoryWorld:
             load_service=lambda _raw, where: self.specs.get(where.partition(":")[0], SPEC),
             siblings=lambda: [Sibling(self.paths, self.releases, self.keep)],
             notify=self.notify,
+            promotion=self.promotion,
         )
 
     def drive(self, after_entry: Callable[[str], None] | None = None) -> Drive:
@@ -161,10 +161,13 @@ class MemoryWorld:
         return commit_of(branch)
 
     async def contains(self, sha: str, ancestor: str) -> bool:
-        return bool(sha and ancestor)
+        return bool(sha) and ancestor not in self.unmerged
 
     async def commits_between(self, base: str, tip: str) -> list[str]:
         return [base, tip]
+
+    async def authored(self, base: str, tip: str) -> list[Authored]:
+        return [Authored(tip, f"since {base[:6]}", self.author, f"{self.author}@example.org")]
 
     async def patch(self, sha: str) -> str:
         return sha
@@ -201,6 +204,9 @@ class MemoryWorld:
         self.running[slot.unit] = release.id
         await self._reach(f"start {slot.unit}" if slot.unit in self.crippled else "start")
         self.crippled.discard(slot.unit)
+
+    async def startable(self, release: Release) -> str:
+        return self.stuck.get(release.commit.branch, "")
 
     async def alive(self, slot: Slot) -> bool:
         return slot.unit in self.running and slot.unit not in self.crippled
@@ -277,12 +283,17 @@ class MemoryWorld:
         return Finding(name, verdict, 1, f"{judgement or name} of {release.commit.branch}: sentinel-secret-value")
 
     async def gates(
-        self, commit: Commit, candidate: ServiceSpec, policy: ServiceSpec, on_finding: Callable[[Finding], None]
+        self,
+        commit: Commit,
+        candidate: ServiceSpec,
+        policy: ServiceSpec,
+        on_finding: Callable[[Finding], None],
+        asked: Asked,
     ) -> list[Finding]:
         await self._reach("gates")
         verdict = self.verdicts.get(("gates", commit.branch), Verdict.PASS)
         on_finding(Finding("branch-policy", verdict, 1, f"{candidate.name} {policy.name}"))
-        return [Finding("branch-policy", verdict, 1, "the branch")]
+        return [waived(Finding("branch-policy", verdict, 1, "the branch"), asked)]
 
     async def ready(self, release: Release, slot: Slot) -> Finding:
         await self._reach("ready")
@@ -337,61 +348,3 @@ def killer(entry: str) -> Callable[[str], None]:
             raise Killed(name)
 
     return after
-
-
-class _Changes:
-    """Counts what a step changes outside the journal, and kills this process at one of them. Questions do not count."""
-
-    def __init__(self, step: str, number: int) -> None:
-        """From now on; the first change has the number 1."""
-        self._begin, self._inside, self._left = f"intent:{step}", False, number
-        # A command in a container is how readiness is asked for; `config` is how Compose files are read.
-        self._tell_of(EngineHttp, "ask", lambda _self, method, path, **_: method != "GET" and "/exec" not in path)
-        self._tell_of(LocalRunner, "run_raw", lambda _self, argv, **_: "config" not in argv)
-        self._tell_of(asyncio, "create_subprocess_exec", lambda *argv, **_: "config" not in argv)
-        self._rename, os.rename = os.rename, self._renamed
-
-    def _renamed(self, *arguments: Any, **options: Any) -> None:
-        self._rename(*arguments, **options)
-        self._changed()
-
-    def after_entry(self, name: str) -> None:
-        """The step goes on until the next entry, whatever that is."""
-        self._inside = name == self._begin
-
-    def _changed(self) -> None:
-        if self._inside:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def _tell_of(self, owner: Any, name: str, counts: Callable[..., bool]) -> None:
-        real = getattr(owner, name)
-
-        @functools.wraps(real)
-        async def told(*arguments: Any, **options: Any) -> Any:
-            answer = await real(*arguments, **options)
-            if counts(*arguments, **options):
-                self._changed()
-            return answer
-
-        setattr(owner, name, told)
-
-
-def main(arguments: list[str]) -> int:
-    """`kill-after ENTRY -- COMMAND…` or `kill-in STEP N -- COMMAND…`."""
-    match arguments:
-        case ["kill-after", entry, "--", *command] if command:
-            after = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == entry else None  # noqa: E731
-        case ["kill-in", step, number, "--", *command] if command and number.isdecimal():
-            after = _Changes(step, int(number)).after_entry
-        case _:
-            sys.stderr.write("usage: python -m sluice.testing kill-after ENTRY | kill-in STEP N -- rollout …\n")
-            return 2
-    from sluice.cli import main as sluice_main  # the worlds in memory need no command line
-
-    return sluice_main(command, after_entry=after)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,161 @@
+"""The way to prod: look at the plan, sign it, promote what was proven. Who signs, signs a text that can be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import msgspec
+
+from sluice.cli.commands import cli, in_environment, mutate
+from sluice.cli.outlet import console
+from sluice.cli.plans import plan_text
+from sluice.cli.session import Session, request_of, world_of
+from sluice.cli.tables import record_table
+from sluice.config import Environment
+from sluice.drive import Drive, Result
+from sluice.drive.facts import Plan
+from sluice.drive.planning import plan_rollout
+from sluice.drive.promotion import plan_promotion
+from sluice.drive.world import World
+from sluice.hosts.signing import sign
+from sluice.model.errors import UsageError
+from sluice.model.policy import Role
+from sluice.model.promotion import document, expiry
+from sluice.model.spec import EnvironmentName
+
+BEGIN = "-----BEGIN SSH SIGNATURE-----"
+MAX_SIGNED = 128 * 1024  # the text has a dozen lines; a signature with a certificate is a few thousand letters
+
+
+def _quiet(_text: str) -> None:
+    """What a plan says on the way is for runs."""
+
+
+@cli.command()
+@click.option("--branch", default="", help="The branch; of prod always the policy's own.")
+@in_environment
+def plan(session: Session, env: Environment, branch: str) -> int:
+    """Say what a rollout or a promotion would do now; changes nothing."""
+    world = world_of(env)
+    if env.name is not EnvironmentName.PROD and not branch:
+        raise UsageError("which branch?", next="--branch BRANCH")
+    make = plan_promotion if env.name is EnvironmentName.PROD else plan_rollout
+    made = asyncio.run(make(world, branch, _quiet))
+    if session.json:
+        click.echo(msgspec.json.encode({"event": "plan", "plan": session.redact_tree(msgspec.to_builtins(made))}))
+    else:
+        click.echo(session.redact(plan_text(made, world.environment.value)))
+    return 0
+
+
+@cli.command()
+@click.option("--branch", default="", help="The policy's own branch, and no other.")
+@click.option("--owner", help="Who answers for this run (else the SSH key's principal, or $USER@host).")
+@click.option("--override", default="", help="Why an artifact that failed before may be tried again; recorded.")
+@in_environment
+def promote(session: Session, env: Environment, branch: str, owner: str | None, override: str) -> int:
+    """Bring to prod the very artifact that passed test, once it is merged and approved, or change nothing."""
+    request = request_of(owner, branch, override)
+    result: Result = mutate(session, env, lambda drive: drive.promote(request))
+    return result.exit_code
+
+
+def _signing(command: Callable[..., int]) -> Callable[..., int]:
+    """The ways to hand in a signature: by a key that is here, or by a text signed elsewhere."""
+    for option in (
+        click.option("--owner", help="Who hands it in (else the SSH key's principal, or $USER@host)."),
+        click.option(
+            "--signed", type=click.File(), help="A text signed elsewhere, and its signature under it; -: stdin."
+        ),
+        click.option("--print", "show", is_flag=True, help="Print the text to be signed, and change nothing."),
+        click.option("--key", type=click.Path(path_type=Path), help="Sign here and now with this SSH key."),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_signing
+@in_environment
+def approve(session: Session, env: Environment, **given: Any) -> int:
+    """Approve what `sluice plan --env prod` shows, with an SSH key that the policy's [signers] name."""
+    return _hand_in(session, env, Role.APPROVE, "", Given(**given))
+
+
+@cli.command("sign-off")
+@click.option("--item", required=True, help="The id of the checklist's item.")
+@_signing
+@in_environment
+def sign_off(session: Session, env: Environment, item: str, **given: Any) -> int:
+    """Sign off one item of the pre-prod checklist, with an SSH key that the policy's [signers] name."""
+    return _hand_in(session, env, Role.CHECKLIST, item, Given(**given))
+
+
+@dataclass(frozen=True)
+class Given:
+    """The options of a command that takes a signature in."""
+
+    key: Path | None
+    show: bool
+    signed: IO[str] | None
+    owner: str | None
+
+
+def _hand_in(session: Session, env: Environment, role: Role, item: str, given: Given) -> int:
+    world = world_of(env)
+    if given.show:
+        made = asyncio.run(plan_promotion(world, "", _quiet))
+        click.echo(_text(world, made, item), nl=False)
+        return 0
+    key = given.key
+    if (key is None) == (given.signed is None):
+        raise UsageError("sign with which key?", next="--key PATH; or sign what --print shows, and --signed FILE")
+
+    async def signed(made: Plan) -> tuple[str, str]:
+        if key is None:
+            return _parted(given.signed)
+        what = _text(world, made, item)
+        if not session.json:
+            click.echo(what, nl=False)
+        return what, await sign(env.runner, what.encode(), key, role)
+
+    return _record(session, env, lambda drive: drive.sign(request_of(given.owner), role, signed))
+
+
+def _text(world: World, made: Plan, item: str) -> str:
+    if made.promotion is None:
+        raise LookupError("not a promotion")
+    expires = expiry(world.clock.now(), made.policy.promotion.approval_ttl_s)
+    return document((world.service, world.environment.value), made.hash, made.promotion, expires, item)
+
+
+def _parted(file: IO[str] | None) -> tuple[str, str]:
+    """The text, and the signature under it. Raises UsageError."""
+    try:
+        whole = file.read(MAX_SIGNED) if file else ""
+    except UnicodeDecodeError as error:
+        raise UsageError("what was handed in is not text.", next="sign what --print shows") from error
+    text, begin, signature = whole.partition(BEGIN)
+    if not begin:
+        raise UsageError(
+            "there is no signature under the text.",
+            next="cat TEXT TEXT.sig, where ssh-keygen -Y sign wrote TEXT.sig",
+        )
+    return text, begin + signature
+
+
+def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[dict[str, Any]]]) -> int:
+    async def run() -> dict[str, Any]:
+        return await write(Drive(world_of(env), lambda _report: None))
+
+    record = asyncio.run(run())
+    if session.json:
+        click.echo(msgspec.json.encode({"event": record["type"], "record": record}))
+    else:
+        console().print(record_table(record))
+    return 0

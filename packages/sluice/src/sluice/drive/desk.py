@@ -1,0 +1,195 @@
+"""What people and machines confirm before prod: the checklist, and the approvals of exactly this plan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from sluice.drive.facts import Plan
+from sluice.drive.planning import read_service
+from sluice.drive.promotion import means_of
+from sluice.drive.world import PromotionMeans, World
+from sluice.hosts.signing import Signed
+from sluice.ledger import Ledger
+from sluice.model.errors import Refused, UsageError
+from sluice.model.policy import ChecklistItem, Role, Signer
+from sluice.model.promotion import Approval, Denial, Denied, Promotion, document, judge_text, used_in
+from sluice.model.verdict import Finding, Verdict
+
+TAIL = 200  # letters of a failed command's last line: enough to know what it was
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """What came of asking: one finding for each item and for the approvals, and the signatures acted upon."""
+
+    findings: list[Finding]
+    signatures: list[Approval]
+
+
+async def confirm(world: World, plan: Plan, on_finding: Callable[[Finding], None]) -> Confirmed:
+    """Whether everything the policy asks for before prod was done, by those who may. Raises StateCorrupted."""
+    policy, desk = plan.policy, await desk_for(world, plan)
+    items = await asyncio.gather(*(desk.item(one) for one in policy.promotion.checklist))
+    approved = await desk.approvals(policy.promotion.approvals)
+    found = [*items, approved]
+    for finding, _ in found:
+        on_finding(finding)
+    return Confirmed([finding for finding, _ in found], [text for _, texts in found for text in texts])
+
+
+async def desk_for(world: World, plan: Plan) -> Desk:
+    """Judges signed texts for this plan. Raises StateCorrupted for one that cannot be read."""
+    return Desk(world, means_of(world), plan, await _signers_before(world, plan))
+
+
+async def _signers_before(world: World, plan: Plan) -> dict[str, Signer] | None:
+    """Those named before the candidate, where it changed who may sign; None: it did not."""
+    about = plan.promotion
+    if about is None or not about.policy_before:
+        return None
+    return (await read_service(world, about.policy_before, about.policy_before[:12])).signers
+
+
+class Desk:
+    """Judges signed texts for one plan."""
+
+    def __init__(self, world: World, means: PromotionMeans, plan: Plan, before: dict[str, Signer] | None) -> None:
+        """`before`: whom the policy of what serves now lets sign; None where that is the same."""
+        self._world, self._means, self._plan, self._before = world, means, plan, before
+        self._texts = means.approvals.all()
+        self._used = used_in(Ledger(world.paths.ledger).records())
+
+    async def item(self, item: ChecklistItem) -> tuple[Finding, list[Approval]]:
+        """One item of the checklist."""
+        name = f"checklist-{item.id}"
+        if item.command:
+            return await self._machine(name, item), []
+        try:
+            text = await self._newest(Role.CHECKLIST, item.id)
+        except Denied as denied:
+            return _open(name, f"{item.text} {denied.what}", denied), []
+        said = f"{item.text} Signed off by {text.principal}, until {text.says['expires']}."
+        return Finding(name, Verdict.PASS, detail=said), [text]
+
+    async def approvals(self, needed: int) -> tuple[Finding, list[Approval]]:
+        """Whether so many different people approved."""
+        accepted: dict[str, Approval] = {}
+        denied: Denied | None = None
+        for text in self._texts:
+            if text.role is Role.APPROVE:
+                try:
+                    await self.accept(text)
+                    accepted.setdefault(text.principal, text)
+                except Denied as failure:
+                    denied = denied or failure
+        if len(accepted) < needed:
+            missing = Denied(
+                Denial.APPROVAL_MISSING,
+                f"{len(accepted)} of {needed} approvals of plan {self._plan.hash[:12]}.",
+                next="sluice approve --env prod --key ~/.ssh/id_ed25519",
+            )
+            return _open("approval", (denied or missing).what, denied or missing), []
+        names = ", ".join(f"{one.principal} ({one.fingerprint})" for one in accepted.values())
+        return Finding("approval", Verdict.PASS, detail=f"Approved by {names}."), list(accepted.values())
+
+    async def take_in(self, role: Role, text: str, signature: str, at: str, run: str) -> Approval:
+        """A signature handed in now, judged as it will be when the plan is acted upon. Raises Denied, or UsageError."""
+        given = Approval(role, text, signature, "whoever signed", "", at, run)
+        if role is Role.CHECKLIST:
+            item = given.says.get("item", "")
+            asked = [one.id for one in self._plan.policy.promotion.checklist if not one.command]
+            if item not in asked:
+                raise UsageError(
+                    f"the checklist asks nobody to sign off {item!r}.", next=f"use one of: {', '.join(asked) or 'none'}"
+                )
+        signed = await self.accept(given)
+        return msgspec.structs.replace(given, principal=signed.principal, fingerprint=signed.fingerprint)
+
+    async def accept(self, text: Approval) -> Signed:
+        """Who signed. Raises Denied, with the code of what is wrong with it."""
+        promotion = self._plan.policy.promotion
+        says = text.says
+        expected = document(
+            (self._world.service, self._world.environment.value),
+            self._plan.hash,
+            self._about,
+            says.get("expires", ""),
+            says.get("item", "") if text.role is Role.CHECKLIST else "",
+        )
+        judge_text(text, expected, self._world.clock.now(), promotion.approval_ttl_s, self._used)
+        signed = await self._may_sign(text)
+        if text.role is Role.APPROVE and promotion.approver_not_author:
+            self._is_no_author(signed)
+        return signed
+
+    async def _may_sign(self, text: Approval) -> Signed:
+        raw = text.document.encode()
+        try:
+            signed = await self._means.verify(raw, text.signature, self._plan.policy.signers, text.role)
+        except Refused as bad:
+            raise Denied(bad.code, bad.what, next=bad.next) from bad
+        if self._before is None:
+            return signed
+        try:
+            await self._means.verify(raw, text.signature, self._before, text.role)
+        except Refused as bad:
+            raise Denied(
+                Denial.POLICY_CHANGED,
+                f"{signed.principal} may sign only by what this very candidate changes in the policy.",
+                next="let somebody sign whom the policy of what serves now names",
+            ) from bad
+        return signed
+
+    def _is_no_author(self, signed: Signed) -> None:
+        signer = self._plan.policy.signers[signed.principal]
+        names = {signed.principal, *signer.authors}
+        for change in self._about.commits:
+            if names & {change.author, change.email} or change.key == signed.fingerprint:
+                raise Denied(
+                    Denial.APPROVAL_BY_AUTHOR,
+                    f"{signed.principal} approved, and is the author of {change.sha[:12]} ({change.subject}).",
+                    next="let somebody approve who wrote none of it",
+                )
+
+    @property
+    def _about(self) -> Promotion:
+        if self._plan.promotion is None:
+            raise LookupError("not a promotion")
+        return self._plan.promotion
+
+    async def _newest(self, role: Role, item: str) -> Approval:
+        denied: Denied | None = None
+        for text in self._texts:
+            if text.role is role and text.says.get("item", "") == item:
+                try:
+                    await self.accept(text)
+                except Denied as failure:
+                    denied = denied or failure
+                else:
+                    return text
+        raise denied or Denied(
+            Denial.CHECKLIST_OPEN,
+            "Nobody signed it off.",
+            next=f"sluice sign-off --env prod --item {item} --key ~/.ssh/id_ed25519",
+        )
+
+    async def _machine(self, name: str, item: ChecklistItem) -> Finding:
+        done = await self._means.runner.run(item.command, timeout_s=item.timeout_s)
+        if done.timed_out:
+            return Finding(name, Verdict.ERROR, done.ms, f"{item.text} It did not end within {item.timeout_s:g} s.")
+        if done.exit_code == 0:
+            return Finding(name, Verdict.PASS, done.ms, item.text)
+        last = ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.exit_code}"])[-1][:TAIL]
+        denied = Denied(Denial.CHECKLIST_OPEN, f"{item.text} Not so: {last}", next=" ".join(item.command))
+        return msgspec.structs.replace(_open(name, denied.what, denied), ms=done.ms)
+
+
+def _open(name: str, detail: str, denied: Denied) -> Finding:
+    return Finding(name, Verdict.FAIL, detail=detail, fix=denied.next, metrics={"code": denied.code})
+
+
+def refusal(findings: Iterable[Finding]) -> str:
+    """The code of the first finding that has one."""
+    return next((str(one.metrics["code"]) for one in findings if one.metrics.get("code")), "")

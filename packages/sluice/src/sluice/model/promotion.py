@@ -1,0 +1,221 @@
+"""What a promotion is made of: the proof in test, the text that people sign, and why one is denied.
+
+Pure. The text is signed as it stands, so that whoever signs reads what it is for, and bound to the plan by its hash.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from sluice.model.errors import Refused
+from sluice.model.policy import Role
+
+EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
+
+
+class Denial(StrEnum):
+    """Why nothing reaches prod. Each is recorded in the ledger under this code."""
+
+    FEATURE_BRANCH = "FeatureBranch"  # only the policy's own branch is promoted
+    NOT_MERGED = "NotMerged"  # what was proven in test is not in the policy's branch
+    NOT_PROVEN = "NotProven"  # this tree never ran in test
+    NEWEST_FAILED = "NewestAttemptFailed"  # an older success does not count
+    PROOF_STALE = "ProofStale"
+    ARTIFACT_GONE = "ArtifactGone"
+    ARTIFACT_DIFFERS = "ArtifactDiffers"
+    ALREADY_SERVES = "AlreadyServes"
+    PLAN_ALTERED = "PlanAltered"  # what was signed is not what would be done now
+    APPROVAL_MISSING = "ApprovalMissing"
+    APPROVAL_EXPIRED = "ApprovalExpired"
+    APPROVAL_TOO_LONG = "ApprovalTooLong"  # it would hold for longer than the policy lets it
+    APPROVAL_USED = "ApprovalUsed"  # replayed: a run has acted on it
+    APPROVAL_BY_AUTHOR = "ApprovalByAuthor"
+    POLICY_CHANGED = "PolicyChanged"  # only the candidate's own policy would accept the signature
+    CHECKLIST_OPEN = "ChecklistOpen"
+    REFS_MOVED = "RefsMoved"
+
+
+class Denied(Refused):
+    """A promotion that will not be. `code` is a Denial, or how a signature is bad (sluice.hosts.signing)."""
+
+    def __init__(self, code: str, what: str, *, world: str = "", next: str = "") -> None:  # noqa: A002
+        """See SluiceError."""
+        super().__init__(what, world=world, next=next)
+        self.code = str(code)
+
+
+class Authored(msgspec.Struct, frozen=True):
+    """One commit between what serves in prod and what would."""
+
+    sha: str
+    subject: str
+    author: str
+    email: str
+    key: str = ""  # fingerprint of the SSH key it was signed with, where it was
+
+
+class Promotion(msgspec.Struct, frozen=True):
+    """The part of a plan that only a promotion has: what was proven, and what will be different."""
+
+    proof_run: str
+    proof_branch: str
+    proof_commit: str
+    artifact_key: str
+    digests: dict[str, str]
+    from_version: str  # "" when nothing serves
+    to_version: str
+    commits: tuple[Authored, ...]
+    head_from: str  # the schema's head
+    head_to: str
+    policy_changed: tuple[str, ...]  # against the policy of what serves
+    policy_before: str = ""  # the commit whose policy must accept the signatures too; "" the first time
+
+
+def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: float) -> Mapping[str, Any] | None:
+    """The record that proves this tree in test: its newest attempt, or None when there was none. Raises Denied.
+
+    `records` are those of test's ledger, oldest first. The newest counts even where an older one was good.
+    """
+    newest: Mapping[str, Any] | None = None
+    left: dict[str, str] = {}
+    for record in records:
+        if record["type"] == "rollout" and record.get("tree") == tree and record.get("release"):
+            newest = record
+        elif record["type"] == "rollback" and record.get("outcome") == "done":
+            left[str(record.get("from_release"))] = str(record["run"])
+    if newest is None:
+        return None
+    run, again = newest["run"], f"sluice rollout --env test --branch {newest.get('branch') or 'main'}"
+    if (newest.get("outcome"), newest.get("decision"), newest.get("smoke_result")) != ("done", "go", "pass"):
+        raise Denied(
+            Denial.NEWEST_FAILED,
+            f"The newest attempt of this tree in test, run {run}, ended as {newest.get('outcome')}: "
+            f"{newest.get('reason') or 'without a word'}. An older success does not count.",
+            next=again,
+        )
+    if str(newest["release"]) in left:
+        raise Denied(
+            Denial.NEWEST_FAILED,
+            f"In test this release was rolled back from, in run {left[str(newest['release'])]}.",
+            next=again,
+        )
+    age = (_time(now) - _time(str(newest["ended"]))).total_seconds()
+    if age > ttl_s:
+        raise Denied(
+            Denial.PROOF_STALE,
+            f"Test proved this tree {age / 3600:.0f} hours ago, in run {run}; the policy takes {ttl_s / 3600:g} hours.",
+            next=again,
+        )
+    return newest
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """A signed text as it was handed in: an approval of a plan, or a signed-off item of its checklist."""
+
+    role: Role
+    document: str
+    signature: str
+    principal: str
+    fingerprint: str
+    at: str
+    run: str  # of its ledger record
+
+    @property
+    def digest(self) -> str:
+        """Names this signature for good."""
+        return hashlib.sha256(f"{self.document}\0{self.signature}".encode()).hexdigest()
+
+    @property
+    def says(self) -> dict[str, str]:
+        """The `key: value` lines of the text."""
+        pairs = (line.partition(": ") for line in self.document.splitlines()[1:])
+        return {key: value for key, _, value in pairs}
+
+
+def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, item: str = "") -> str:
+    """The text that is signed; with `item` that of one item of the checklist. `where`: service and environment."""
+    schema = about.head_to or "none"
+    if about.head_from != about.head_to and about.head_from:
+        schema = f"{about.head_from} -> {about.head_to}"
+    lines = [
+        "Sluice checklist item" if item else "Sluice approval",
+        f"service: {where[0]}",
+        f"environment: {where[1]}",
+        *([f"item: {item}"] if item else []),
+        f"plan: {plan}",
+        f"from: {about.from_version or 'nothing serves'}",
+        f"to: {about.to_version}",
+        f"commits: {len(about.commits)}",
+        f"schema: {schema}",
+        f"policy changes: {', '.join(about.policy_changed) or 'none'}",
+        f"proven in test: run {about.proof_run}",
+        f"expires: {expires}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def expiry(now: str, ttl_s: float) -> str:
+    """When something signed now stops to hold."""
+    return (_time(now) + dt.timedelta(seconds=ttl_s)).strftime(EXPIRES)
+
+
+def judge_text(text: Approval, expected: str, now: str, ttl_s: float, used: frozenset[str]) -> None:
+    """Whether a signed text is for this plan, now. `expected` is the text with the signed one's own expiry.
+
+    Raises Denied; the signature itself is not looked at.
+    """
+    says, who = text.says, text.principal
+    if text.digest in used:
+        raise Denied(
+            Denial.APPROVAL_USED, f"The signature of {who} was acted upon by a run before.", next="sign the plan anew"
+        )
+    if text.document != expected:
+        raise Denied(
+            Denial.PLAN_ALTERED,
+            f"What {who} signed (plan {says.get('plan', '')[:12]}) is not what would be done now.",
+            next="look at `sluice plan --env prod` again and sign that",
+        )
+    left = (_expires(text) - _time(now)).total_seconds()
+    if left <= 0:
+        raise Denied(
+            Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {says['expires']}.", next="sign the plan anew"
+        )
+    # A second of grace: the text holds whole seconds, and ours has thousandths.
+    if left > ttl_s + 1:
+        raise Denied(
+            Denial.APPROVAL_TOO_LONG,
+            f"The signature of {who} would hold until {says['expires']}; the policy's limit is {ttl_s / 3600:g} hours.",
+            next="sign the text that `sluice approve --print` shows",
+        )
+
+
+def _expires(text: Approval) -> dt.datetime:
+    """Only as it is written here: nobody chooses another way to say when. Raises Denied."""
+    try:
+        return dt.datetime.strptime(text.says["expires"], EXPIRES).replace(tzinfo=dt.UTC)
+    except (KeyError, ValueError):
+        raise Denied(
+            Denial.PLAN_ALTERED,
+            f"What {text.principal} signed says when it ends in another way than the text that is to be signed.",
+            next="sign the text that `sluice approve --print` shows",
+        ) from None
+
+
+def used_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The signatures that promotions acted upon. A refused one changed nothing, and its signatures still hold."""
+    return frozenset(
+        str(one["digest"])
+        for record in records
+        if record["type"] == "promotion" and record.get("decision") != "refused"
+        for one in record.get("approvals", ())
+    )
+
+
+def _time(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text)

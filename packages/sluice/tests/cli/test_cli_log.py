@@ -1,0 +1,233 @@
+"""`sluice log` as a release manager and an auditor use it: exit codes, names, and files that harm nobody."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from sluice.cli import main
+from sluice.hosts.state import StatePaths
+from sluice.ledger import Ledger
+
+ENDED = "2026-01-0{}T12:00:00.000Z"
+HARMFUL = '=HYPERLINK("http://evil.example","ann")'
+
+
+def body(number: int, **more) -> dict:
+    """A rollout's record."""
+    return {
+        "type": "rollout",
+        "run": f"run-{number}",
+        "service": "shop",
+        "environment": "test",
+        "commit": str(number) * 40,
+        "tree": "f" * 40,
+        "version": f"v1.{number}",
+        "release": f"r{number}",
+        "artifact_key": "a" * 64,
+        "artifact_digests": {"web": f"registry/web@sha256:{'b' * 64}"},
+        "committed_at": f"2026-01-0{number}T10:00:00+01:00",
+        "switched": ENDED.format(number),
+        "ended": ENDED.format(number),
+        "smoke_result": "pass",
+        "decision": "go",
+        "outcome": "done",
+        "owner": HARMFUL,
+        "owner_source": "flag",
+        **more,
+    }
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host with an origin, and three records that are not anchored yet."""
+    origin = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(origin)], check=True)
+    (tmp_path / "env").write_text("A=B\n")
+    (tmp_path / "host.toml").write_text(
+        f'[service.shop]\nrepo = "{origin}"\n[service.shop.env.test]\npublic_url = "http://127.0.0.1:18100"\n'
+        f'env_file = "{tmp_path / "env"}"\nports = [18101, 18109]\n'
+    )
+    monkeypatch.setenv("SLUICE_HOST_CONFIG", str(tmp_path / "host.toml"))
+    monkeypatch.setenv("SLUICE_STATE", str(tmp_path / "state"))
+    paths = StatePaths(tmp_path / "state", "shop", "test")
+    paths.prepare()
+    for number in (1, 2, 3):
+        Ledger(paths.ledger).append(body(number))
+    return tmp_path
+
+
+@pytest.fixture
+def ledger(host) -> Ledger:
+    """Its ledger."""
+    return Ledger(StatePaths(host / "state", "shop", "test").ledger)
+
+
+def lock(reason="a holiday") -> int:
+    """A record more, and everything anchored."""
+    return main(["lock", "--env", "test", "--reason", reason])
+
+
+def verified(capsys, *options) -> tuple[int, dict]:
+    """Exit code and verdict."""
+    capsys.readouterr()
+    code = main(["log", "verify", "--env", "test", "--json", *options])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("host")
+def test_what_is_not_anchored_is_counted_and_the_next_record_catches_up(capsys):
+    """No problem and no exit code: a note with the number; after one more record everything is on the origin."""
+    code, told = verified(capsys)
+    assert (code, told["ok"], told["anchored"]) == (0, True, 0)
+    assert told["notes"] == ["tail not anchored: 3 of 3 records are not known to be on the origin"]
+    assert lock() == 0
+    code, told = verified(capsys)
+    assert (code, told["records"], told["anchored"]) == (0, 4, 4)
+    assert told["notes"] == ["anchored: all 4 records are on the origin"]
+    assert main(["log", "verify", "--env", "test"]) == 0
+    assert "4 records: the chain holds, and every record is signed by SHA256:" in capsys.readouterr().out
+
+
+def test_an_origin_out_of_reach_is_a_note_and_no_failure_of_the_command(host, capsys):
+    """The record is written, the note says why it is not anchored, verify says how many."""
+    (host / "origin.git").rename(host / "away.git")
+    assert lock() == 0
+    assert "The ledger's tail is not anchored at" in capsys.readouterr().err
+    code, told = verified(capsys)
+    assert (code, told["anchored"]) == (0, 0)
+    assert "4 of 4 records" in told["notes"][0]
+    assert "origin.git" in told["notes"][0]
+    code, told = verified(capsys, "--offline")
+    assert (code, "--offline" in told["notes"][0]) == (0, True)
+
+
+def test_every_tampering_ends_with_five_and_a_name(host, ledger, capsys):
+    """Changed here, cut here, rewritten on the origin: code, number and sentence, in words and in JSON."""
+    assert lock() == 0
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole.replace(b"v1.2", b"v9.9"))
+    code, told = verified(capsys)
+    assert (code, told["ok"], told["code"], told["number"]) == (5, False, "record-changed", 2)
+    assert [one["code"] for one in told["problems"]] == ["record-changed", "ledger-rewritten"]
+    assert main(["log", "--env", "test"]) == 5
+    assert main(["log", "verify", "--env", "test"]) == 5
+    assert "record-changed: record 2 was changed" in capsys.readouterr().out
+    ledger.path.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+    code, told = verified(capsys)
+    assert (code, told["code"], told["number"]) == (5, "tail-cut", 4)
+    code, told = verified(capsys, "--offline")
+    assert (code, told["code"]) == (5, "tail-cut")
+    ledger.path.write_bytes(whole)
+    subprocess.run(
+        ["git", "-C", str(host / "origin.git"), "update-ref", "-d", "refs/sluice/ledger/shop/test"], check=True
+    )
+    code, told = verified(capsys)
+    assert (code, told["code"], told["number"]) == (5, "anchor-cut", 1)
+    assert verified(capsys, "--offline")[0] == 0
+
+
+def test_an_auditor_verifies_in_a_clone_alone(host, capsys, monkeypatch):
+    """No state, no host.toml: the clone and its origin are enough; a clone without a ledger is a usage error."""
+    assert lock() == 0
+    clone = host / "clone"
+    subprocess.run(["git", "clone", "-q", str(host / "origin.git"), str(clone)], check=True, capture_output=True)
+    shutil.rmtree(host / "state")
+    monkeypatch.delenv("SLUICE_HOST_CONFIG")
+    capsys.readouterr()
+    assert main(["log", "verify", "--clone", str(clone), "--offline"]) == 2
+    assert main(["log", "verify", "--clone", str(clone)]) == 0
+    assert "shop/test: 4 records: the chain holds" in capsys.readouterr().out
+    assert main(["log", "verify", "--clone", str(clone), "--env", "prod"]) == 2
+    environment = {**os.environ, "GIT_AUTHOR_NAME": "M", "GIT_AUTHOR_EMAIL": "m@example.org"}
+    environment |= {"GIT_COMMITTER_NAME": "M", "GIT_COMMITTER_EMAIL": "m@example.org"}
+    tree = "refs/sluice/ledger/shop/test^{tree}"
+    made = subprocess.run(
+        ["git", "-C", str(host / "origin.git"), "commit-tree", tree, "-m", "another"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    ).stdout.strip()
+    subprocess.run(
+        ["git", "-C", str(host / "origin.git"), "update-ref", "refs/sluice/ledger/shop/test", made], check=True
+    )
+    assert main(["log", "verify", "--clone", str(clone)]) == 5
+    assert "anchor-rewritten" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("host")
+def test_neither_env_nor_clone_is_a_usage_error(capsys):
+    """Exit code 2 with the option's name."""
+    assert main(["log", "verify"]) == 2
+    assert "--env" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("host")
+def test_a_csv_runs_nothing_in_a_spreadsheet(capsys):
+    """A cell that would be a formula is text; the runbook's fields are all there."""
+    assert main(["log", "export", "--env", "test", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["owner"] for row in rows] == [f"'{HARMFUL}"] * 3
+    assert rows[0]["commit"] == "1" * 40
+    wanted = "commit environment version smoke_result decision owner owner_source tree hash".split()  # noqa: SIM905
+    assert all(rows[0][name] for name in wanted)
+
+
+@pytest.mark.usefixtures("host")
+def test_a_period_or_a_run_is_chosen(capsys):
+    """From a day on, before a time, one run; what is no time is a usage error."""
+    chosen = {
+        ("--since", "2026-01-02"): ["2", "3"],
+        ("--until", "2026-01-02T12:00:00Z"): ["1"],
+        ("--since", "2026-01-02", "--until", "2026-01-03"): ["2"],
+        ("--run", "run-3"): ["3"],
+    }
+    for options, numbers in chosen.items():
+        assert main(["log", "export", "--env", "test", "--format", "csv", *options]) == 0
+        assert [row["n"] for row in csv.DictReader(capsys.readouterr().out.splitlines())] == numbers
+    assert main(["log", "export", "--env", "test", "--format", "csv", "--since", "yesterday"]) == 2
+    assert "--since 'yesterday' is no time" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("host")
+def test_statements_name_what_was_released(capsys):
+    """In-toto Statement v1: commit, tree and artifact digests are the subjects, the record is the predicate."""
+    assert main(["log", "export", "--env", "test", "--format", "in-toto", "--run", "run-1"]) == 0
+    statement = json.loads(capsys.readouterr().out)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["predicateType"] == "urn:sluice:ledger-record:v1"
+    assert {one["name"]: one["digest"] for one in statement["subject"]} == {
+        "shop/test/source": {"gitCommit": "1" * 40, "gitTree": "f" * 40},
+        "shop/test/artifact": {"sha256": "a" * 64},
+        "shop/test/web": {"sha256": "b" * 64},
+    }
+    assert statement["predicate"]["n"] == 1
+    assert statement["predicate"]["signature"]
+
+
+@pytest.mark.usefixtures("host")
+def test_markdown_is_a_table_that_says_nothing_else(capsys):
+    """One row a record; an owner who writes Markdown or HTML is shown as he wrote it."""
+    assert main(["log", "export", "--env", "test", "--format", "markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("| ")]) == 2 + 3
+    assert "=HYPERLINK\\(" in lines[4]
+
+
+@pytest.mark.usefixtures("host")
+def test_metrics_come_from_the_ledger_alone(capsys):
+    """The four numbers, in JSON and for people, and what they lack."""
+    assert main(["log", "metrics", "--env", "test", "--since", "2026-01-01", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["deployments"], told["changes"], told["failed"], told["failure_rate"]) == (3, 3, 0, 0)
+    assert told["lead_time"] == {"of": 3, "read": 3, "median_s": 10800, "p90_s": 10800}
+    assert main(["log", "metrics", "--env", "test"]) == 0
+    out = capsys.readouterr().out
+    assert "lead time              median 3.0 h" in out
+    assert "0% (0 of 3" in out
