@@ -145,7 +145,7 @@ def test_a_bad_release_never_stays(shop):
     assert [r["bad_release"] for r in records if r["type"] == "rollout"] == [False, *[True, False] * 3]
     assert [r["type"] for r in records if r["type"] != "rollout"] == ["unlock", "lock"]
     assert_says(shop.sluice("log", "verify", "--env", "test"), 0, "the chain holds")
-    assert_says(shop.sluice("promote", "--env", "test", "--branch", "main"), 1, "sluice promote --env prod")
+    assert_says(shop.sluice("promote", "--env", "prod"), 2, "no environment 'prod'")
 
 
 def test_bad_input_gets_one_clear_message_and_touches_nothing(shop):

@@ -267,9 +267,27 @@ async def test_an_approval_is_acted_upon_once(pair):
     pair.prod.verdicts["smoke public", "main"] = Verdict.FAIL
     assert (await pair.promote()).exit_code == 7
     pair.prod.verdicts.clear()
-    for one in [dataclasses.replace(ASK, override="it was the probe")]:
-        result = await pair.prod.drive().promote(one)
-    assert result.record["refusal"] == "ApprovalUsed"
+    for asked in (ASK, dataclasses.replace(ASK, override="it was the probe")):
+        assert (await pair.prod.drive().promote(asked)).record["refusal"] == "ApprovalUsed"
+
+
+async def test_what_is_passed_over_is_signed_too(pair):
+    """A waiver that the approver did not sign makes another plan; the one that was signed is in text and record."""
+    waiving = dataclasses.replace(ASK, waivers={"freeze": "the fix cannot wait"})
+    await pair.signed("bob")
+    result = await pair.prod.drive().promote(waiving)
+    assert result.record["refusal"] == "PlanAltered"
+    pair.prod.verdicts["gates", "main"] = Verdict.PASS
+    texts = []
+
+    async def sign(plan):
+        text = document(("shop", "prod"), plan.hash, plan.promotion, expiry(pair.prod.clock.now(), 3600), "")
+        texts.append(text)
+        return text, pair.tools.sign(text, "bob")
+
+    await pair.prod.drive().sign(waiving, Role.APPROVE, sign)
+    assert "exceptions: freeze (the fix cannot wait)" in texts[0]
+    assert (await pair.prod.drive().promote(waiving)).exit_code == 0
 
 
 async def test_a_refused_promotion_uses_no_approval_up(pair):

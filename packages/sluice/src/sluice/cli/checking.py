@@ -65,8 +65,10 @@ def _gates(session: Session, given: dict[str, object]) -> int:
     waivers = msgspec.convert(given["waivers"], dict[str, str])
 
     async def judge() -> list[Finding]:
-        make = plan_promotion if world.promotion is not None else plan_rollout
-        plan = await make(world, branch, lambda _text: None)
+        if world.promotion is not None:
+            plan = await plan_promotion(world, branch, lambda _text: None, waivers)
+        else:
+            plan = await plan_rollout(world, branch, lambda _text: None)
         must_be_waivable(waivers, GATES, plan.policy.gates, world.environment)
         asked = asked_for(plan, request.owner, "", waivers)
         gates = await world.judge.gates(plan.commit, plan.candidate, plan.policy, lambda _finding: None, asked)

@@ -37,6 +37,8 @@ def _promotion(plan: Plan, about: Promotion) -> Iterator[str]:
         schema = f"{about.head_from} -> {about.head_to}"
     yield f"  schema          {schema}"
     yield f"  policy changes  {', '.join(about.policy_changed) or 'none'}"
+    for gate, why in sorted(about.exceptions.items()):
+        yield f"  passed over     {gate}: {why}"
     wanted = policy.promotion
     people = ", ".join(name for name, one in policy.signers.items() if "approve" in one.may) or "nobody in [signers]"
     author = ", not by an author" if wanted.approver_not_author else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,11 +16,12 @@ from sluice.cli.outlet import console
 from sluice.cli.plans import plan_text
 from sluice.cli.session import Session, request_of, world_of
 from sluice.cli.tables import record_table
+from sluice.cli.waiving import waive_option
 from sluice.config import Environment
-from sluice.drive import Drive, Result
+from sluice.drive import Drive, Report, Result
 from sluice.drive.facts import Plan
 from sluice.drive.planning import plan_rollout
-from sluice.drive.promotion import plan_promotion
+from sluice.drive.promotion import exceptions_of, plan_promotion
 from sluice.drive.world import World
 from sluice.hosts.signing import sign
 from sluice.model.errors import UsageError
@@ -38,14 +39,18 @@ def _quiet(_text: str) -> None:
 
 @cli.command()
 @click.option("--branch", default="", help="The branch; of prod always the policy's own.")
+@click.option("--override", default="", help="As it would be given to promote: a part of the plan.")
+@waive_option
 @in_environment
-def plan(session: Session, env: Environment, branch: str) -> int:
+def plan(session: Session, env: Environment, branch: str, override: str, waivers: dict[str, str]) -> int:
     """Say what a rollout or a promotion would do now; changes nothing."""
     world = world_of(env)
     if env.name is not EnvironmentName.PROD and not branch:
         raise UsageError("which branch?", next="--branch BRANCH")
-    make = plan_promotion if env.name is EnvironmentName.PROD else plan_rollout
-    made = asyncio.run(make(world, branch, _quiet))
+    if env.name is EnvironmentName.PROD:
+        made = asyncio.run(plan_promotion(world, branch, _quiet, exceptions_of(waivers, override)))
+    else:
+        made = asyncio.run(plan_rollout(world, branch, _quiet))
     if session.json:
         click.echo(msgspec.json.encode({"event": "plan", "plan": session.redact_tree(msgspec.to_builtins(made))}))
     else:
@@ -57,10 +62,13 @@ def plan(session: Session, env: Environment, branch: str) -> int:
 @click.option("--branch", default="", help="The policy's own branch, and no other.")
 @click.option("--owner", help="Who answers for this run (else the SSH key's principal, or $USER@host).")
 @click.option("--override", default="", help="Why an artifact that failed before may be tried again; recorded.")
+@waive_option
 @in_environment
-def promote(session: Session, env: Environment, branch: str, owner: str | None, override: str) -> int:
+def promote(
+    session: Session, env: Environment, branch: str, owner: str | None, override: str, waivers: dict[str, str]
+) -> int:
     """Bring to prod the very artifact that passed test, once it is merged and approved, or change nothing."""
-    request = request_of(owner, branch, override)
+    request = replace(request_of(owner, branch, override), waivers=waivers)
     result: Result = mutate(session, env, lambda drive: drive.promote(request))
     return result.exit_code
 
@@ -68,6 +76,8 @@ def promote(session: Session, env: Environment, branch: str, owner: str | None, 
 def _signing(command: Callable[..., int]) -> Callable[..., int]:
     """The ways to hand in a signature: by a key that is here, or by a text signed elsewhere."""
     for option in (
+        click.option("--override", default="", help="As it will be given to promote: a part of what is signed."),
+        waive_option,
         click.option("--owner", help="Who hands it in (else the SSH key's principal, or $USER@host)."),
         click.option(
             "--signed", type=click.File(), help="A text signed elsewhere, and its signature under it; -: stdin."
@@ -104,12 +114,14 @@ class Given:
     show: bool
     signed: IO[str] | None
     owner: str | None
+    override: str
+    waivers: dict[str, str]
 
 
 def _hand_in(session: Session, env: Environment, role: Role, item: str, given: Given) -> int:
     world = world_of(env)
     if given.show:
-        made = asyncio.run(plan_promotion(world, "", _quiet))
+        made = asyncio.run(plan_promotion(world, "", _quiet, exceptions_of(given.waivers, given.override)))
         click.echo(_text(world, made, item), nl=False)
         return 0
     key = given.key
@@ -124,7 +136,8 @@ def _hand_in(session: Session, env: Environment, role: Role, item: str, given: G
             click.echo(what, nl=False)
         return what, await sign(env.runner, what.encode(), key, role)
 
-    return _record(session, env, lambda drive: drive.sign(request_of(given.owner), role, signed))
+    request = replace(request_of(given.owner, override=given.override), waivers=given.waivers)
+    return _record(session, env, lambda drive: drive.sign(request, role, signed))
 
 
 def _text(world: World, made: Plan, item: str) -> str:
@@ -149,9 +162,15 @@ def _parted(file: IO[str] | None) -> tuple[str, str]:
     return text, begin + signature
 
 
+def _aside(report: Report) -> None:
+    """What is no part of the record: that it could not be anchored, say."""
+    if report.event == "note":
+        click.echo(report.text, err=True)
+
+
 def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[dict[str, Any]]]) -> int:
     async def run() -> dict[str, Any]:
-        return await write(Drive(world_of(env), lambda _report: None))
+        return await write(Drive(world_of(env), _aside))
 
     record = asyncio.run(run())
     if session.json:

@@ -34,7 +34,7 @@ from sluice.drive.audit import (
 )
 from sluice.drive.desk import desk_for
 from sluice.drive.facts import Facts, Plan, facts_of
-from sluice.drive.promotion import means_of, plan_promotion
+from sluice.drive.promotion import exceptions_of, means_of, plan_promotion
 from sluice.drive.pruning import prune
 from sluice.drive.steps import Outcome
 from sluice.drive.walk import Walk, explain
@@ -133,7 +133,8 @@ class Drive:
         """
         world, run = self._world, self._world.new_run_id()
         with self._held(f"{role.value} of a promotion", run, request):
-            plan = await plan_promotion(world, "", lambda _text: None)
+            exceptions = exceptions_of(request.waivers, request.override)
+            plan = await plan_promotion(world, "", lambda _text: None, exceptions)
             desk = await desk_for(world, plan)
             text = await desk.take_in(role, *await signed(plan), at=world.clock.now(), run=run)
             means_of(world).approvals.add(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sluice.drive.facts import Plan, policy_changes, steps_of, with_hash
@@ -28,8 +29,13 @@ def means_of(world: World) -> PromotionMeans:
     return world.promotion
 
 
-async def plan_promotion(world: World, branch: str, progress: Progress) -> Plan:
-    """The plan of bringing the policy's branch to this environment. Raises Denied, each with its own code."""
+async def plan_promotion(
+    world: World, branch: str, progress: Progress, exceptions: Mapping[str, str] | None = None
+) -> Plan:
+    """The plan of bringing the policy's branch to this environment. Raises Denied, each with its own code.
+
+    `exceptions` (`exceptions_of`) are a part of it: a gate is passed over only as it was signed.
+    """
     means = means_of(world)
     if branch and branch != world.policy_ref:
         raise Denied(
@@ -57,14 +63,25 @@ async def plan_promotion(world: World, branch: str, progress: Progress) -> Plan:
         steps=steps_of(Kind.PROMOTION),
         policy_changed=(),
         old_alive=alive,
-        promotion=await _what_changes(world, commit, old, tested, run, policy),
+        promotion=await _what_changes(world, commit, old, (tested, run), policy, dict(exceptions or {})),
     )
     return with_hash(plan, world.service, world.environment.value)
 
 
+def exceptions_of(waivers: Mapping[str, str], override: str) -> dict[str, str]:
+    """What a promotion is asked to pass over, and why."""
+    return {**waivers, **({"bad-release": override} if override else {})}
+
+
 async def _what_changes(
-    world: World, commit: Commit, old: Release | None, tested: Release, run: str, policy: ServiceSpec
+    world: World,
+    commit: Commit,
+    old: Release | None,
+    proof: tuple[Release, str],
+    policy: ServiceSpec,
+    exceptions: dict[str, str],
 ) -> Promotion:
+    tested, run = proof
     before = await _policy_before(world, old)
     return Promotion(
         proof_run=run,
@@ -78,6 +95,7 @@ async def _what_changes(
         head_from=old.migration_head if old else "",
         head_to=tested.migration_head,
         policy_changed=policy_changes(policy, before) if before else (),
+        exceptions=exceptions,
         policy_before=old.commit.sha if old and before else "",
     )
 

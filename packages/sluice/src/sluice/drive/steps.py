@@ -15,7 +15,7 @@ import msgspec
 from sluice.drive.desk import confirm, refusal
 from sluice.drive.facts import Facts, Plan
 from sluice.drive.planning import plan_rollback, plan_rollout
-from sluice.drive.promotion import adopted, plan_promotion, same_refs
+from sluice.drive.promotion import adopted, exceptions_of, plan_promotion, same_refs
 from sluice.drive.world import World
 from sluice.engine import Event, Kind, State
 from sluice.gates import GATES, Asked
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def asked_for(plan: Plan, owner: str, override: str, waivers: Mapping[str, str]) -> Asked:
-    """What the gates are told of a plan, and of whoever wants it. A promotion's secrets are those since the last one."""
+    """What the gates are told of a plan and of whoever wants it. A promotion's secrets are those since the last one."""
     since = plan.old_release.commit.sha if plan.promotion and plan.old_release else ""
     return Asked(owner, override, waivers, plan.env_fingerprint, plan.old_release, since)
 
@@ -133,8 +133,12 @@ class Steps:
         if self._facts.kind is Kind.ROLLBACK:
             plan, target = await plan_rollback(self._world)
             return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan), "release": msgspec.to_builtins(target)})
-        make = plan_promotion if self._facts.kind is Kind.PROMOTION else plan_rollout
-        plan = await make(self._world, self._facts.branch, self._on_progress)
+        facts = self._facts
+        if facts.kind is Kind.PROMOTION:
+            exceptions = exceptions_of(facts.waivers, facts.override)
+            plan = await plan_promotion(self._world, facts.branch, self._on_progress, exceptions)
+        else:
+            plan = await plan_rollout(self._world, facts.branch, self._on_progress)
         return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan)})
 
     async def _gate(self) -> Outcome:

@@ -74,6 +74,7 @@ class Promotion(msgspec.Struct, frozen=True):
     head_from: str  # the schema's head
     head_to: str
     policy_changed: tuple[str, ...]  # against the policy of what serves
+    exceptions: dict[str, str] = {}  # gate -> why it is passed over: whoever signs, signs them too
     policy_before: str = ""  # the commit whose policy must accept the signatures too; "" the first time
 
 
@@ -154,6 +155,7 @@ def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, 
         f"commits: {len(about.commits)}",
         f"schema: {schema}",
         f"policy changes: {', '.join(about.policy_changed) or 'none'}",
+        f"exceptions: {'; '.join(f'{gate} ({why})' for gate, why in sorted(about.exceptions.items())) or 'none'}",
         f"proven in test: run {about.proof_run}",
         f"expires: {expires}",
     ]

@@ -46,6 +46,12 @@ class HostEnvironment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redirect_http: str = ""  # ADDRESS:PORT that sends plain HTTP to public_url; only with a certificate
     ca_file: str = ""  # PEM; who signed public_url's certificate, where that is nobody the system trusts
     keep_releases: int = 5  # verified releases whose artifacts and images are kept to go back to
+    # Secrets beside the env file; what stands later goes over what stands earlier, and all of it over the env file.
+    sops_file: str = ""  # decrypted by the program `sops`
+    age_file: str = ""  # NAME=value lines, decrypted by the program `age`
+    age_identity: str = ""  # the key file of both, mode 0600
+    secret_command: tuple[str, ...] = ()  # argv; prints NAME=value lines
+    secret_files: str = ""  # a folder as of Docker secrets: each file is named as the variable it holds
 
 
 class ForgeName(StrEnum):
