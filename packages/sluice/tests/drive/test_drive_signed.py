@@ -1,0 +1,286 @@
+"""Every refusal of a promotion once more, over real git repositories and real signatures of ssh-keygen."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+import subprocess
+
+import msgspec
+import pytest
+
+from sluice.config import load_service
+from sluice.drive import Drive, Request, Sibling
+from sluice.drive.world import PromotionMeans
+from sluice.hosts.approvals import FileApprovals
+from sluice.hosts.git import GitMirror
+from sluice.hosts.signing import sign, verify
+from sluice.ledger import Ledger
+from sluice.model.policy import Role
+from sluice.model.promotion import Denied, document, expiry
+from sluice.model.secret import Redactor
+from sluice.model.spec import EnvironmentName
+from sluice.model.verdict import Verdict
+from sluice.runner import LocalRunner
+from sluice.testing import MemoryWorld
+
+ASK = Request("olga@host", "test")
+SPEC = """
+name = "shop"
+[run]
+command = ["serve"]
+[watch]
+duration_s = 1
+required_checks = ["login"]
+[promotion]
+approval_ttl_s = 600
+proof_ttl_s = 3600
+approver_not_author = true
+[signers.bob]
+keys = ["{bob}"]
+may = ["approve"]
+[signers.carl]
+keys = ["{carl}"]
+may = ["checks"]
+[signers.ann]
+keys = ["{ann}"]
+may = ["approve"]
+authors = ["Ann"]
+"""
+
+
+class Town:
+    """An origin, a test environment and a prod of one service, and people with keys."""
+
+    def __init__(self, folder):
+        """`main` is there; nothing was rolled out."""
+        self.folder, self.runner = folder, LocalRunner(Redactor())
+        self.keys = {name: self._key(name) for name in ("bob", "carl", "ann", "mallory")}
+        self.origin = folder / "origin"
+        self.origin.mkdir()
+        self.git("init", "-q", "-b", "main")
+        self.policy(SPEC.format(**self.keys))
+        for name in ("test", "prod"):
+            (folder / name).mkdir()
+        self.test = MemoryWorld(folder / "test")
+        self.prod = MemoryWorld(folder / "prod", environment=EnvironmentName.PROD)
+        self.prod.clock, self.prod.artifact = self.test.clock, self.test.artifact
+        self.approvals = FileApprovals(self.prod.paths.env_dir / "approvals")
+
+    def _key(self, name):
+        path = self.folder / name
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(path)]
+        subprocess.run(argv, check=True, timeout=30)
+        return path.with_suffix(".pub").read_text().strip()
+
+    def git(self, *arguments, author="Ann"):
+        """Git as a person would, in the origin."""
+        identity = ["-c", f"user.name={author}", "-c", f"user.email={author.lower()}@example.org"]
+        done = subprocess.run(
+            ["git", "-C", str(self.origin), *identity, *arguments], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def policy(self, text):
+        """Commit this sluice.toml."""
+        self.commit("sluice.toml", text)
+
+    def commit(self, name, text, author="Ann"):
+        """Commit one file on the branch that is checked out."""
+        (self.origin / name).write_text(text)
+        self.git("add", "-A", author=author)
+        self.git("commit", "-qm", f"Change {name}", author=author)
+
+    def drive(self, memory):
+        """A command's drive: the mirror, the reader and the verifier are real."""
+        means = PromotionMeans(
+            Sibling(self.test.paths, self.test.releases, 5),
+            self.approvals,
+            functools.partial(verify, self.runner),
+            self.runner,
+        )
+        world = dataclasses.replace(
+            memory.world(),
+            repo=GitMirror(memory.paths, str(self.origin), self.runner),
+            load_service=load_service,
+            promotion=means if memory is self.prod else None,
+        )
+        return Drive(world, memory.reports.append)
+
+    async def proven(self, branch="main"):
+        """Roll a branch out to test; it is good."""
+        result = await self.drive(self.test).rollout(Request("ann@host", "test", branch))
+        assert result.exit_code == 0, result.what
+
+    async def signed(self, who="bob", *, ttl_s=600.0, alter=("", ""), garble=False):
+        """Somebody signs what would be promoted now, and hands it in."""
+
+        async def make(plan):
+            text = document(("shop", "prod"), plan.hash, plan.promotion, expiry(self.prod.clock.now(), ttl_s))
+            signature = await sign(self.runner, text.encode(), self.folder / who, Role.APPROVE)
+            return text.replace(*alter), signature.replace("\n", "\nAAAA", 1) if garble else signature
+
+        return await self.drive(self.prod).sign(ASK, Role.APPROVE, make)
+
+    async def promote(self, branch=""):
+        """Promote main."""
+        return await self.drive(self.prod).promote(Request("olga@host", "test", branch))
+
+    async def refused(self, code, branch=""):
+        """A promotion ends with this code, in the record too, and prod is as it was."""
+        before = self.prod.pointed
+        result = await self.promote(branch)
+        assert (result.exit_code, result.record["refusal"]) == (1, code), result.what
+        assert self.prod.pointed == before
+        assert Ledger(self.prod.paths.ledger).records()[-1]["refusal"] == code
+
+    async def not_taken(self, code, **how):
+        """A signature is not taken in, with this code, and nothing is kept of it."""
+        kept = len(self.approvals.all())
+        with pytest.raises(Denied) as denied:
+            await self.signed(**how)
+        assert denied.value.code == code
+        assert len(self.approvals.all()) == kept
+
+
+@pytest.fixture
+def town(tmp_path):
+    """A town."""
+    return Town(tmp_path)
+
+
+async def test_what_is_proven_merged_and_signed_goes(town):
+    """The straight way, and the signature is used up by it."""
+    await town.proven()
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    await town.refused("AlreadyServes")
+
+
+async def test_a_branch_and_what_was_never_in_test(town):
+    """A feature branch by name; a main that test never saw."""
+    await town.refused("FeatureBranch", "feature/x")
+    await town.refused("NotProven")
+
+
+async def test_a_success_of_a_branch_that_is_not_merged(town):
+    """Proven in test is not merged in main: not even where main is proven for something older."""
+    town.git("checkout", "-qb", "feature/x")
+    town.commit("x", "new")
+    town.git("checkout", "-q", "main")
+    await town.proven("feature/x")
+    await town.refused("NotMerged")
+    town.git("merge", "-q", "--ff-only", "feature/x")
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+
+
+async def test_a_stale_an_older_and_a_lost_success(town):
+    """Too long ago; followed by a failure of the same tree; its artifact gone."""
+    await town.proven()
+    town.prod.clock.elapsed += 3601
+    await town.refused("ProofStale")
+    await town.proven()
+    town.test.verdicts["watch", "main"] = Verdict.FAIL
+    failed = await town.drive(town.test).rollout(Request("ann@host", "test", "main"))
+    assert failed.exit_code == 3
+    await town.refused("NewestAttemptFailed")
+    town.test.verdicts.clear()
+    await town.drive(town.test).unlock(ASK, "it was the probe")
+    again = await town.drive(town.test).rollout(Request("ann@host", "test", "main", "it was the probe"))
+    assert again.exit_code == 0
+    shutil.rmtree(town.test.artifact)
+    await town.refused("ArtifactGone")
+
+
+async def test_an_artifact_that_differs(town):
+    """With prod's own settings something else would be built."""
+    await town.proven()
+    await town.signed()
+    original = town.prod.build
+
+    async def other(*arguments):
+        return msgspec.structs.replace(await original(*arguments), key="another")
+
+    town.prod.build = other
+    await town.refused("ArtifactDiffers")
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ({"who": "mallory"}, "SignatureForeign"),
+        ({"who": "carl"}, "SignatureRole"),
+        ({"who": "ann"}, "ApprovalByAuthor"),
+        ({"alter": ("commits: 1", "commits: 0")}, "PlanAltered"),
+        ({"alter": ("plan: ", "plan: 0")}, "PlanAltered"),
+        ({"garble": True}, "SignatureAltered"),
+        ({"ttl_s": 6000.0}, "ApprovalTooLong"),
+        ({"ttl_s": -1.0}, "ApprovalExpired"),
+    ],
+)
+async def test_a_bad_signature_has_a_name(town, how, code):
+    """A foreign key, another role, the author's own, another text, a broken one, too long, over."""
+    await town.proven()
+    await town.not_taken(code, **how)
+    await town.refused("ApprovalMissing")
+
+
+async def test_an_approval_that_was_good_is_so_no_more(town):
+    """Time passed; the plan is another; a run has acted on it."""
+    await town.proven()
+    await town.signed()
+    town.prod.clock.elapsed += 601
+    await town.refused("ApprovalExpired")
+    await town.signed()
+    town.prod.env_file = "another"
+    await town.refused("PlanAltered")
+    await town.signed()
+    town.prod.verdicts["smoke public", "main"] = Verdict.FAIL
+    assert (await town.promote()).exit_code == 7
+    town.prod.verdicts.clear()
+    await town.refused("ApprovalUsed")
+
+
+async def test_a_file_that_was_changed_on_the_server_approves_nothing(town):
+    """Somebody prolongs a kept approval that is over: the signature is not one over the new text."""
+    await town.proven()
+    await town.signed()
+    town.prod.clock.elapsed += 601
+    await town.refused("ApprovalExpired")
+    (path,) = (town.prod.paths.env_dir / "approvals").glob("*.json")
+    whole = path.read_text()
+    until = town.approvals.all()[0].says["expires"]
+    path.write_text(whole.replace(until, expiry(town.prod.clock.now(), 300)))
+    assert path.read_text() != whole
+    await town.refused("SignatureAltered")
+
+
+async def test_a_candidate_that_changed_who_may_sign(town):
+    """Mallory merged her own key: she cannot approve the promotion that would bring it into force; bob can."""
+    await town.proven()
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    mallory = f'[signers.mallory]\nkeys = ["{town.keys["mallory"]}"]\nmay = ["approve"]\n'
+    town.policy(SPEC.format(**town.keys) + mallory)
+    await town.proven()
+    await town.not_taken("PolicyChanged", who="mallory")
+    await town.signed("bob")
+    result = await town.promote()
+    assert result.exit_code == 0
+    assert result.record["promoted_policy_changes"] == ["signers.mallory"]
+
+
+async def test_main_moves_while_it_is_confirmed(town):
+    """Refs are looked at again after the approvals."""
+    await town.proven()
+    await town.signed()
+    original = town.prod.gates
+
+    async def gates(*arguments):
+        town.commit("late", "a commit that nobody saw")
+        return await original(*arguments)
+
+    town.prod.gates = gates
+    await town.refused("RefsMoved")
