@@ -58,7 +58,7 @@ def test_prod_runs_the_images_that_passed_test(world: TinyWorld) -> None:
     refused = world.run("promote", "--env", "prod")
     assert (refused.code, "ApprovalMissing" in refused.text) == (1, True), refused.text
     world.good("approve", "--env", "prod", "--key", str(world.folder / "bob"))
-    built = ("images", "--all", "--quiet", "--no-trunc", "--filter", f"label=dev.sluice.built-for={world.service}")
+    built = ("images", "--quiet", "--no-trunc", "--filter", f"label=dev.sluice.built-for={world.service}")
     before = world.docker_cli(*built)
     done = world.good("promote", "--env", "prod")
     assert before.split()
