@@ -14,6 +14,7 @@ import time
 
 import fanout
 import history
+import leaks
 import memory
 import processes
 import rollout
@@ -23,7 +24,7 @@ from harness import quick as quick_look
 
 BENCHES: dict[str, Bench] = {
     bench.name: bench
-    for bench in (fanout.BENCH, memory.BENCH, storm.BENCH, history.BENCH, processes.BENCH, rollout.BENCH)
+    for bench in (fanout.BENCH, memory.BENCH, storm.BENCH, history.BENCH, processes.BENCH, rollout.BENCH, leaks.BENCH)
 }
 
 

@@ -13,7 +13,7 @@ from sluice.cli.main import main
 from sluice.cli.render import LineScreen, Unbroken, screen
 from sluice.drive import Report
 from sluice.model.verdict import Finding, Verdict
-from sluice.testing import main as drill_main
+from sluice.testing.__main__ import main as drill_main
 
 
 @pytest.fixture

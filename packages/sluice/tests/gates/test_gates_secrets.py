@@ -5,16 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from sluice.gates.added import Added, parse_patch
-from sluice.gates.scanner import scan
+from sluice.gates.scanner import Text, digest_of, scan
 from sluice.gates.secrets import no_secrets
 from sluice.model.errors import ProbeBroken
+from sluice.model.policy import AllowedSecret, GatesSpec
 from sluice.model.release import Completed
 from sluice.model.verdict import Verdict
+
+# The bench is a directory of scripts, not a package; its labelled corpus is ours too.
+sys.path.insert(0, str(Path(__file__).parents[4] / "bench"))
+import corpus
 
 
 def noise(length: int, seed: int = 7) -> str:
@@ -64,6 +71,102 @@ async def test_the_candidate_cannot_excuse_itself(origin, mark):
     assert (await no_secrets(await origin.context())).verdict is Verdict.FAIL
 
 
+WEAK = "hun" + "ter2"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "verdict"),
+    [
+        (".env", f"DB_PASSWORD={WEAK}\n", Verdict.FAIL),
+        ("deploy/prod.env", f"export SMTP_PASSWORD='{WEAK}'\n", Verdict.FAIL),
+        (".env.production", f"A=1\nTURN_SECRET={WEAK}\n", Verdict.FAIL),
+        (".env.example", f"DB_PASSWORD={WEAK}\n", Verdict.PASS),
+        ("deploy/env/test.env.example", f"DB_PASSWORD={WEAK}\n", Verdict.PASS),
+        (".env", "PORT=8080\nTITLE=Rooms\nJWT_SECRET=${JWT_SECRET}\nDB_PASSWORD=changeme\n", Verdict.PASS),
+        ("settings.conf", f"DB_PASSWORD={WEAK}\n", Verdict.PASS),
+        (".env.example", f"DB_PASSWORD={noise(24)}\n", Verdict.FAIL),
+    ],
+)
+async def test_an_env_file_that_is_no_example_is_judged_by_its_names(origin, path, text, verdict):
+    """In a committed env file a weak value is a secret too; in an example of one only what looks generated is."""
+    origin.commit({path: text})
+    assert (await no_secrets(await origin.context())).verdict is verdict
+
+
+def allowed(path: str, value: str) -> AllowedSecret:
+    """The reviewed exception for a value."""
+    return AllowedSecret(path=path, digest=digest_of(value), reason="the key of a mock", reviewed_by="ann")
+
+
+async def test_a_reviewed_find_passes_and_is_shown_with_who_and_why(origin):
+    """The digest the gate prints is the one the allow-list takes; reason and reviewer stand in the evidence."""
+    origin.commit({"tests/mock.conf": SECRETS["aws"]})
+    finding = await no_secrets(await origin.context())
+    assert f"digest {digest_of(AWS)}" in finding.detail
+    policy = GatesSpec(allowed_secrets=(allowed("tests/**", AWS),))
+    finding = await no_secrets(await origin.context(policy=policy))
+    assert finding.verdict is Verdict.PASS
+    assert "tests/mock.conf:1" in finding.detail
+    assert "the key of a mock, reviewed by ann" in finding.detail
+    assert (finding.metrics["found"], finding.metrics["allowed"]) == (0, 1)
+
+
+@pytest.mark.parametrize("entry", [allowed("src/**", AWS), allowed("tests/**", "another value")])
+async def test_an_exception_holds_for_its_file_and_its_value_alone(origin, entry):
+    """Elsewhere, or for another value, it excuses nothing, and the gate says that it matched nothing."""
+    origin.commit({"tests/mock.conf": SECRETS["aws"]})
+    finding = await no_secrets(await origin.context(policy=GatesSpec(allowed_secrets=(entry,))))
+    assert finding.verdict is Verdict.FAIL
+    assert f"not found here: {entry.digest} in {entry.path}" in finding.detail
+
+
+async def test_the_candidates_own_exception_is_not_the_policys(origin):
+    """What the branch writes into its sluice.toml excuses nothing: the policy comes from policy_ref."""
+    entry = f'[[gates.allowed_secrets]]\npath = "**"\ndigest = "{digest_of(AWS)}"\nreason = "x"\nreviewed_by = "x"\n'
+    origin.commit({"sluice.toml": f'name = "svc"\n{entry}', "a.conf": SECRETS["aws"]})
+    assert (await no_secrets(await origin.context())).verdict is Verdict.FAIL
+
+
+async def test_every_secret_of_the_corpus_is_found_in_the_commit_that_had_it(origin):
+    """The true cases in commits of ten, all taken away again at the end: nothing of them is in the tip."""
+    cases = [case for case in corpus.corpus() if case.lines]
+    tens = [cases[start : start + 10] for start in range(0, len(cases), 10)]
+    for some in tens:
+        origin.commit({f"{case.name}/{case.path}": case.text for case in some})
+    origin.commit({f"{case.name}/{case.path}": None for case in cases})
+    finding = await no_secrets(await origin.context())
+    assert finding.verdict is Verdict.FAIL
+    assert finding.metrics["found"] >= 0.95 * len(cases)
+    assert finding.metrics["commits"] == len(tens) + 1
+
+
+async def test_the_harmless_corpus_makes_no_more_alarms_than_promised(origin):
+    """Two in a hundred files at most."""
+    cases = [case for case in corpus.corpus() if not case.lines]
+    origin.commit({f"{case.name}/{case.path}": case.text for case in cases})
+    finding = await no_secrets(await origin.context())
+    assert finding.metrics["found"] <= 0.02 * len(cases), finding.detail
+
+
+def test_the_templates_of_the_corpus_are_no_secrets_themselves():
+    """What is committed of the corpus passes the gate it is for."""
+    files = sorted(corpus.FOLDER.glob("*.txt"))
+    assert files
+    assert scan([Text(file.name, file.read_text()) for file in files]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 300_000, "(" * 100_000, "token=" * 10_000, "://a:b@" * 20_000, "-----BEGIN PRIVATE KEY-----\n" * 3_000],
+    ids=["letters", "brackets", "names", "urls", "keys"],
+)
+def test_no_text_makes_the_scanner_slow(text):
+    """Text made to be slow costs no more than its length: far below the gate's own deadline."""
+    began = time.monotonic()
+    scan([Text("a.txt", text)])
+    assert time.monotonic() - began < 10
+
+
 async def test_a_secret_behind_odd_line_ends_is_found(origin):
     """Characters at which a careless reader ends a line hide nothing."""
     origin.commit({"a.conf": f"x\fy\vz\u2028\x85\r {SECRETS['aws']}"})
@@ -72,7 +175,7 @@ async def test_a_secret_behind_odd_line_ends_is_found(origin):
 
 def test_a_nul_does_not_end_the_scan():
     """The scanner is a C library; what stands behind a NUL is scanned all the same."""
-    assert scan([f"x\0y\n{SECRETS['aws']}"]) != []
+    assert scan([Text("a.conf", f"x\0y\n{SECRETS['aws']}")]) != []
 
 
 async def test_a_secret_written_while_merging_is_found(origin):
@@ -121,7 +224,7 @@ async def test_harmless_look_alikes_raise_no_alarm(origin):
     finding = await no_secrets(await origin.context())
     assert (finding.verdict, finding.detail.split(" (")[0]) == (
         Verdict.PASS,
-        "Nothing in the added lines of 1 commits",
+        "Nothing in the added lines of 1 commit",
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.hosts.envfile import EnvFile
 from sluice.hosts.git import GitMirror
 from sluice.hosts.releases import FileReleases
+from sluice.hosts.sources import ServerValues, sources_of
 from sluice.hosts.state import StatePaths
 from sluice.hosts.system import SystemClock
 from sluice.model.errors import UsageError
@@ -31,7 +31,7 @@ class Environment:
     runtime: Runtime
     ingress: Ingress
     releases: FileReleases
-    env_file: EnvFile
+    env_file: ServerValues
     runner: LocalRunner
     redactor: Redactor
     clock: SystemClock
@@ -40,12 +40,12 @@ class Environment:
 def open_environment(host: HostConfig, root: Path, service: str, environment: str) -> Environment:
     """Make the state folders and put the adapters together. Raises UsageError for an unknown service or environment.
 
-    The env file's values are taught to the redactor at once, even where its permissions will be refused later.
+    The values of every source are taught to the redactor at once, even where its permissions are refused later.
     """
     host_service, name, chosen = _choose(host, service, environment)
     paths = StatePaths(root, service, name.value)
     paths.prepare(shared=bool(chosen.run_as))
-    env_file = EnvFile(Path(chosen.env_file))
+    env_file = ServerValues(sources_of(chosen))
     # What host.toml itself shows to everybody is no secret, although a server is told it in its env file too.
     shown = {chosen.public_url.rstrip("/"), chosen.expect_sso_host}
     shown |= {f"{scheme}://{chosen.expect_sso_host}" for scheme in ("http", "https")}
@@ -88,7 +88,7 @@ class Surroundings:
     settings: HostSettings
     repo: GitMirror
     runner: LocalRunner
-    env_file: EnvFile
+    env_file: ServerValues
     clock: SystemClock
     neighbours: list[tuple[str, str, HostEnvironment]]  # service, environment: every other one of this host
 

@@ -66,6 +66,13 @@ class HostRules(Rules):
             is_http(one.public_url), f"{path}.public_url", "must be an absolute http or https URL without a path"
         )
         self._must(Path(one.env_file).is_absolute(), f"{path}.env_file", "must be an absolute path")
+        for key in ("sops_file", "age_file", "age_identity", "secret_files"):
+            value = getattr(one, key)
+            self._must(not value or Path(value).is_absolute(), f"{path}.{key}", "must be an absolute path")
+        named = not one.secret_command or (all(one.secret_command) and Path(one.secret_command[0]).is_absolute())
+        self._must(named, f"{path}.secret_command", "must be a list that begins with the absolute path of a program")
+        used = not one.age_identity or bool(one.sops_file or one.age_file)
+        self._must(used, f"{path}.age_identity", "is the key of sops_file and age_file, and neither is given")
         self._must(one.keep_releases >= 1, f"{path}.keep_releases", "must be at least 1, or there is no way back")
         rootless = one.runtime is RuntimeName.COMPOSE and one.run_as
         self._must(not rootless, f"{path}.run_as", "is for the runtime `process`; in Compose files `user:` says it")

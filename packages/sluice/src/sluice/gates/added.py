@@ -20,10 +20,10 @@ class Added(msgspec.Struct, frozen=True):
     text: str
     lines: tuple[int, ...]
 
-    def place(self, line: int, rule: str) -> str:
-        """Evidence: file, line, rule, commit; `line` counts from one within `text`."""
+    def place(self, line: int, rule: str, digest: str) -> str:
+        """Evidence: file, line, rule, commit, the value's digest; `line` counts from one within `text`."""
         index = min(max(line, 1), len(self.lines)) - 1
-        return f"{self.path}:{self.lines[index]} {rule} (commit {self.commit[:12]})"
+        return f"{self.path}:{self.lines[index]} {rule} (commit {self.commit[:12]}, digest {digest})"
 
 
 def parse_patch(sha: str, patch: str) -> tuple[list[Added], int]:

@@ -9,7 +9,10 @@ from sluice.model.verdict import Finding, Verdict
 
 
 async def server_env(context: GateContext) -> Finding:
-    """Every required name has a real value in the env file. Values are looked at, never shown."""
+    """Every required name has a real value in the env file or another source. Values are looked at, never shown.
+
+    The sources themselves must be ours: outside git, and neither readable nor exchangeable by anybody else.
+    """
     gate = "server-env"
     try:
         context.env_file.check()
@@ -20,7 +23,9 @@ async def server_env(context: GateContext) -> Finding:
     lacking = sorted(required - values.keys())
     unfilled = sorted(name for name in required & values.keys() if is_placeholder(values[name].reveal()))
     if not lacking and not unfilled:
-        return Finding(gate, Verdict.PASS, detail=f"All {len(required)} required names are set.")
+        return Finding(
+            gate, Verdict.PASS, detail=f"{_all(len(required))}, outside git, where nobody else can read or change it."
+        )
     parts = []
     if lacking:
         parts.append(f"missing: {', '.join(lacking)}")
@@ -29,6 +34,10 @@ async def server_env(context: GateContext) -> Finding:
     return Finding(
         gate,
         Verdict.FAIL,
-        detail=f"The env file is not ready; {'; '.join(parts)}.",
-        fix=f"set {', '.join(sorted({*lacking, *unfilled}))} in the env file named in host.toml",
+        detail=f"The server's variables are not ready; {'; '.join(parts)}.",
+        fix=f"set {', '.join(sorted({*lacking, *unfilled}))} in the env file or another source named in host.toml",
     )
+
+
+def _all(count: int) -> str:
+    return f"All {count} required names are set" if count != 1 else "The one required name is set"

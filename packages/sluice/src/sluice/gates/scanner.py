@@ -1,39 +1,113 @@
-"""The child of the no-secrets gate: texts on stdin (a JSON list), places on stdout, never a value.
+"""The child of the no-secrets gate: files' added lines on stdin (JSON), places and digests on stdout, never a value.
 
-Run as `python -I -m sluice.gates.scanner`, with a minimal environment.
+Run as `python -I -m sluice.gates.scanner`, with a minimal environment. Two look at every text: Betterleaks, kept
+upstream, which knows several hundred providers' tokens by their shape, and our own rules, which know the rest by name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
+from collections.abc import Iterator
 
 import betterleaks
 import msgspec
 
-from sluice.gates.placeholder import is_placeholder
+from sluice.gates.placeholder import is_stand_in
+from sluice.gates.secret_rules import Found, find, is_login, wrapped
+from sluice.gates.secret_values import assigned, key_body
 
 # A mark in the candidate's own text would let it judge itself: exceptions belong to the policy, so marks are broken.
 _ALLOW_MARKS = re.compile(r"(betterleaks|gitleaks):(?=allow)", re.IGNORECASE)
+# What Betterleaks takes by name and not by shape passes our own test too: its looser one raises alarms on words.
+_BY_NAME = re.compile(r"generic|curl-auth|kubernetes-secret|hashicorp-tf-password")
+# Before a checksum of a lock file, whatever the module beside it is called (`golang.org/x/oauth2 v0.2.0 h1:…`).
+_CHECKSUM = re.compile(r"(?:h1|zh|md5|sha\d+|integrity|checksum|hash|digest)[\"']?\s*[:=-]\s*[\"']?$", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+DIGEST_DIGITS = 16  # of SHA-256, hex: enough to tell finds apart, and what [[gates.allowed_secrets]] names
+MAX_HITS = 2000  # more than anybody reads; keeps the answer below what the parent keeps of an output
+MAX_WRAPPED = 2000  # runs of base64 in one file; a bundle of thousands of them is no configuration
 
 
-def scan(texts: list[str]) -> list[dict[str, object]]:
-    """Where something that looks like a secret stands: {"text": index, "line": from one, "rule"}."""
-    hits: list[dict[str, object]] = []
+class Text(msgspec.Struct, frozen=True):
+    """One file's added lines."""
+
+    path: str
+    text: str
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """Which text, which line of it (from one), which rule, and the value's digest. Never the value."""
+
+    text: int
+    line: int
+    rule: str
+    digest: str
+
+
+def digest_of(value: str) -> str:
+    """How a value is named where it must not be shown."""
+    return hashlib.sha256(value.encode()).hexdigest()[:DIGEST_DIGITS]
+
+
+def scan(texts: list[Text]) -> list[Hit]:
+    """Where something that looks like a secret stands; at most MAX_HITS."""
+    hits: list[Hit] = []
     for index, text in enumerate(texts):
-        # NUL would end the text early for a C library: a secret behind it would never be seen.
-        clean = _ALLOW_MARKS.sub(r"\1 ", text).replace("\0", " ")
-        hits += (
-            {"text": index, "line": found.location.start_line, "rule": found.rule_id}
-            for found in betterleaks.scan_string(clean)
-            if not is_placeholder(found.secret)
-        )
-    return hits
+        hits += [Hit(index, one.line, one.rule, digest_of(one.value)) for one in _distinct(_all(text))]
+        if len(hits) >= MAX_HITS:
+            break
+    return hits[:MAX_HITS]
+
+
+def _all(file: Text) -> Iterator[Found]:
+    # NUL would end the text early for a C library: a secret behind it would never be seen.
+    clean = file.text.replace("\0", " ")
+    if "leaks:" in clean.lower():
+        clean = _ALLOW_MARKS.sub(r"\1 ", clean)
+    yield from _both(file.path, clean)
+    for count, (line, inner) in enumerate(wrapped(clean)):
+        if count >= MAX_WRAPPED:
+            break
+        yield from (Found(line, found.rule, found.value) for found in _both(file.path, inner))
+
+
+def _both(path: str, text: str) -> Iterator[Found]:
+    yield from find(path, text)
+    for found in betterleaks.scan_string(text):
+        value = found.secret
+        if found.rule_id == "generic-credential-uri":
+            parts = found.match.captures
+            good = is_login(parts.get("username", ""), value, parts.get("host", ""))
+        elif found.rule_id == "private-key":
+            good = key_body(value)
+        elif _BY_NAME.search(found.rule_id):
+            good = assigned(value) and not _UUID.fullmatch(value) and not _is_checksum(text, value)
+        else:
+            good = not is_stand_in(value)
+        if good:
+            yield Found(found.location.start_line, found.rule_id, value)
+
+
+def _is_checksum(text: str, value: str) -> bool:
+    begin = text.find(value)
+    return bool(_CHECKSUM.search(text[max(0, begin - 20) : begin]))
+
+
+def _distinct(found: Iterator[Found]) -> Iterator[Found]:
+    # Two rules often see one value, or one of them a part of it: the first says it.
+    seen: dict[int, list[str]] = {}
+    for one in found:
+        before = seen.setdefault(one.line, [])
+        if not any(one.value in value or value in one.value for value in before):
+            before.append(one.value)
+            yield one
 
 
 def main() -> None:
     """Read everything, scan, print one JSON list."""
-    texts = msgspec.json.decode(sys.stdin.buffer.read(), type=list[str])
+    texts = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Text])
     sys.stdout.buffer.write(msgspec.json.encode(scan(texts)))
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import urllib.parse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sluice.model.errors import Refused
@@ -25,21 +26,35 @@ class EnvFile:
         self.path = path
 
     def check(self) -> None:
-        """Raises Refused unless it is a regular file of ours, 0600 or 0400, outside every git work tree."""
+        """Raises Refused unless `check_place` passes and it holds NAME=value lines."""
+        self.check_place()
+        self._values()
+
+    def check_place(self) -> None:
+        """Raises Refused unless it is a regular file of ours or root's, 0600 or 0400, outside every git work tree.
+
+        Nobody else may write in its folder either: who can, puts another file in its place.
+        """
         status = self._status()
         if not stat.S_ISREG(status.st_mode):
             raise self._refused("is not a regular file", f"put a plain file with NAME=value lines at {self.path}")
-        if stat.S_IMODE(status.st_mode) not in (0o600, 0o400):
-            found = f"has mode {stat.S_IMODE(status.st_mode):04o}, so others may read the secrets in it"
-            raise self._refused(found, f"chmod 600 {self.path}")
-        if status.st_uid != os.geteuid():
+        if status.st_uid not in (os.geteuid(), 0):
             raise self._refused(
-                f"belongs to user {status.st_uid}, not to the user Sluice runs as", f"chown it to user {os.geteuid()}"
+                f"belongs to user {status.st_uid}, neither to the user Sluice runs as nor to root",
+                f"chown {os.geteuid()} {self.path}",
+            )
+        mode = stat.S_IMODE(status.st_mode)
+        if mode not in (0o600, 0o400):
+            found = f"has mode {mode:04o}, so others may {'write to it' if mode & 0o022 else 'read the secrets in it'}"
+            found = found if mode & 0o077 else f"has mode {mode:04o}, which is neither 0600 nor 0400"
+            raise self._refused(found, f"chmod 600 {self.path}")
+        if folder := open_folder(self.path):
+            raise self._refused(
+                f"can be exchanged by others, who may write in the folder {folder}", f"chmod go-w {folder}"
             )
         tree = next((folder for folder in self.path.resolve().parents if (folder / ".git").exists()), None)
         if tree is not None and not self._ignored(tree):
             raise self._refused(f"lies inside the git work tree {tree}", "keep it outside every repository")
-        self._values()
 
     def names(self) -> set[str]:
         """The variables it sets to something. Raises Refused when it cannot be read."""
@@ -52,16 +67,13 @@ class EnvFile:
     def secrets(self) -> list[Secret]:
         """Every value that may be secret, for the redactor; a bare address is not. [] when it cannot be read."""
         try:
-            return [value for value in self._values().values() if not _is_bare_address(value.reveal())]
+            return secrets_of(self._values())
         except Refused:
             return []
 
     def fingerprint(self, host_key: bytes) -> str:
-        """HMAC-SHA256 over names and values in a fixed order: equal means equal, and it tells nothing else."""
-        digest = hmac.new(host_key, digestmod=hashlib.sha256)
-        for name, value in sorted(self._values().items()):
-            digest.update(f"{name}={len(value.reveal())}:{value.reveal()}\n".encode())
-        return digest.hexdigest()
+        """See `fingerprint_of`."""
+        return fingerprint_of(self._values(), host_key)
 
     def _status(self) -> os.stat_result:
         try:
@@ -84,24 +96,7 @@ class EnvFile:
             text = raw.decode()
         except UnicodeDecodeError:
             raise self._refused("is not UTF-8 text", "write it anew as NAME=value lines") from None
-        values = {}
-        for number, line in enumerate(text.splitlines(), 1):
-            parsed = self._line(number, line.strip())
-            if parsed is not None:
-                values[parsed[0]] = Secret(parsed[1])
-        return values
-
-    def _line(self, number: int, line: str) -> tuple[str, str] | None:
-        if not line or line.startswith("#"):
-            return None
-        name, equals, value = line.removeprefix("export ").partition("=")
-        name, value = name.strip(), value.strip()
-        # The line itself may hold a secret, so the message names only its number.
-        if not equals or not NAME.fullmatch(name) or "\0" in value:
-            raise self._refused(f"line {number} is not NAME=value", f"correct line {number} of {self.path}")
-        if len(value) >= 2 and value[0] in "'\"" and value[-1] == value[0]:
-            value = value[1:-1]
-        return name, value
+        return parsed(text, self._refused)
 
     def _ignored(self, tree: Path) -> bool:
         # The demo keeps all it makes in one ignored folder of the checkout; git never sees what it ignores by folder.
@@ -109,6 +104,48 @@ class EnvFile:
 
     def _refused(self, found: str, next_step: str) -> Refused:
         return Refused(f"the environment file {self.path} {found}.", next=next_step, file=str(self.path))
+
+
+def parsed(text: str, refused: Callable[[str, str], Refused]) -> dict[str, Secret]:
+    """The variables of NAME=value lines. Raises what `refused` makes of a sentence's end and of what to do next."""
+    values = {}
+    for number, whole in enumerate(text.splitlines(), 1):
+        line = whole.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.removeprefix("export ").partition("=")
+        name, value = name.strip(), value.strip()
+        # The line itself may hold a secret, so the message names only its number.
+        if not equals or not NAME.fullmatch(name) or "\0" in value:
+            raise refused(f"line {number} is not NAME=value", f"correct line {number}")
+        if len(value) >= 2 and value[0] in "'\"" and value[-1] == value[0]:
+            value = value[1:-1]
+        values[name] = Secret(value)
+    return values
+
+
+def fingerprint_of(values: Mapping[str, Secret], host_key: bytes) -> str:
+    """HMAC-SHA256 over names and values in a fixed order: equal means equal, and it tells nothing else."""
+    digest = hmac.new(host_key, digestmod=hashlib.sha256)
+    for name, value in sorted(values.items()):
+        digest.update(f"{name}={len(value.reveal())}:{value.reveal()}\n".encode())
+    return digest.hexdigest()
+
+
+def open_folder(path: Path) -> Path | None:
+    """The folder of a file when somebody else may exchange what lies there; None when nobody may.
+
+    In a sticky folder (/tmp) nobody moves what is another's. A group that is our own counts as us.
+    """
+    folder = path.resolve().parent
+    status = folder.stat()
+    others = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid())
+    return folder if others and not status.st_mode & stat.S_ISVTX else None
+
+
+def secrets_of(values: Mapping[str, Secret]) -> list[Secret]:
+    """Every value that may be secret, for the redactor; a bare address is not."""
+    return [value for value in values.values() if not _is_bare_address(value.reveal())]
 
 
 def _is_bare_address(value: str) -> bool:

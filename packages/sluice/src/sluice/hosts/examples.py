@@ -38,6 +38,12 @@ listen = "127.0.0.1:8081"      # where the ingress listens, when an edge in fron
 expect_sso_host = "sso.example.org"
 env_file = "/etc/rooms/prod.env"      # ${NAME} in the Compose files is filled from here
 ports = [18120, 18139]         # Sluice's own way to a slot: 127.0.0.1:{port}
+# secrets from elsewhere, over the env file's; later over earlier, in this order:
+# sops_file = "/etc/rooms/prod.sops.env"     # decrypted by `sops`
+# age_file = "/etc/rooms/prod.env.age"       # decrypted by `age`
+# age_identity = "/etc/rooms/age.key"        # the key of both, mode 0600
+# secret_command = ["/usr/local/bin/vault-env", "rooms"]  # prints NAME=value lines
+# secret_files = "/run/secrets"              # a folder: each file is named as the variable it holds
 # certificate = "/etc/rooms/fullchain.pem"   # instead of an edge: the ingress ends TLS itself
 # certificate_key = "/etc/rooms/privkey.pem"
 # redirect_http = "0.0.0.0:80"

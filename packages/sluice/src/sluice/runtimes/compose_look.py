@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.hosts.envfile import EnvFile
+from sluice.hosts.sources import ServerValues, sources_of
 from sluice.hosts.state import StatePaths
 from sluice.ingress.files import public_address
 from sluice.model.errors import Refused
@@ -77,7 +77,7 @@ class Look:
             others = await self._others()
             for sibling in self._siblings():
                 cli = ComposeCli(
-                    self._cli.runner, self._engine.socket_path, EnvFile(Path(sibling.host.env_file)).values
+                    self._cli.runner, self._engine.socket_path, ServerValues(sources_of(sibling.host)).values
                 )
                 name = sibling.environment
                 others.append((await self._footprint(tree, spec, name, sibling.host, cli))[1])
@@ -103,7 +103,7 @@ class Look:
         for one in self._neighbours:
             if one.service == self._paths.service and one.host.runtime is RuntimeName.COMPOSE:
                 try:
-                    EnvFile(Path(one.host.env_file)).values()
+                    ServerValues(sources_of(one.host)).values()
                 except Refused:
                     continue  # not prepared yet, or not ours to read: what runs of it is looked at all the same
                 yield one
@@ -189,7 +189,7 @@ def _is_literal(host: str) -> bool:
 
 def _databases(host: HostEnvironment, own: Understood) -> dict[str, tuple[str, ...]]:
     try:
-        values = EnvFile(Path(host.env_file)).values()
+        values = ServerValues(sources_of(host)).values()
     except Refused:
         return {}
     places = {name: database_of(value.reveal()) for name, value in values.items()}

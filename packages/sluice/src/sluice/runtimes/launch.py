@@ -1,8 +1,10 @@
-"""The last step before a service: read the env file, become its user, exec. So no secret is ever in an argument.
+"""The last step before a service: read its values, become its user, exec. So no secret is ever in an argument.
 
-    python -m sluice.runtimes.launch [--env-file F] [--run-as U] [--dir D] [--go-fd N] [--set NAME=VALUE]... -- argv...
+    python -m sluice.runtimes.launch [--env-file F] [--sources JSON] [--run-as U] [--dir D] [--go-fd N]
+        [--set NAME=VALUE]... -- argv...
 
-The service's environment is a small base, under the env file's values, under the `--set` ones (which are not secret).
+The service's environment is a small base, under the env file's values, under those of the other sources, under the
+`--set` ones (which are not secret). `--sources` says where the other sources are, and holds none of their values.
 With `--go-fd` nothing happens before one byte arrives there: the supervisor first writes down which process this is. If
 it dies before that, the pipe ends without a byte and this process ends too, so no service runs that nobody knows of.
 """
@@ -14,9 +16,8 @@ import os
 import pwd
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from sluice.hosts.envfile import EnvFile
+from sluice.hosts.sources import ServerValues, sources_from
 from sluice.model.errors import Refused
 
 EXIT_CONFIG = 78  # sysexits.h EX_CONFIG: what is written down is wrong, another try will not help
@@ -28,6 +29,7 @@ def launch_argv(
     argv: Sequence[str],
     *,
     env_file: str = "",
+    sources: str = "",
     run_as: str = "",
     directory: str = "",
     go_fd: int = -1,
@@ -37,6 +39,7 @@ def launch_argv(
     options = [part for name, value in (settings or {}).items() for part in ("--set", f"{name}={value}")]
     given = {
         "--env-file": env_file,
+        "--sources": sources,
         "--run-as": run_as,
         "--dir": directory,
         "--go-fd": str(go_fd) if go_fd >= 0 else "",
@@ -72,6 +75,7 @@ def _become(name: str) -> str:
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch", allow_abbrev=False)
     parser.add_argument("--env-file", default="")
+    parser.add_argument("--sources", default="")
     parser.add_argument("--run-as", default="")
     parser.add_argument("--dir", default="/")
     parser.add_argument("--go-fd", type=int, default=-1)
@@ -94,10 +98,9 @@ def main(arguments: Sequence[str]) -> int:
             "LANG": "C.UTF-8",
             "HOME": os.environ.get("HOME", "/"),
         }
-        if given.env_file:
-            file = EnvFile(Path(given.env_file))
-            file.check()
-            environment |= {name: value.reveal() for name, value in file.values().items()}
+        known = ServerValues(sources_from(given.env_file, given.sources))
+        known.check()
+        environment |= {name: value.reveal() for name, value in known.values().items()}
         if given.run_as:
             environment["HOME"] = _become(given.run_as)
         environment |= dict(item.split("=", 1) for item in given.set)

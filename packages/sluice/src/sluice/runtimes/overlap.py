@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from sluice.hosts.envfile import EnvFile
+from sluice.hosts.sources import ServerValues, sources_of
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.spec import HostEnvironment
 
@@ -24,12 +24,12 @@ def shared_data(own: HostEnvironment, others: Mapping[str, HostEnvironment]) -> 
     when one cannot be understood.
     """
     found = []
-    mine = _databases(own.env_file)
+    mine = _databases(own)
     for name, other in sorted(others.items()):
         if Path(other.env_file).resolve() == Path(own.env_file).resolve():
             found.append(f"the env file {own.env_file} is also that of {name}")
             continue
-        theirs = _databases(other.env_file)
+        theirs = _databases(other)
         for variable, place in sorted(mine.items()):
             same = sorted(their for their, its in theirs.items() if its == place)
             if same:
@@ -37,12 +37,12 @@ def shared_data(own: HostEnvironment, others: Mapping[str, HostEnvironment]) -> 
     return found
 
 
-def _databases(path: str) -> dict[str, tuple[str, ...]]:
-    file = Path(path)
+def _databases(host: HostEnvironment) -> dict[str, tuple[str, ...]]:
+    file = Path(host.env_file)
     if not file.exists() or not os.access(file, os.R_OK):
         return {}
     try:
-        values = EnvFile(file).values()
+        values = ServerValues(sources_of(host)).values()
     except Refused as error:
         raise StepFailed(
             f"Whether environments share a database cannot be told: {error.what}", next=error.next

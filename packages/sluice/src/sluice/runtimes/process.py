@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sluice.hosts.git import GitMirror
+from sluice.hosts.sources import beside_of
 from sluice.hosts.state import StatePaths
 from sluice.hosts.system import port_is_free
 from sluice.model.containers import Containers
@@ -99,6 +100,7 @@ class ProcessRuntime:
             log=str(self._log(slot.unit)),
             settings=self._settings(release, slot),
             env_file=self._host.env_file,
+            sources=beside_of(self._host),
             run_as=self._host.run_as,
             directory=str(self._paths.data_dir),
         )
@@ -187,6 +189,7 @@ class ProcessRuntime:
         return launch_argv(
             self.render(release, slot, argv),
             env_file=self._host.env_file,
+            sources=beside_of(self._host),
             run_as=self._host.run_as,
             directory=str(self._paths.data_dir),
             settings=self._settings(release, slot),

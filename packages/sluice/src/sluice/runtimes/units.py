@@ -26,13 +26,15 @@ KILL_WAIT_S = 5.0  # SIGKILL takes milliseconds unless the kernel itself is stuc
 MAX_LOG = 8 * 1024 * 1024  # with the one old copy: 16 MiB a unit
 
 
-class UnitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+# Without what is default: a supervisor that was started by an older Sluice knows nothing of newer fields.
+class UnitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How to run a unit. Holds no secret: those are read from `env_file` by the launcher alone."""
 
     argv: tuple[str, ...]
     log: str
     settings: dict[str, str] = {}
     env_file: str = ""
+    sources: str = ""  # where the other secrets are (sluice.hosts.sources.Sources, as JSON); no value
     run_as: str = ""
     directory: str = "/"
 
@@ -158,6 +160,7 @@ class Unit:
                 argv = launch_argv(
                     spec.argv,
                     env_file=spec.env_file,
+                    sources=spec.sources,
                     run_as=spec.run_as,
                     directory=spec.directory,
                     go_fd=wait_end,

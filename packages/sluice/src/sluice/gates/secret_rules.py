@@ -1,0 +1,295 @@
+"""Our own rules for secrets, beside the scanner's: what a server of rooms has, and what is known by where it stands.
+
+Pure. A rule names the field's usual kinds (docs/reference/secrets.md). The scanner knows the tokens of several hundred
+providers by their shape; these know values without a shape by their name: TURN credentials, JWT and HMAC secrets,
+passwords in connection strings, in configuration and in code, and an env file that is no example.
+
+A rule looks at a line, or at a piece of a long one: so the work grows with the text and not with its square.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from sluice.gates.placeholder import is_stand_in
+from sluice.gates.secret_values import LONGEST, assigned, chosen, decoded, key_body, pair, typed, unquoted
+
+PIECE = 2000  # of a longer line (minified code) so much is looked at at once,
+OVERLAP = 700  # and so much of it twice: a name and the longest value
+WORDS_OF_NAMES = ("pass", "pwd", "secret", "token", "key", "credential", "fernet")
+_NAME = (
+    r"(?:(?:(?<![a-z])pass|password|passwd|passphrase|passwort|pwd|secret|token|api[_-]?key|access[_-]?key"
+    r"|(?:auth|signing|sign|encryption|private|secret|master|session|cookie|hmac|jwt|app|account|storage|shared|webhook)"
+    r"[_-]?key|secret[_-]?key[_-]?base|credential|fernet)"
+    r"(?:[_-]?(?:\d{1,2}|old|new|current|previous|prod|production|test|staging|primary|b64|base64|hex))?)"
+)
+_ENDS = r"[\"'`\]\\]{0,4}"  # what closes the name: quotes, an index
+_BEFORE = r"(?:\s{0,8}:\s{0,2}[A-Za-z&][\w<>\[\]. |&?]{0,30})?"  # a declared type
+_IS = r"\s{0,8}(?:=>|:=|\|\|=?|\?\?=?|==|[:=])\s{0,8}"
+_WRAP = r"(?:[@$]?[brfu]{1,2}|\[\]byte\(|Buffer\.from\()?"
+_VALUE = rf"(?P<value>[^\s\"'`<>]{{4,{LONGEST}}})"
+_BARE = rf"(?P<value>[^\s\"'`,;<>\\]{{8,{LONGEST}}})"
+_QUOTED = rf"{_WRAP}[\"'`](?P<value>[^\"'`\n]{{8,{LONGEST}}})[\"'`]"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A value that looks like a secret; `line` counts from one. The value must not leave the process that scans."""
+
+    line: int
+    rule: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`pattern` finds the group `value`; `accept` says whether it is a secret.
+
+    One of `words` and one of `signs` must stand there, or the pattern is not tried: most lines of most files are free.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    pattern: re.Pattern[str]
+    accept: Callable[[str], bool] = assigned
+    signs: tuple[str, ...] = ("",)
+
+
+def _rule(name: str, words: str, pattern: str, accept: Callable[[str], bool] = assigned, signs: str = "") -> Rule:
+    compiled = re.compile(pattern, re.IGNORECASE)
+    return Rule(name, tuple(words.split()) or WORDS_OF_NAMES, compiled, accept, tuple(signs.split()) or ("",))
+
+
+RULES = (
+    _rule("turn-credential", "static-auth-secret", rf"static-auth-secret\s{{0,4}}[=: ]\s{{0,4}}[\"']?{_VALUE}", chosen),
+    _rule("turn-credential", "cli-password", rf"^\s*(?:-\s*|--)?cli-password\s{{0,4}}=\s{{0,4}}{_VALUE}", chosen),
+    _rule("turn-credential", "userdb", rf"^\s*\w{{3,8}}-userdb\s{{0,4}}=.{{0,200}}?password={_VALUE}", chosen),
+    _rule(
+        "turn-credential",
+        "turnserver turnadmin turnutils",
+        rf"\bturn(?:server|admin|utils)\w*\b.*?\s(?:--?user?[= ]\S{{1,80}}?:|-p\s{{1,4}}|--password[= ]){_VALUE}",
+        chosen,
+    ),
+    _rule(
+        "turn-credential",
+        "turn",
+        rf"(?<![a-z])(?:co)?turn[\w.-]{{0,40}}(?:secret|password|credential|key){_ENDS}\s{{0,4}}[:=]\s{{0,4}}[\"'`]?"
+        rf"(?P<value>[^\s\"'`<>,;(){{}}]{{6,{LONGEST}}})[\"'`]?\s*[,;}}]?\s*$",
+        typed,
+    ),
+    _rule(
+        "hmac-secret",
+        "secret key salt",
+        r"(?:jwt|jws|hmac|hs256|session|cookie|csrf|signing|sign|app|flask|django|rails|nextauth)[\w.-]{0,40}?"
+        rf"(?:secret|key|key[_-]base|salt){_ENDS}{_BEFORE}{_IS}{_QUOTED}",
+        signs="\" ' `",
+    ),
+    _rule(
+        "hmac-secret",
+        "jwt. hmac",
+        r"(?:jwt\.(?:encode|decode|sign|verify)|hmac\.new|createHmac)\([^\"'`]{0,200}?(?:[\"'][\w-]{1,10}[\"'],)?\s{0,4}"
+        rf"b?[\"'`]{_VALUE}[\"'`]",
+    ),
+    _rule("private-key", "age-secret-key", r"(?P<value>AGE-SECRET-KEY-1[0-9A-Z]{58})"),
+    _rule(
+        "connection-string",
+        "password pwd",
+        r"(?:server|host|source|user|uid|user id|dbname|database|port)\s?=.{0,200}[;\s?&\"'](?:password|pwd)\s?="
+        r"\s?(?P<value>[^;\s\"'&]{6,200})",
+        unquoted,
+    ),
+    _rule("webhook", "webhooks", r"discord(?:app)?\.com/api/webhooks/\d{10,}/(?P<value>[\w-]{40,100})"),
+    _rule("http-basic", "basic", r"\bbasic\s{1,4}(?P<value>[A-Za-z0-9+/]{12,400}={0,2})", pair),
+    _rule(
+        "http-basic",
+        "curl wget http",
+        r"\b(?:curl|wget|http)\b.*?\s(?:-u|--user)[= ]?[\"']?[\w.@-]{1,80}:(?P<value>[^\s\"'@]{6,200})",
+        typed,
+    ),
+    _rule("http-bearer", "bearer", r"\bbearer\s{1,4}(?P<value>[\w.~+/-]{16,400}=*)", unquoted),
+    _rule("registry-auth", '"auth"', r"\"auth\"\s*:\s*\"(?P<value>[A-Za-z0-9+/]{8,400}={0,2})\"", pair),
+    _rule("netrc", "password", r"\blogin\s{1,8}\S{1,100}\s{1,80}password\s{1,8}(?P<value>\S{4,200})", typed),
+    _rule("password", "", rf"{_NAME}{_ENDS}{_BEFORE}{_IS}{_QUOTED}", signs="\" ' `"),
+    _rule("password", "", rf"\(\s?[\"'][\w.-]{{0,60}}?{_NAME}[\"']\s?,\s{{0,4}}{_QUOTED}", signs="\" ' `"),
+    _rule("password", "", rf"{_NAME}{_ENDS}\s{{0,8}}[:=]\s{{0,8}}{_BARE}\s*(?:[#;,].*)?$", unquoted, signs=": ="),
+    _rule(
+        "password", "", rf"(?:^|[\s;&|\"'-])[\w-]{{0,60}}?{_NAME}[= ]{_BARE}(?=[\s\"'`;)]|$)", unquoted, signs="= - &"
+    ),
+    _rule("password", "", rf"{_NAME}\s{{1,8}}{_QUOTED}", signs="\" ' `"),
+    _rule(
+        "password",
+        "pass pwd secret token key credential hmac getbytes",
+        rf"(?:{_NAME}|hmac(?:sha)?\d{{3}}|key\(\s?[\w.]{{0,40}}getbytes)\(\s?{_QUOTED}",
+        signs="(\" (' (` (b",
+    ),
+    _rule(
+        "password",
+        "auth login credential",
+        rf"(?:auth|login|credentials?)\w{{0,20}}[\"']?\s?[=:]?\s?[(\[{{]\s?[\"'][^\"']{{0,100}}[\"']\s?,\s?{_QUOTED}",
+        signs="\" ' `",
+    ),
+    _rule("password", "login", rf"\blogin\b.*?\s(?:-p|--password)[= ][\"']?{_BARE}", unquoted),
+    _rule("password", "<key>", rf"<key>\w{{0,60}}?{_NAME}</key>\s{{0,80}}<string>(?P<value>[^<>\s]{{8,{LONGEST}}})</"),
+    _rule("password", "${", rf"\$\{{\w{{0,60}}?{_NAME}:?[-=](?P<value>[^}}\s]{{4,{LONGEST}}})\}}"),
+    _rule(
+        "password",
+        "</",
+        rf"<[\w:-]{{0,60}}?{_NAME}(?:\s[^<>]{{0,200}})?>\s{{0,80}}(?P<value>[^<>\s]{{8,{LONGEST}}})\s*</",
+    ),
+    _rule(
+        "password",
+        "value",
+        rf"(?:name|key)[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?\w{{0,60}}?{_NAME}[\"']?\s{{0,80}},?\s{{0,80}}"
+        rf"[\"']?value[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?(?P<value>[^\s\"'<>]{{8,{LONGEST}}})",
+        unquoted,
+    ),
+    _rule(
+        "password",
+        "requirepass masterauth sasl_passwd auth-pass rootpw",
+        r"^\s*(?:requirepass|masterauth|sasl_passwd|auth-pass|rootpw)\s{1,8}[\"']?(?P<value>[^\s\"']{6,200})",
+    ),
+    _rule(
+        "password",
+        "redis-cli sshpass mysql",
+        r"\b(?:redis-cli\b.*?\s-a\s|sshpass\s+-p\s?|mysql(?:dump)?\b.*?\s-p)[\"']?(?P<value>[^\s\"'-][^\s\"']{6,200})",
+    ),
+)
+_NEXT_LINE = ("value", "password")  # rules of these words may begin on the line before: YAML lists, .netrc
+_URI = re.compile(
+    r"://(?P<user>[^\s:/@\"'<>`]{0,100}):(?P<value>[^\s/\"'<>`]{3,200}?)@(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9_.-]+)",
+    re.IGNORECASE,
+)
+_TEXTS = (
+    Rule(
+        "private-key",
+        ("PRIVATE KEY",),
+        re.compile(
+            r"(?P<value>-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----)){40,20000})"
+        ),
+        key_body,
+    ),
+    Rule(
+        "private-key",
+        ("Private-Lines: ",),
+        re.compile(r"Private-Lines: \d+\s+(?P<value>[A-Za-z0-9+/=\s]{40,4000})"),
+        key_body,
+    ),
+)
+# Known by the name of the file alone.
+_BY_FILE = {
+    ".pgpass": re.compile(r"^[^:\s#]+:(?:\d+|\*):[^:\s]+:[^:\s]+:(?P<value>\S{4,200})"),
+    "passwd.client": re.compile(r"^[^:\s#]+:[^:\s]+:(?P<value>\S{4,200})"),
+}
+_TURN_USER = Rule("turn-credential", ("user",), re.compile(r"^\s*user\s*=\s*[^\s:]{1,80}:(?P<value>\S{4,200})"), chosen)
+_SETTING = Rule(
+    "committed-env-file",
+    ("=",),
+    re.compile(rf"^\s*(?:export\s+)?\w{{0,80}}?{_NAME}\s*=\s*[\"']?(?P<value>[^\s\"'#]+)", re.IGNORECASE),
+    chosen,
+)
+_ACROSS = tuple(rule for rule in RULES if rule.words[0] in _NEXT_LINE)
+_WORDS = sorted({word for rule in RULES for word in rule.words})
+_TRIGGER = re.compile("|".join(map(re.escape, _WORDS)) + "|://")
+_SIGNS = sorted({sign for rule in RULES for sign in rule.signs} - {""})
+_WRAPPED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_ENV = re.compile(r"(?:\.env(?:\..+|rc)?|.+\.env|env\.(?:local|prod|production|staging|test))", re.IGNORECASE)
+_EXAMPLE = re.compile(r"example|sample|template|dist|default|skel|tmpl|tpl|schema|\.j2$", re.IGNORECASE)
+_LOCAL = re.compile(
+    r"(?:localhost|127\.[\d.]+|\[::1\]|0\.0\.0\.0|[A-Za-z0-9_-]+|.*\b(?:example|test|invalid|local|localhost)(?:\.\w+)?)",
+    re.IGNORECASE,
+)
+
+
+def is_env_file(path: str) -> bool:
+    """Whether a path is that of an env file and not of an example of one."""
+    name = PurePosixPath(path).name
+    return bool(_ENV.fullmatch(name)) and not _EXAMPLE.search(name)
+
+
+def find(path: str, text: str) -> Iterator[Found]:
+    """What our rules find in one file's text."""
+    for rule in _TEXTS:
+        if rule.words[0] in text:
+            for match in rule.pattern.finditer(text):
+                if rule.accept(match["value"]):
+                    yield Found(text.count("\n", 0, match.start("value")) + 1, rule.name, match["value"])
+    more = [_SETTING] if is_env_file(path) else []
+    if "lt-cred-mech" in text or "turn" in PurePosixPath(path).name.lower():
+        more.append(_TURN_USER)
+    if by_file := _BY_FILE.get(PurePosixPath(path).name):
+        more.append(Rule("password", ("",), by_file, chosen))
+    before = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if more or _TRIGGER.search(line.lower()):
+            yield from _in_line(number, line, before, more)
+        before = line
+
+
+def _in_line(number: int, line: str, before: str, more: list[Rule]) -> Iterator[Found]:
+    for piece, whole in _pieces(line) if len(line) > PIECE else ((line, True),):
+        low = piece.lower()
+        if "://" in low:
+            for match in _URI.finditer(piece):
+                if is_login(match["user"], match["value"], match["host"]):
+                    yield Found(number, "connection-string", match["value"])
+        for rule in (*_applicable(tuple([part for part in (*_WORDS, *_SIGNS) if part in low])), *more):
+            for match in rule.pattern.finditer(piece):
+                # What ends where the piece ends may go on; the next piece has all of it.
+                if (whole or match.end() < len(piece)) and rule.accept(match["value"]):
+                    yield Found(number, rule.name, match["value"])
+    if len(line) + len(before) <= PIECE:
+        yield from _over_two_lines(number, line, before)
+
+
+@functools.lru_cache(maxsize=4096)  # lines use few of the combinations there are
+def _applicable(present: tuple[str, ...]) -> tuple[Rule, ...]:
+    there = {*present, ""}
+    return tuple(rule for rule in RULES if there.intersection(rule.words) and there.intersection(rule.signs))
+
+
+def _over_two_lines(number: int, line: str, before: str) -> Iterator[Found]:
+    low = line.lower()
+    for rule in _ACROSS:
+        if rule.words[0] in low:
+            for match in rule.pattern.finditer(f"{before}\n{line}"):
+                if match.start("value") > len(before) and rule.accept(match["value"]):
+                    yield Found(number, rule.name, match["value"])
+
+
+def _pieces(line: str) -> Iterator[tuple[str, bool]]:
+    for start in range(0, max(len(line) - OVERLAP, 1), PIECE - OVERLAP):
+        yield line[start : start + PIECE], start + PIECE >= len(line)
+
+
+def wrapped(text: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of every run of base64 that holds text: what is wrapped is looked at as if it were not."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for match in _WRAPPED.finditer(line):
+            inner = decoded(match[0])
+            if inner:
+                yield number, inner
+
+
+def is_login(user: str, password: str, host: str) -> bool:
+    """Whether what stands in `scheme://user:password@host` lets somebody in."""
+    if is_stand_in(password) or password.lower() == user.lower() or re.search(r"^[%{$]|[(){}]", password):
+        return False
+    # Where nobody but this machine listens a word is a documented default; elsewhere it is somebody's password.
+    if _LOCAL.fullmatch(host):
+        return assigned(password)
+    return password.lower() not in {
+        "password",
+        "pass",
+        "passwd",
+        "pw",
+        "pwd",
+        "secret",
+        "token",
+        "guest",
+        "user",
+        "admin",
+    }

@@ -1,0 +1,217 @@
+"""Where a server's values come from: the env file and, over it, whatever else host.toml names. Held in memory alone.
+
+Later goes over earlier: env_file, sops_file, age_file, secret_command, secret_files. The other sources than the env
+file are read once by each process that needs them, so one run sees one set of values; the launcher of a service reads
+them anew at every start, as it reads the env file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from sluice.hosts.envfile import NAME, EnvFile, fingerprint_of, open_folder, parsed, secrets_of
+from sluice.model.errors import Refused
+from sluice.model.secret import Secret
+from sluice.model.spec import HostEnvironment
+
+DEADLINE_S = 30  # a vault across a slow line; every command that opens the environment waits for it
+MAX_BYTES = 256 * 1024  # as of the env file: an environment must fit exec's limits
+ORDER = "env_file, sops_file, age_file, secret_command, secret_files"
+
+
+class Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What host.toml names. Holds places and a command, no value: it may stand in an argument list."""
+
+    env_file: str = ""
+    sops_file: str = ""
+    age_file: str = ""
+    age_identity: str = ""
+    secret_command: tuple[str, ...] = ()
+    secret_files: str = ""
+
+    @property
+    def beside(self) -> bool:
+        """Whether there is any source beside the env file."""
+        return bool(self.sops_file or self.age_file or self.secret_command or self.secret_files)
+
+
+def sources_of(host: HostEnvironment) -> Sources:
+    """What an environment of host.toml names."""
+    return Sources(**{name: getattr(host, name) for name in Sources.__struct_fields__})
+
+
+def beside_of(host: HostEnvironment) -> str:
+    """For the launcher: the sources beside the env file, as JSON; empty when there are none."""
+    sources = msgspec.structs.replace(sources_of(host), env_file="")
+    return msgspec.json.encode(sources).decode() if sources.beside else ""
+
+
+def sources_from(env_file: str, beside: str) -> Sources:
+    """What `beside_of` wrote, with the env file again."""
+    found = msgspec.json.decode(beside, type=Sources) if beside else Sources()
+    return msgspec.structs.replace(found, env_file=env_file)
+
+
+class ServerValues:
+    """One view of all of them, with what an EnvFile promises. Values are Secrets and never written down."""
+
+    def __init__(self, sources: Sources) -> None:
+        """Touches nothing."""
+        self._sources = sources
+        self._file = EnvFile(Path(sources.env_file)) if sources.env_file else None
+        self._read: dict[str, Secret] | Refused | None = None
+
+    def check(self) -> None:
+        """Raises Refused unless every source can be read, and by nobody it is not for."""
+        if self._file is not None:
+            self._file.check()
+        self._beside()
+
+    def names(self) -> set[str]:
+        """The variables set to something. Raises Refused when a source cannot be read."""
+        return {name for name, value in self.values().items() if value.reveal()}
+
+    def values(self) -> dict[str, Secret]:
+        """All of them, later sources over earlier. Raises Refused when a source cannot be read."""
+        return {**(self._file.values() if self._file else {}), **self._beside()}
+
+    def secrets(self) -> list[Secret]:
+        """For the redactor, of every source that can be read: what cannot be read is nowhere to be hidden."""
+        beside: list[Secret] = []
+        with contextlib.suppress(Refused):
+            beside = secrets_of(self._beside())
+        return [*(self._file.secrets() if self._file else []), *beside]
+
+    def fingerprint(self, host_key: bytes) -> str:
+        """HMAC-SHA256 over all names and values. Raises Refused when a source cannot be read."""
+        return fingerprint_of(self.values(), host_key)
+
+    def _beside(self) -> dict[str, Secret]:
+        if self._read is None:
+            try:
+                self._read = _read(self._sources)
+            except Refused as error:
+                self._read = error  # not asked again in this run: a vault that is away costs its deadline once
+        if isinstance(self._read, Refused):
+            raise self._read
+        return self._read
+
+
+def _read(sources: Sources) -> dict[str, Secret]:
+    # Before anything is run: a program that others can change is not asked for secrets.
+    for name, place in (("sops_file", sources.sops_file), ("age_file", sources.age_file)):
+        if place:
+            _must_be_ours(name, Path(place))
+    if sources.age_identity:
+        EnvFile(Path(sources.age_identity)).check_place()
+    if sources.secret_command:
+        _must_be_ours("secret_command", Path(sources.secret_command[0]))
+    found: dict[str, Secret] = {}
+    if sources.sops_file:
+        program = _program("sops_file", "sops")
+        key = {"SOPS_AGE_KEY_FILE": sources.age_identity} if sources.age_identity else {}
+        argv = (program, "--decrypt", "--output-type", "dotenv", sources.sops_file)
+        found |= _printed("sops_file", argv, key)
+    if sources.age_file:
+        identity = ("--identity", sources.age_identity) if sources.age_identity else ()
+        found |= _printed("age_file", (_program("age_file", "age"), "--decrypt", *identity, sources.age_file), {})
+    if sources.secret_command:
+        found |= _printed("secret_command", sources.secret_command, {})
+    if sources.secret_files:
+        found |= _folder(Path(sources.secret_files))
+    return found
+
+
+def _program(source: str, name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise Refused(
+            f"{source} is named in host.toml, and the program {name} that decrypts it is not installed.",
+            next=f"install {name} on this server, or take {source} out of host.toml",
+        )
+    return found
+
+
+def _printed(source: str, argv: tuple[str, ...], more: dict[str, str]) -> dict[str, Secret]:
+    refused = _refusal(source, argv[0])
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
+    try:
+        # Its stderr may quote a secret, so nobody sees it; the exit code is what can be told.
+        child = subprocess.Popen(
+            argv,
+            env=environment | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise refused(f"cannot be started: {error.strerror}", "correct it in host.toml") from None
+    with child:
+        try:
+            stdout, _ = child.communicate(timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)  # what it started too, which may hold the pipe
+            raise refused(f"did not end within {DEADLINE_S} s", "run it by hand as the user Sluice runs as") from None
+    if child.returncode:
+        raise refused(f"ended with exit code {child.returncode}", "run it by hand as the user Sluice runs as")
+    if len(stdout) > MAX_BYTES:
+        raise refused(f"printed more than {MAX_BYTES} bytes", "print NAME=value lines alone")
+    try:
+        text = stdout.decode()
+    except UnicodeDecodeError:
+        raise refused("did not print UTF-8 text", "print NAME=value lines") from None
+    return parsed(text, refused)
+
+
+def _folder(folder: Path) -> dict[str, Secret]:
+    refused = _refusal("secret_files", str(folder))
+    found = {}
+    try:
+        closed = not folder.stat().st_mode & (stat.S_IXOTH | stat.S_IXGRP)
+        if place := open_folder(folder / "x"):
+            raise refused(f"can be exchanged by others, who may write in {place}", f"chmod go-w {place}")
+        for file in sorted(folder.iterdir()):
+            if file.name.startswith(".") or not file.is_file():
+                continue  # `..data` and its kin: how an orchestrator exchanges all files at once
+            if not NAME.fullmatch(file.name):
+                raise refused(f"has a file {file.name!r}, which is no variable's name", "name the file as the variable")
+            mode = file.stat().st_mode
+            if mode & 0o022 or (mode & 0o044 and not closed):
+                raise refused(
+                    f"has {file.name} with mode {stat.S_IMODE(mode):04o}, open to others", f"chmod 400 {file}"
+                )
+            raw = file.read_bytes()[: MAX_BYTES + 1]
+            if len(raw) > MAX_BYTES or b"\0" in raw:
+                raise refused(f"has {file.name}, which is no value", "keep one value in each file")
+            found[file.name] = Secret(raw.decode().removesuffix("\n"))
+    except OSError as error:
+        raise refused(f"cannot be read: {error.strerror}", "correct its path, owner and mode") from None
+    except UnicodeDecodeError:
+        raise refused("has a file that is not UTF-8 text", "keep one value in each file") from None
+    return found
+
+
+def _must_be_ours(source: str, path: Path) -> None:
+    refused = _refusal(source, str(path))
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise refused(f"cannot be read: {error.strerror}", "correct its path, owner and mode") from None
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
+        raise refused("can be changed by others", f"chown {os.geteuid()} {path} && chmod go-w {path}")
+    if folder := open_folder(path):
+        raise refused(f"can be exchanged by others, who may write in {folder}", f"chmod go-w {folder}")
+
+
+def _refusal(source: str, what: str) -> Callable[[str, str], Refused]:
+    return lambda found, next_step: Refused(f"{source} {what} {found}.", next=next_step, file=what)

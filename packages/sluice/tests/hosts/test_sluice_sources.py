@@ -1,0 +1,188 @@
+"""Secrets beside the env file: precedence, what is refused before anything is asked, and that no value is said."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import msgspec
+import pytest
+
+from sluice.hosts import sources
+from sluice.hosts.sources import ServerValues, Sources, beside_of, sources_from, sources_of
+from sluice.model.errors import Refused
+from sluice.model.secret import Redactor
+from sluice.model.spec import HostEnvironment
+
+VALUE = "s3ntinel-" + "of-a-source"
+HOST_KEY = b"k" * 32
+
+
+def program(path, script):
+    """A small program of the operator's."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An env file, a folder of secrets, and programs that play sops and age on the PATH."""
+    (tmp_path / "test.env").write_text("A=file\nB=file\nC=file\nD=file\nE=file\n")
+    (tmp_path / "test.env").chmod(0o600)
+    for name, letters in (("sops", "BCDE"), ("age", "CDE"), ("command", "DE")):
+        program(tmp_path / name, "".join(f"echo {letter}={name}\n" for letter in letters))
+    for name in ("secrets.sops", "secrets.age"):
+        (tmp_path / name).write_text("encrypted")
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets" / "E").write_text("files\n")
+    return tmp_path
+
+
+def everything(folder):
+    """All sources at once."""
+    return Sources(
+        env_file=str(folder / "test.env"),
+        sops_file=str(folder / "secrets.sops"),
+        age_file=str(folder / "secrets.age"),
+        secret_command=(str(folder / "command"),),
+        secret_files=str(folder / "secrets"),
+    )
+
+
+def test_later_sources_go_over_earlier_ones(folder, monkeypatch):
+    """The order of the documentation, each source giving one value that no later one has."""
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    known = ServerValues(everything(folder))
+    known.check()
+    got = {name: value.reveal() for name, value in known.values().items()}
+    assert got == {"A": "file", "B": "sops", "C": "age", "D": "command", "E": "files"}
+    assert known.names() == set("ABCDE")
+
+
+def test_the_fingerprint_and_the_redactor_know_every_source(folder):
+    """Another value of a command is another fingerprint, and is hidden like any other; the same is the same."""
+    only = Sources(secret_command=(str(program(folder / "one", f"echo KEY={VALUE}")),))
+    other = Sources(secret_command=(str(program(folder / "two", f"echo KEY={VALUE}2")),))
+    prints = [ServerValues(one).fingerprint(HOST_KEY) for one in (only, only, other)]
+    assert prints[0] == prints[1] != prints[2]
+    assert VALUE not in Redactor(ServerValues(only).secrets())(f"said {VALUE}")
+
+
+def test_a_command_is_asked_once(folder):
+    """One run sees one set of values, however often it looks."""
+    count = folder / "count"
+    known = ServerValues(Sources(secret_command=(str(program(folder / "c", f"echo x >> {count}; echo KEY={VALUE}")),)))
+    known.check()
+    assert known.values() == known.values()
+    assert known.secrets()
+    assert count.read_text() == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (f"echo {VALUE} >&2; echo KEY={VALUE}; exit 3", "ended with exit code 3"),
+        (f"echo {VALUE}", "line 1 is not NAME=value"),
+        ("printf 'KEY=\\377'", "did not print UTF-8"),
+        (f"echo KEY={VALUE}; sleep 600 & sleep 600", "did not end within 0.3 s"),
+    ],
+)
+def test_a_command_that_fails_is_told_without_what_it_printed(folder, monkeypatch, script, said):
+    """Exit code, nonsense, bytes and a hang each have a sentence, and nothing printed is in it."""
+    monkeypatch.setattr(sources, "DEADLINE_S", 0.3)
+    known = ServerValues(Sources(secret_command=(str(program(folder / "bad", script)),)))
+    with pytest.raises(Refused, match=said) as refused:
+        known.check()
+    assert VALUE not in f"{refused.value}"
+    assert known.secrets() == []
+    with pytest.raises(Refused, match=said):
+        known.fingerprint(HOST_KEY)
+
+
+def test_a_program_that_others_can_change_is_not_run(folder):
+    """Whoever may write it, or in its folder, would get to run as Sluice."""
+    ran = folder / "ran"
+    place = folder / "open"
+    place.mkdir()
+    command = program(place / "c", f"touch {ran}; echo KEY={VALUE}")
+    known = Sources(secret_command=(str(command),))
+    command.chmod(0o722)
+    with pytest.raises(Refused, match="can be changed by others"):
+        ServerValues(known).values()
+    command.chmod(0o700)
+    place.chmod(0o707)
+    with pytest.raises(Refused, match="may write in"):
+        ServerValues(known).values()
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(("source", "name"), [("sops_file", "sops"), ("age_file", "age")])
+def test_a_missing_program_is_named(folder, monkeypatch, source, name):
+    """A file nobody can decrypt here is refused with what to install."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    known = ServerValues(Sources(**{source: str(folder / f"secrets.{name}")}))
+    with pytest.raises(Refused, match=f"the program {name} that decrypts it is not installed") as refused:
+        known.check()
+    assert f"install {name}" in refused.value.next
+
+
+def test_the_programs_get_the_file_and_the_key(folder, monkeypatch):
+    """As sops and age document it: the key file by variable to one, by option to the other."""
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    program(folder / "sops", 'echo "SOPS=$* key=$SOPS_AGE_KEY_FILE"')
+    program(folder / "age", 'echo "AGE=$*"')
+    key = folder / "key.txt"
+    key.write_text("# the key\n")
+    key.chmod(0o600)
+    place = {"sops_file": str(folder / "secrets.sops"), "age_file": str(folder / "secrets.age")}
+    got = ServerValues(Sources(**place, age_identity=str(key))).values()
+    assert got["SOPS"].reveal() == f"--decrypt --output-type dotenv {place['sops_file']} key={key}"
+    assert got["AGE"].reveal() == f"--decrypt --identity {key} {place['age_file']}"
+    key.chmod(0o644)
+    with pytest.raises(Refused, match="mode 0644"):
+        ServerValues(Sources(**place, age_identity=str(key))).values()
+
+
+def test_a_folder_of_secrets_is_read_as_orchestrators_write_it(folder):
+    """Values of several lines stay; hidden entries, by which all files are exchanged at once, are passed over."""
+    place = folder / "secrets"
+    (place / "..data").mkdir()
+    (place / "KEY").write_text(f"{VALUE}\nsecond line\n")
+    got = ServerValues(Sources(secret_files=str(place))).values()
+    assert {name: value.reveal() for name, value in got.items()} == {"E": "files", "KEY": f"{VALUE}\nsecond line"}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "said"),
+    [("E", 0o644, "open to others"), ("E", 0o620, "open to others"), ("not-a-name", 0o600, "no variable's name")],
+)
+def test_a_folder_of_secrets_open_to_others_is_refused(folder, name, mode, said):
+    """A file that others can read or write, in a folder they can enter, is no secret; a wrong name is said."""
+    place = folder / "secrets"
+    place.chmod(0o755)
+    (place / "E").unlink()
+    (place / name).write_text(VALUE)
+    (place / name).chmod(mode)
+    with pytest.raises(Refused, match=said) as refused:
+        ServerValues(Sources(secret_files=str(place))).check()
+    assert VALUE not in f"{refused.value}"
+
+
+def test_what_the_launcher_is_told_holds_places_and_no_value(folder):
+    """The sources go to the launcher as they stand in host.toml and come out the same; none given is nothing told."""
+    bare = HostEnvironment(public_url="http://x", env_file="/e", ports=(1, 2))
+    host = msgspec.structs.replace(bare, secret_command=("/bin/vault", "get"), secret_files="/run/secrets")
+    assert beside_of(bare) == ""
+    assert sources_from("/e", beside_of(host)) == sources_of(host)
+    assert sources_from("/e", "") == Sources(env_file="/e")
+
+
+def test_a_link_to_a_file_of_others_is_judged_by_the_file(folder):
+    """The mode that counts is that of what is read."""
+    target = folder / "elsewhere"
+    target.write_text(VALUE)
+    target.chmod(stat.S_IRUSR | stat.S_IWOTH)
+    (folder / "secrets" / "KEY").symlink_to(target)
+    with pytest.raises(Refused, match="open to others"):
+        ServerValues(Sources(secret_files=str(folder / "secrets"))).check()
