@@ -10,7 +10,7 @@ import pytest
 import sluice.cli.main  # noqa: F401 - every command is there then
 from sluice.cli.runbook import surface
 from sluice.config import EXAMPLE_SERVICE, load_service
-from sluice.model.policy import ChecklistItem, DocsRule, PromotionSpec, Role, Signer, SummarySource
+from sluice.model.policy import ChecklistItem, DocsRule, GatesSpec, PromotionSpec, Role, Signer, SummarySource
 from sluice.model.spec import EnvironmentName, HostEnvironment, RuntimeName, ServiceSpec
 from sluice.runbook import Around, Facts, lint
 
@@ -36,7 +36,7 @@ PROCESSES = {name: msgspec.structs.replace(one, runtime=RuntimeName.PROCESS) for
 def own_policy() -> ServiceSpec:
     """deploy/sluice.toml, with nothing asked for that a project adds as it grows: checks, summary, docs, promotion."""
     whole = load_service((ROOT / "deploy" / "sluice.toml").read_bytes(), "deploy/sluice.toml")
-    gates = msgspec.structs.replace(whole.gates, checks=(), checks_status=(), summary=(), docs=(), freeze=())
+    gates = GatesSpec(branch=whole.gates.branch)
     return msgspec.structs.replace(whole, gates=gates, promotion=PromotionSpec(), signers={})
 
 

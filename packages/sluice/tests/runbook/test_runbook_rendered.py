@@ -132,6 +132,7 @@ CHANGES = {
         "differs",
         "invalid_token",
     ),
+    "waivers": (lambda p: replaced(p, "gates", never_waive=()), "differs", 'never_waive = ["no-secrets"]'),
     "approvals": (lambda p: replaced(p, "promotion", approvals=2), "differs", "approvals = 1"),
     "gate switched off": (lambda p: replaced(p, "gates", summary=()), "unchecked", "PR открыт"),
     "branches": (lambda p: replaced(p, "gates", branch="topic/[a-z]+"), "differs", "feature/<short-name>"),

@@ -12,10 +12,8 @@ import click
 import msgspec
 
 from sluice.cli.commands import cli, in_environment, mutate
-from sluice.cli.outlet import console
 from sluice.cli.plans import plan_text
 from sluice.cli.session import Session, request_of, world_of
-from sluice.cli.tables import record_table
 from sluice.cli.waiving import waive_option
 from sluice.config import Environment
 from sluice.drive import Drive, Report, Result
@@ -176,5 +174,9 @@ def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitab
     if session.json:
         click.echo(msgspec.json.encode({"event": record["type"], "record": record}))
     else:
-        console().print(record_table(record))
+        item = f", item {record['item']}" if record["item"] else ""
+        click.echo(
+            f"\nSigned by {record['principal']} ({record['signed_with']}){item}, until {record['expires']}. "
+            f"Ledger record {record['n']}."
+        )
     return 0

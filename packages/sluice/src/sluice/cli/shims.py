@@ -41,7 +41,22 @@ SCRIPTS = (
     Script(
         "release-command.sh",
         "Every command about a release.",
-        ("rollout", "rollback", "promote", "status", "resume", "follow", "interrupt", "check", "lock", "unlock", "log"),
+        (
+            "rollout",
+            "rollback",
+            "plan",
+            "sign-off",
+            "approve",
+            "promote",
+            "status",
+            "resume",
+            "follow",
+            "interrupt",
+            "check",
+            "lock",
+            "unlock",
+            "log",
+        ),
     ),
     Script("test-smoke.sh", "Smoke what serves in test, through its public URL.", ("smoke",), fixed="test"),
     Script(

@@ -1,0 +1,114 @@
+"""What the policy does about an item: whether it holds a release back, is only looked at, or not at all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+
+from sluice.criteria import CRITERIA
+from sluice.gates import GATES
+from sluice.model.policy import Proof, Role
+from sluice.model.spec import ServiceSpec
+from sluice.runbook.check_items import CHECK_ITEMS, HOST_ITEMS, PLUGIN_ITEMS
+from sluice.runbook.gate_items import GATE_ITEMS
+from sluice.runbook.items import Item, Kind, Part, plugin
+from sluice.runbook.rule_items import CRITERION_ITEMS, FIELD_ITEMS, PROMOTION_ITEMS, SECURITY_ITEMS
+from sluice.runbook.words import Words
+
+
+class Standing(StrEnum):
+    """How much an item weighs."""
+
+    ENFORCED = "enforced"
+    OPTIONAL = "optional"  # judged where the service gives it a source; its absence stops nothing
+    DRY = "dry"  # judged and recorded, without a veto
+    OFF = "off"
+
+
+_GATES: Mapping[str, Callable[[ServiceSpec], bool]] = {
+    "checks-passed": lambda one: bool(
+        one.gates.checks or one.gates.checks_status or one.gates.checks_proof is Proof.STATUS
+    ),
+    "pr-summary": lambda one: bool(one.gates.summary),
+    "docs-changed": lambda one: bool(one.gates.docs),
+    "freeze": lambda one: bool(one.gates.freeze),
+}
+_SOURCES: Mapping[str, Callable[[ServiceSpec], bool]] = {
+    "ws-disconnects": lambda one: bool(one.smoke.canary),
+    "messages": lambda one: bool(one.smoke.canary),
+    "call-setup": lambda one: bool(one.smoke.calls),
+    "auth": lambda one: bool(one.smoke.refusals or one.watch.metrics_path),
+}
+
+
+def may_approve(policy: ServiceSpec) -> bool:
+    """Whether there are as many people as the policy wants approvals of."""
+    people = [one for one in policy.signers.values() if Role.APPROVE in one.may]
+    return len(people) >= policy.promotion.approvals
+
+
+_RULES: Mapping[str, Callable[[ServiceSpec], bool]] = {
+    "checklist": lambda one: bool(one.promotion.checklist),
+    "approval": lambda one: one.promotion.approvals > 0,
+    "approver-not-author": lambda one: one.promotion.approver_not_author,
+}
+
+
+CONTAINERS = ("containers-up", "compose-complete")  # `skipped` where releases are plain processes
+
+
+def standing(item: Item, policy: ServiceSpec, *, containers: bool = True) -> Standing:
+    """By the policy, and by whether the environment's releases are containers."""
+    if item.kind is Kind.PLUGIN:
+        return Standing.ENFORCED if item.id in policy.watch.required_checks else Standing.OFF
+    if item.kind is Kind.CRITERION:
+        return _criterion(item.id, policy)
+    if (item.id == "websocket" and not policy.checks.websocket_path) or (item.id in CONTAINERS and not containers):
+        return Standing.OFF
+    table = _GATES if item.kind is Kind.GATE else _RULES if item.kind is Kind.RULE else {}
+    holds = table.get(item.id)
+    return Standing.ENFORCED if holds is None or holds(policy) else Standing.OFF
+
+
+def _criterion(name: str, policy: ServiceSpec) -> Standing:
+    if name in policy.watch.dry_run:
+        return Standing.DRY
+    if name in policy.watch.required_criteria or name not in _SOURCES:
+        return Standing.ENFORCED
+    return Standing.OPTIONAL if _SOURCES[name](policy) else Standing.OFF
+
+
+def plugins_of(policy: ServiceSpec) -> list[Item]:
+    """The required checks of the service's own program, in the order of the policy."""
+    return [PLUGIN_ITEMS.get(name) or plugin(name) for name in policy.watch.required_checks if name not in CHECK_ITEMS]
+
+
+def all_items(policy: ServiceSpec) -> Iterator[Item]:
+    """Everything a runbook of this policy can speak of. Raises KeyError for a gate or criterion without words."""
+    yield from (GATE_ITEMS[name] for name in GATES)
+    yield from CHECK_ITEMS.values()
+    known = {one.id: one for one in (*PLUGIN_ITEMS.values(), *plugins_of(policy))}
+    yield from known.values()
+    yield from HOST_ITEMS.values()
+    yield from (CRITERION_ITEMS[name] for name in CRITERIA)
+    for table in (PROMOTION_ITEMS, SECURITY_ITEMS, FIELD_ITEMS):
+        yield from table.values()
+    yield from checklist_items(policy)
+
+
+def checklist_items(policy: ServiceSpec) -> list[Item]:
+    """The policy's own items; wanted only in a document that is the checklist."""
+    return [
+        Item(
+            Kind.GATE,
+            f"checklist-{one.id}",
+            Words(_literal(one.text), _literal(one.text_ru or one.text)),
+            parts=(Part.PROMOTION, Part.OTHER),
+            wanted=False,
+        )
+        for one in policy.promotion.checklist
+    ]
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
