@@ -114,7 +114,7 @@ class Runtime(Protocol):
         ...
 
     async def startable(self, release: Release) -> str:
-        """Why this release could not be started with today's env file, in a sentence; "" when it could. Nothing starts."""
+        """Why this release could not be started with today's env file; "" when it could. Starts nothing."""
         ...
 
     async def alive(self, slot: Slot) -> bool:
