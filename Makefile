@@ -9,7 +9,7 @@ RUNTIME ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-broken demo-stop test check e2e bench docs format lock smoke-sso web clean
+.PHONY: help demo demo-broken demo-promote demo-stop test check e2e bench docs format lock smoke-sso web clean
 
 help: ## show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,9 @@ demo: $(TOOLS)/sluice/.ready $(TOOLS)/server/.ready ## roll Boltorezka from a fe
 
 demo-broken: $(TOOLS)/sluice/.ready $(TOOLS)/server/.ready ## roll out a branch that loses messages and watch it being refused
 	@$(TOOLS)/sluice/bin/python scripts/demo.py broken $(RUNTIME)
+
+demo-promote: $(TOOLS)/sluice/.ready $(TOOLS)/server/.ready ## bring what the demo proved in test to a local prod: refused, merged, signed, promoted
+	@$(TOOLS)/sluice/bin/python scripts/demo.py promote $(RUNTIME)
 
 demo-stop: ## stop everything the demo started
 	@if [ -x $(TOOLS)/sluice/bin/python ]; then $(TOOLS)/sluice/bin/python scripts/demo.py stop $(RUNTIME); else echo "nothing to stop: the demo was never set up here"; fi

@@ -1,4 +1,4 @@
-"""`make demo`, `make demo-broken`, `make demo-stop`: the whole product on one machine, in one folder (.demo).
+"""`make demo`, `demo-broken`, `demo-promote`, `demo-stop`: the whole product on one machine, in one folder (.demo).
 
 Everything lives under .demo: a bare origin made from this checkout, the environment file, host.toml, Sluice's state.
 With RUNTIME=compose the same, in containers, beside it: .demo/compose, other ports, a service name of its own.
@@ -26,6 +26,7 @@ from pathlib import Path
 
 import demo_engine
 import demo_origin
+import demo_promote
 
 from sluice.hosts.system import process_start
 from sluice.runtimes.supervisor import SupervisorClient
@@ -52,10 +53,9 @@ class Demo:
         """Sluice's state."""
         return self.folder / "state"
 
-    @property
-    def where(self) -> tuple[str, ...]:
-        """The options that name its environment."""
-        return ("--env", "test", "--service", self.service)
+    def where(self, env: str = "test") -> tuple[str, ...]:
+        """The options that name an environment of it."""
+        return ("--env", env, "--service", self.service)
 
 
 PROCESS = Demo("process", ROOT / ".demo", "boltorezka", range(18080, 18980, 100))
@@ -95,17 +95,18 @@ def settings(demo: Demo) -> dict[str, int]:
     raise DemoError(f"no free pair of ports between {first} and {last}; stop what listens there")
 
 
-def write_env_file(demo: Demo, ports: dict[str, int]) -> None:
-    """The environment file; the secrets are made once and stay on this machine."""
-    path = demo.folder / "test.env"
+def write_env_file(demo: Demo, env: str, ports: dict[str, int]) -> None:
+    """The file of one environment; its secrets are its own, made once, and stay on this machine."""
+    path = demo.folder / f"{env}.env"
     known = dict(line.split("=", 1) for line in path.read_text().splitlines()) if path.exists() else {}
     values = {
         "BOLTOREZKA_JWT_SECRET": secrets.token_urlsafe(48),
         "BOLTOREZKA_METRICS_TOKEN": secrets.token_urlsafe(24),
         **known,
-        "BOLTOREZKA_ENVIRONMENT": "test",
-        "BOLTOREZKA_DATABASE_URL": f"sqlite:///{demo.folder}/test.sqlite3",
-        "BOLTOREZKA_PUBLIC_ORIGIN": f"http://{HOST}:{ports['public']}",
+        # A server that is told it is prod insists on https, for itself and for the SSO; here is none.
+        "BOLTOREZKA_ENVIRONMENT": {"prod": "development"}.get(env, env),
+        "BOLTOREZKA_DATABASE_URL": f"sqlite:///{demo.folder}/{env}.sqlite3",
+        "BOLTOREZKA_PUBLIC_ORIGIN": address(ports, env),
         "BOLTOREZKA_AUTH_SSO_BASE_URL": f"http://{HOST}:{ports['sso']}",
     }
     if demo is COMPOSE:
@@ -121,19 +122,24 @@ def write_env_file(demo: Demo, ports: dict[str, int]) -> None:
     new.replace(path)
 
 
+def address(ports: dict[str, int], env: str) -> str:
+    """Where users of an environment go."""
+    return f"http://{HOST}:{ports['prod' if env == 'prod' else 'public']}"
+
+
 def write_host_file(demo: Demo, ports: dict[str, int]) -> None:
-    """host.toml."""
+    """host.toml: `test` and `prod`, each with its own address, settings and slots."""
+    slots = {"test": (ports["first"], ports["last"]), "prod": (ports["last"] + 1, ports["last"] + 20)}
     socket_line = f'[host]\ndocker = "{demo_engine.socket_path()}"\n\n' if demo is COMPOSE else ""
     (demo.folder / "host.toml").write_text(
         f'{socket_line}[service.{demo.service}]\nrepo = "{demo.folder}/origin.git"\npolicy_ref = "main"\n'
-        f"demo = true\n\n"
-        f'[service.{demo.service}.env.test]\nruntime = "{demo.runtime}"\n'
-        f'public_url = "http://{HOST}:{ports["public"]}"\n'
-        f'expect_sso_host = "{HOST}:{ports["sso"]}"\nenv_file = "{demo.folder}/test.env"\n'
-        f"ports = [{ports['first']}, {ports['last']}]\n\n"
-        # Nothing runs here: it is there to refuse what was not proven in test.
-        f'[service.{demo.service}.env.prod]\nruntime = "process"\npublic_url = "http://{HOST}:{ports["prod"]}"\n'
-        f'env_file = "{demo.folder}/prod.env"\nports = [{ports["last"] + 1}, {ports["last"] + 20}]\n',
+        f"demo = true\n"
+        + "".join(
+            f'\n[service.{demo.service}.env.{env}]\nruntime = "{demo.runtime}"\npublic_url = "{address(ports, env)}"\n'
+            f'expect_sso_host = "{HOST}:{ports["sso"]}"\nenv_file = "{demo.folder}/{env}.env"\n'
+            f"ports = [{low}, {high}]\n"
+            for env, (low, high) in slots.items()
+        ),
     )
 
 
@@ -219,35 +225,42 @@ def prepare(demo: Demo) -> dict[str, int]:
     if demo is COMPOSE:
         demo_engine.require_engine()
     ports = settings(demo)
-    write_env_file(demo, ports)
+    for env in ("test", "prod"):
+        write_env_file(demo, env, ports)
     write_host_file(demo, ports)
-    demo_origin.refresh(ROOT, demo.folder / "origin.git", demo.service if demo is COMPOSE else "")
+    service = demo.service if demo is COMPOSE else ""
+    demo_origin.refresh(ROOT, demo.folder / "origin.git", service, demo_promote.signers(demo.folder))
     start_sso(demo, ports["sso"])
     return ports
 
 
 def rollout(demo: Demo, branch: str) -> int:
     """One rollout to the demo's test environment."""
-    return sluice(demo, "rollout", *demo.where, "--branch", branch)
+    return sluice(demo, "rollout", *demo.where(), "--branch", branch)
 
 
-def unlock(demo: Demo, reason: str) -> None:
-    """A release that was rolled back locks the environment until somebody has looked, so say that somebody did."""
-    command = [str(TOOLS / "sluice/bin/sluice"), "status", *demo.where, "--json"]
+def asked(demo: Demo, *arguments: str) -> str:
+    """What Sluice prints, unseen."""
+    command = [str(TOOLS / "sluice/bin/sluice"), *arguments]
     done = subprocess.run(command, env=environment(demo), capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
-        raise DemoError(f"`sluice status` ended with {done.returncode}: {done.stderr.strip()}")
-    locked = json.loads(done.stdout)["locked"]
+        raise DemoError(f"`sluice {arguments[0]}` ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def unlock(demo: Demo, reason: str, env: str = "test") -> None:
+    """A release that was rolled back locks the environment until somebody has looked, so say that somebody did."""
+    locked = json.loads(asked(demo, "status", *demo.where(env), "--json"))["locked"]
     if locked:
         print(f"\nThe environment is locked: {locked}")
-        if sluice(demo, "unlock", *demo.where, "--reason", reason):
+        if sluice(demo, "unlock", *demo.where(env), "--reason", reason):
             raise DemoError("the environment could not be unlocked; the message above says why")
 
 
-def served(ports: dict[str, int]) -> str:
+def served(ports: dict[str, int], env: str = "test") -> str:
     """What really serves now, from the public address; empty when nothing does."""
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{ports['public']}/version", timeout=5) as reply:
+        with urllib.request.urlopen(f"{address(ports, env)}/version", timeout=5) as reply:  # noqa: S310 - loopback
             return str(json.load(reply)["sha"])
     except (OSError, ValueError):
         return ""
@@ -259,9 +272,7 @@ def start(demo: Demo) -> int:
     unlock(demo, "the broken release is known and stays out")
     code = rollout(demo, "feature/demo")
     if code == 0:
-        print(
-            f"\nTwo people can talk now: open this twice, once in a private window.\n\n  http://{HOST}:{ports['public']}/"
-        )
+        print(f"\nTwo people can talk now: open this twice, once in a private window.\n\n  {address(ports, 'test')}/")
     return code
 
 
@@ -279,11 +290,33 @@ def broken(demo: Demo) -> int:
         print(f"\nThe broken release was NOT caught: exit {code}, {after[:12]} serves.", file=sys.stderr)
         return code or 1
     print(f"\nCaught (sluice exited with {code}). Still serving what served before, {after[:12]}:")
-    print(f"\n  http://{HOST}:{ports['public']}/")
+    print(f"\n  {address(ports, 'test')}/")
     if code in RESTORED:
         print(
             "\nNo rollout follows until somebody has looked and typed `sluice unlock`; `make demo` does that, visibly."
         )
+    return 0
+
+
+def promote(demo: Demo) -> int:
+    """`make demo-promote`: of what `make demo` brought to test, and of nothing newer."""
+    ports = settings(demo)
+    if not served(ports):
+        raise DemoError("nothing is running in test yet, so nothing is proven; run `make demo` first")
+    branch = demo_origin.git(["rev-parse", "feature/demo"], cwd=demo.folder / "origin.git")
+    if served(ports) != branch:
+        raise DemoError("test serves something else than the demo's branch as it is now; run `make demo` first")
+    unlock(demo, "the demo promotes once more", "prod")
+
+    story = demo_promote.Story(
+        folder=demo.folder.relative_to(ROOT),
+        service=demo.service,
+        show=lambda *words: sluice(demo, *words),
+        ask=lambda *words: asked(demo, *words),
+        git=lambda *words: demo_origin.git([*words], cwd=demo.folder / "origin.git"),
+    )
+    story.tell(lambda: served(ports, "prod"))
+    print(f"\n  test  {address(ports, 'test')}/\n  prod  {address(ports, 'prod')}/")
     return 0
 
 
@@ -338,17 +371,18 @@ def locked(demo: Demo, verb: Callable[[Demo], int]) -> int:
 
 def main() -> int:
     """Run one verb; a DemoError becomes one sentence and exit 1. Without a runtime: `process`, and `stop` ends all."""
-    verbs: dict[str, Callable[[Demo], int]] = {"start": start, "broken": broken}
+    verbs: dict[str, Callable[[Demo], int]] = {"start": start, "broken": broken, "promote": promote}
     verb, runtime = [*sys.argv[1:], "", ""][:2]
     if verb not in {*verbs, "stop"} or runtime not in {"", *DEMOS}:
         sys.exit(f"usage: demo.py {'|'.join((*verbs, 'stop'))} [{'|'.join(DEMOS)}] (make demo RUNTIME=...)")
     if shutil.which("git") is None:
         sys.exit("git is needed for the demo's origin repository; install it and try again")
+    os.chdir(ROOT)  # paths are shown as they are typed in the checkout
     try:
         if verb == "stop":
             return stop_all([DEMOS[runtime]] if runtime else list(DEMOS.values()))
         return locked(DEMOS[runtime or "process"], verbs[verb])
-    except (DemoError, demo_engine.NotThere) as error:
+    except (DemoError, demo_engine.NotThere, demo_promote.Unexpected) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -23,7 +23,9 @@ NOTE = "changes/demo.md"
 NOTE_TEXT = "The demo's feature: this note, and nothing else. It rides through every gate to the test environment.\n"
 BROKEN_FILE = "packages/boltorezka/src/boltorezka/app.py"
 SPEC = "deploy/sluice.toml"
+SNAPSHOT = "refs/demo/checkout"
 OVERLAY = "deploy/compose.demo.yaml"
+CHECKS = re.compile(r"(?m)^checks = \[.*\]$")
 
 
 def git(arguments: list[str], *, cwd: Path, stdin: str | None = None, **environment: str) -> str:
@@ -44,18 +46,35 @@ def git(arguments: list[str], *, cwd: Path, stdin: str | None = None, **environm
 
 
 def snapshot(root: Path, origin: Path) -> str:
-    """The checkout's files as they are, as one commit in the origin (a checkout without git history works too)."""
+    """The checkout's files as they are, as one commit in the origin (a checkout without git history works too).
+
+    What changed since the last one is a commit on top of it: gates look at what commits add.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         index = {"GIT_INDEX_FILE": f"{scratch}/index", "GIT_DIR": str(origin), "GIT_WORK_TREE": str(root)}
         git(["-c", "core.bare=false", "add", "--all", "."], cwd=root, **index)
         tree = git(["write-tree"], cwd=root, **index)
-    return commit(origin, tree, [], "The checkout this demo runs from")
+    last = git(["for-each-ref", "--format=%(objectname) %(tree)", SNAPSHOT], cwd=origin).split()
+    if last[1:] == [tree]:
+        return last[0]
+    taken = commit(origin, tree, last[:1], "The checkout this demo runs from")
+    git(["update-ref", SNAPSHOT, taken], cwd=origin)
+    return taken
 
 
 def commit(origin: Path, tree: str, parents: list[str], message: str) -> str:
-    """One commit with a fixed date."""
+    """One commit with a fixed date, and with the summary that the policy asks for."""
     date = "2026-01-01T00:00:00+00:00"
-    arguments = ["commit-tree", tree, "-m", message, *(part for parent in parents for part in ("-p", parent))]
+    summary = f"Summary: {message}, and nothing else than that."
+    arguments = [
+        "commit-tree",
+        tree,
+        "-m",
+        message,
+        "-m",
+        summary,
+        *(part for parent in parents for part in ("-p", parent)),
+    ]
     return git(arguments, cwd=origin, GIT_AUTHOR_DATE=date, GIT_COMMITTER_DATE=date)
 
 
@@ -84,18 +103,27 @@ def for_compose(spec: str, service: str) -> str:
     return joined
 
 
-def refresh(root: Path, origin: Path, service: str = "") -> None:
-    """`main` is the checkout as it is (what git ignores is left out); `feature/demo` is one commit ahead of it.
+def policy(root: Path, service: str = "", signers: str = "") -> str:
+    """The checkout's sluice.toml for an origin that is made in a second: nobody ran `make test` for its commits.
 
-    With a `service`, `main` is one commit ahead of the checkout: the service is called so, and runs in containers.
+    Every other rule stays. `service` is of for_compose; `signers` is the section that names who may sign.
+    """
+    spec, found = CHECKS.subn("checks = []", (root / SPEC).read_text())
+    if found != 1:
+        raise SystemExit(f"demo: {SPEC} has not one line with `checks = [...]`")
+    return (for_compose(spec, service) if service else spec) + signers
+
+
+def refresh(root: Path, origin: Path, service: str = "", signers: str = "") -> None:
+    """`main` is the checkout as it is (what git ignores is left out) with `policy`; `feature/demo` is one ahead of it.
+
+    With a `service`, it is called so, and runs in containers.
     """
     if not (origin / "HEAD").exists():
         origin.mkdir(parents=True, exist_ok=True)
         git(["init", "--quiet", "--bare", "--initial-branch=main", str(origin)], cwd=root)
-    main = snapshot(root, origin)
-    if service:
-        spec = for_compose((root / SPEC).read_text(), service)
-        main = with_file(origin, main, SPEC, spec, "Deploy the demo in containers")
+    spec = policy(root, service, signers)
+    main = with_file(origin, snapshot(root, origin), SPEC, spec, "Deploy the demo by the demo's own policy")
     set_branch(origin, "main", main)
     set_branch(origin, "feature/demo", with_file(origin, main, NOTE, NOTE_TEXT, "Add a note"))
 
@@ -103,9 +131,11 @@ def refresh(root: Path, origin: Path, service: str = "") -> None:
 def add_broken(root: Path, origin: Path) -> None:
     """`feature/demo-broken`: a server that starts, answers every health check, and forgets every seventh message."""
     source = (root / BROKEN_FILE).read_text()
+    # Its author keeps every rule: the documents change with the code.
+    told = with_file(origin, "refs/heads/main", "docs/faster.md", "Delivery is faster.\n", "Tell of faster delivery")
     sha = with_file(
         origin,
-        "refs/heads/main",
+        told,
         BROKEN_FILE,
         source + (root / "scripts/demo_broken.py").read_text(),
         "Make delivery faster",

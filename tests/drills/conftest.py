@@ -73,7 +73,7 @@ class World:
         self.printed: list[str] = []
         self.processes: set[str] = set()
         demo_origin.refresh(ROOT, self.origin)
-        self.spec = short_watch((ROOT / SPEC).read_text())
+        self.spec = short_watch(demo_origin.policy(ROOT))
         self.main = demo_origin.with_file(self.origin, "refs/heads/main", SPEC, self.spec, "Short watch")
         demo_origin.set_branch(self.origin, "main", self.main)
         self.branch("feature/good", "changes/good.md", "A good change.\n")
@@ -115,7 +115,7 @@ class World:
 
     def watch_in_full(self) -> None:
         """From now on `main` has the service's own policy, five criteria and all."""
-        whole = (ROOT / SPEC).read_text()
+        whole = demo_origin.policy(ROOT)
         self.main = demo_origin.with_file(self.origin, self.main, SPEC, whole, "Watch as long as it takes")
         demo_origin.set_branch(self.origin, "main", self.main)
 

@@ -143,7 +143,9 @@ class RoomsWorld:
     def branch(self, name: str, changes: Change) -> str:
         """A branch one feature ahead of main; its commit. A change that changes nothing fails the test."""
         sha = "refs/heads/main"
-        for path, change in changes.items():
+        # The policy wants the documents changed with the code; what is told there is no part of a release.
+        told: Change = {"docs/changed.md": lambda _: f"What {name} changes.\n"}
+        for path, change in (changes | told).items():
             before = self._text(sha, path)
             after = change(before)
             assert after != before, f"{path} stays as it was"

@@ -44,7 +44,7 @@ def _promotion(plan: Plan, about: Promotion) -> Iterator[str]:
     author = ", not by an author" if wanted.approver_not_author else ""
     yield f"  approvals       {wanted.approvals} of: {people}{author}; each holds {wanted.approval_ttl_s / 60:g} min"
     for item in wanted.checklist:
-        how = " ".join(item.command) if item.command else "signed off by a person"
+        how = " ".join(item.command) if item.command else "a person signs it off"
         yield f"  checklist       {item.id}: {item.text} ({how})"
     yield f"  commits         {len(about.commits)}"
     for change in about.commits[:SHOWN]:
