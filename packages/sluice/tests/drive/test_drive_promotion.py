@@ -254,6 +254,19 @@ async def test_an_approval_ends(pair):
     await pair.denied("ApprovalExpired")
 
 
+async def test_what_is_left_of_earlier_promotions_says_nothing(pair):
+    """A used and a forgotten signature of other plans: the next plan has none, and that is what is said."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    await pair.denied("ApprovalMissing")
+    await pair.signed("bob")
+    pair.prod.env_file = "a third"
+    await pair.denied("PlanAltered")
+    later(pair, 3601)
+    await pair.denied("ApprovalMissing")
+
+
 async def test_an_approval_is_of_one_plan(pair):
     """The env file changed after the signature: what would be done now is not what was signed."""
     await pair.signed("bob")
@@ -267,8 +280,10 @@ async def test_an_approval_is_acted_upon_once(pair):
     pair.prod.verdicts["smoke public", "main"] = Verdict.FAIL
     assert (await pair.promote()).exit_code == 7
     pair.prod.verdicts.clear()
-    for asked in (ASK, dataclasses.replace(ASK, override="it was the probe")):
-        assert (await pair.prod.drive().promote(asked)).record["refusal"] == "ApprovalUsed"
+    # Passing over that this tree is remembered as bad is another plan, which nobody signed.
+    overridden = dataclasses.replace(ASK, override="it was the probe")
+    for asked, code in ((ASK, "ApprovalUsed"), (overridden, "ApprovalMissing")):
+        assert (await pair.prod.drive().promote(asked)).record["refusal"] == code
 
 
 async def test_what_is_passed_over_is_signed_too(pair):

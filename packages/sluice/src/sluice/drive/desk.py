@@ -15,7 +15,7 @@ from sluice.hosts.signing import Signed
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
 from sluice.model.policy import ChecklistItem, Role, Signer
-from sluice.model.promotion import Approval, Denial, Denied, Promotion, document, judge_text, used_in
+from sluice.model.promotion import Approval, Denial, Denied, Promotion, document, is_over, judge_text, used_in
 from sluice.model.verdict import Finding, Verdict
 
 TAIL = 200  # letters of a failed command's last line: enough to know what it was
@@ -77,13 +77,12 @@ class Desk:
         """Whether so many different people approved."""
         accepted: dict[str, Approval] = {}
         denied: Denied | None = None
-        for text in self._texts:
-            if text.role is Role.APPROVE:
-                try:
-                    await self.accept(text)
-                    accepted.setdefault(text.principal, text)
-                except Denied as failure:
-                    denied = denied or failure
+        for text in self._standing(Role.APPROVE):
+            try:
+                await self.accept(text)
+                accepted.setdefault(text.principal, text)
+            except Denied as failure:
+                denied = denied or failure
         if len(accepted) < needed:
             missing = Denied(
                 Denial.APPROVAL_MISSING,
@@ -159,16 +158,26 @@ class Desk:
             raise LookupError("not a promotion")
         return self._plan.promotion
 
+    def _standing(self, role: Role, item: str = "") -> list[Approval]:
+        """Those of this plan, and then those that may have been meant for it: neither over nor used. Newest first.
+
+        What is left of earlier promotions says nothing about this one.
+        """
+        now, mine = self._world.clock.now(), self._plan.hash
+        texts = [one for one in self._texts if one.role is role and one.says.get("item", "") == item]
+        own = [one for one in texts if one.says.get("plan") == mine]
+        live = [one for one in texts if one not in own and one.digest not in self._used and not is_over(one, now)]
+        return own + live
+
     async def _newest(self, role: Role, item: str) -> Approval:
         denied: Denied | None = None
-        for text in self._texts:
-            if text.role is role and text.says.get("item", "") == item:
-                try:
-                    await self.accept(text)
-                except Denied as failure:
-                    denied = denied or failure
-                else:
-                    return text
+        for text in self._standing(role, item):
+            try:
+                await self.accept(text)
+            except Denied as failure:
+                denied = denied or failure
+            else:
+                return text
         raise denied or Denied(
             Denial.CHECKLIST_OPEN,
             "Nobody signed it off.",

@@ -197,6 +197,14 @@ def judge_text(text: Approval, expected: str, now: str, ttl_s: float, used: froz
         )
 
 
+def is_over(text: Approval, now: str) -> bool:
+    """Whether its time has passed; one that does not say when is not."""
+    try:
+        return _expires(text) <= _time(now)
+    except Denied:
+        return False
+
+
 def _expires(text: Approval) -> dt.datetime:
     """Only as it is written here: nobody chooses another way to say when. Raises Denied."""
     try:
