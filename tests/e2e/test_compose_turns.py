@@ -125,10 +125,10 @@ async def test_what_cannot_be_started_again_is_known_before_anything_is_touched(
     stage.say("TOKEN=first")
     document = changed(web={"environment": {"TOKEN": "${TOKEN:?it signs the cookies}"}})
     release = await stage.release(document)
-    assert await stage.env.runtime.startable(release) == ""
+    assert await stage.env.runtime.startable(release, False) == ""
     text = stage.env_file.read_text()
     stage.env_file.write_text(text.replace("TOKEN=first\n", ""))
-    assert "TOKEN" in await stage.open("state").runtime.startable(release)
+    assert "TOKEN" in await stage.open("state").runtime.startable(release, False)
     stage.env_file.write_text(text)
     gone = msgspec.structs.replace(
         release,
@@ -136,4 +136,4 @@ async def test_what_cannot_be_started_again_is_known_before_anything_is_touched(
             release.artifact, digests={**release.artifact.digests, "web": "sha256:" + "0" * 64}
         ),
     )
-    assert "web is not on this machine" in await stage.open("state").runtime.startable(gone)
+    assert "web is not on this machine" in await stage.open("state").runtime.startable(gone, True)

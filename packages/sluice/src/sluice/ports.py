@@ -113,8 +113,11 @@ class Runtime(Protocol):
         """Start the slot, or adopt it when it runs already. Returns before it is ready."""
         ...
 
-    async def startable(self, release: Release) -> str:
-        """Why this release could not be started with today's env file; "" when it could. Starts nothing."""
+    async def startable(self, release: Release, same_values: bool) -> str:
+        """Why this release could not be started with today's env file; "" when it could. Starts nothing.
+
+        `same_values`: it was started with these very values, so they are no reason.
+        """
         ...
 
     async def alive(self, slot: Slot) -> bool:

@@ -31,7 +31,7 @@ class Values:
 async def judged(origin, asked, why=""):
     """The gate's finding."""
 
-    async def startable(_release):
+    async def startable(_release, _same_values):
         return why
 
     return await way_back(await origin.context(asked=asked, env_file=Values(), startable=startable))

@@ -87,5 +87,5 @@ class GateContext:
     forge: ForgeLike | None = None
     asked: Asked = Asked()
     records: Callable[[], Sequence[Mapping[str, Any]]] = _no_records  # the environment's ledger, oldest first
-    startable: Callable[[Release], Awaitable[str]] | None = None  # by the runtime: why not, or ""
+    startable: Callable[[Release, bool], Awaitable[str]] | None = None  # by the runtime: why not, or ""
     disk: Callable[[], Awaitable[Finding]] | None = None  # the check `disk` of this host

@@ -149,10 +149,11 @@ class ComposeRuntime:
         await self._starter.start(project, names, release.spec.run.ready_timeout_s)
         self._snapshots.keep(slot.unit, await self._documents(slot))
 
-    async def startable(self, release: Release) -> str:
+    async def startable(self, release: Release, same_values: bool) -> str:
         """See ports.Runtime. Reads its files with today's values, and looks for its images."""
         try:
-            await self._builder.understood(release.artifact, release.spec.compose)
+            if not same_values:
+                await self._builder.understood(release.artifact, release.spec.compose)
             missing = await self._builder.missing_images(release.artifact)
         except SluiceError as error:
             return error.what

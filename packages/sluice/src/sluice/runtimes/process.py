@@ -109,7 +109,7 @@ class ProcessRuntime:
         except Refused as error:
             raise StepFailed(error.what, world=error.world, next=error.next) from error
 
-    async def startable(self, release: Release) -> str:
+    async def startable(self, release: Release, same_values: bool) -> str:  # noqa: ARG002 - values are the gate's
         """See ports.Runtime."""
         return "" if Path(release.artifact.path).is_dir() else f"its artifact is gone: {release.artifact.path}"
 

@@ -205,7 +205,7 @@ class MemoryWorld:
         await self._reach(f"start {slot.unit}" if slot.unit in self.crippled else "start")
         self.crippled.discard(slot.unit)
 
-    async def startable(self, release: Release) -> str:
+    async def startable(self, release: Release, same_values: bool) -> str:  # noqa: ARG002 - the port's shape
         return self.stuck.get(release.commit.branch, "")
 
     async def alive(self, slot: Slot) -> bool:
