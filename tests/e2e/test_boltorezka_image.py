@@ -235,10 +235,11 @@ def test_env_examples_name_every_variable_and_no_value() -> None:
 
 def test_no_file_holds_a_secret() -> None:
     """The scanner of the no-secrets gate finds nothing in any file of deploy/."""
-    from sluice.gates.scanner import scan
+    from sluice.gates.scanner import Text, scan
 
     paths = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file()]
-    assert [str(paths[int(str(hit["text"]))]) for hit in scan([path.read_text() for path in paths])] == []
+    texts = [Text(str(path.relative_to(DEPLOY.parent)), path.read_text()) for path in paths]
+    assert [f"{paths[hit.text]}:{hit.line} {hit.rule}" for hit in scan(texts)] == []
 
 
 def test_every_setting_of_the_server_can_be_given() -> None:

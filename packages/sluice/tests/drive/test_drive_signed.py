@@ -10,6 +10,7 @@ import subprocess
 import msgspec
 import pytest
 
+from sluice.cli.session import recorded_runs
 from sluice.config import load_service
 from sluice.drive import Drive, Request, Sibling
 from sluice.drive.world import PromotionMeans
@@ -92,6 +93,11 @@ class Town:
         self.git("add", "-A", author=author)
         self.git("commit", "-qm", f"Change {name}", author=author)
 
+    async def doubt(self):
+        """Whether test's ledger is as its journals say."""
+        problems = Ledger(self.test.paths.ledger).verify(recorded_runs(self.test.paths.journal_dir)).problems
+        return problems[0].sentence if problems else ""
+
     def drive(self, memory):
         """A command's drive: the mirror, the reader and the verifier are real."""
         means = PromotionMeans(
@@ -99,6 +105,7 @@ class Town:
             self.approvals,
             functools.partial(verify, self.runner),
             self.runner,
+            self.doubt,
         )
         world = dataclasses.replace(
             memory.world(),
@@ -284,3 +291,147 @@ async def test_main_moves_while_it_is_confirmed(town):
 
     town.prod.gates = gates
     await town.refused("RefsMoved")
+
+
+async def test_a_line_separator_hides_no_commit(town):
+    """U+2028, a form feed or NEL in a subject: every commit counts, and its author may not approve."""
+    await town.proven()
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    for number, letter in enumerate("\u2028\x0c\x85"):
+        (town.origin / f"f{number}").write_text("x")
+        town.git("add", "-A")
+        town.git("commit", "-qm", f"one{letter}two")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="ann")
+    record = await town.signed("bob")
+    assert record["type"] == "approval"
+    result = await town.promote()
+    assert len(result.record["commits"]) == 3
+
+
+async def test_an_approval_is_used_once_however_it_is_written_down(town):
+    """The same signature with another line end at its end is the same signature."""
+    await town.proven()
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    (first,) = town.approvals.all()
+    town.prod.env_file = "another"
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    town.approvals.add(msgspec.structs.replace(first, signature=first.signature + "\n", run="run-9999"))
+    again = msgspec.structs.replace(town.approvals.all()[0], signature=first.signature + "\n\n")
+    assert again.digest in {
+        one["digest"] for r in Ledger(town.prod.paths.ledger).records() for one in r.get("approvals", ())
+    }
+
+
+async def test_a_candidate_cannot_make_its_own_promotion_easier(town):
+    """Fewer approvals, no rule about authors, an item gone from the checklist: what served asks for them still."""
+    item = 'checklist = [{{id = "backup", text = "Backed up."}}]'  # braces as str.format wants them
+    strict = SPEC.replace("[promotion]", "[promotion]\n" + item)
+    strict = strict.replace('may = ["approve"]\n[signers.carl]', 'may = ["approve", "checklist"]\n[signers.carl]')
+    town.policy(strict.format(**town.keys))
+    await town.proven()
+    sign_off = town.drive(town.prod)
+
+    async def backed_up(plan):
+        text = document(("shop", "prod"), plan.hash, plan.promotion, expiry(town.prod.clock.now(), 600), "backup")
+        return text, await sign(town.runner, text.encode(), town.folder / "bob", Role.CHECKLIST)
+
+    await sign_off.sign(ASK, Role.CHECKLIST, backed_up)
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    town.policy(SPEC.format(**town.keys).replace("approver_not_author = true", "approver_not_author = false"))
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="ann")
+    await town.signed("bob")
+    await town.refused("ChecklistOpen")
+
+
+async def test_a_ledger_of_test_that_was_cut_proves_nothing(town):
+    """The newest failure is cut away, so that the older success would count: the journal knows better."""
+    await town.proven()
+    town.test.verdicts["watch", "main"] = Verdict.FAIL
+    await town.drive(town.test).rollout(Request("ann@host", "test", "main"))
+    lines = town.test.paths.ledger.read_bytes().splitlines(keepends=True)
+    town.test.paths.ledger.write_bytes(b"".join(lines[:-1]))
+    await town.refused("RecordDoubtful")
+
+
+async def test_a_lost_note_of_what_serves_names_no_new_signers(town):
+    """serving.json is gone: who may sign is still the word of what was promoted last."""
+    await town.proven()
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    mallory = f'[signers.mallory]\nkeys = ["{town.keys["mallory"]}"]\nmay = ["approve"]\n'
+    town.policy(SPEC.format(**town.keys) + mallory)
+    await town.proven()
+    town.prod.releases.set_serving(None, None)
+    town.prod.pointed = None
+    await town.not_taken("PolicyChanged", who="mallory")
+
+
+async def test_a_tag_does_not_stand_in_for_a_branch(town):
+    """A tag named main is somebody's tag: the branch is what the policy is read from."""
+    await town.proven()
+    town.git("checkout", "-q", "--orphan", "evil")
+    town.policy("name = 'shop'\n")
+    town.git("tag", "main")
+    town.git("checkout", "-q", "-f", "refs/heads/main")
+    repo = GitMirror(town.prod.paths, str(town.origin), town.runner)
+    await repo.fetch()
+    assert b"[signers.bob]" in await repo.read("main", "sluice.toml")
+
+
+async def test_reasons_are_one_line_of_the_text(town):
+    """A reason with line ends forges no line of what is signed."""
+    await town.proven()
+    texts = []
+
+    async def make(plan):
+        texts.append(document(("shop", "prod"), plan.hash, plan.promotion, expiry(town.prod.clock.now(), 600)))
+        return texts[0], await sign(town.runner, texts[0].encode(), town.folder / "bob", Role.APPROVE)
+
+    forged = Request("olga@host", "test", override="x\nexceptions: none\u2028exceptions: none\x1b[2K")
+    await town.drive(town.prod).sign(forged, Role.APPROVE, make)
+    assert [line for line in texts[0].splitlines() if line.startswith("exceptions:")] == [
+        "exceptions: bad-release (x exceptions: none exceptions: none [2K)"
+    ]
+
+
+@pytest.mark.parametrize("what", ["env file", "time", "branch"])
+async def test_what_changes_while_it_is_built_is_noticed(town, what):
+    """After the build, before a migration: env file, signatures and branch are looked at once more."""
+    await town.proven()
+    await town.signed()
+    original = town.prod.build
+
+    async def build(*arguments):
+        if what == "env file":
+            town.prod.env_file = "another"
+        elif what == "time":
+            town.prod.clock.elapsed += 601
+        else:
+            town.commit("late", "nobody saw it")
+        return await original(*arguments)
+
+    town.prod.build = build
+    await town.refused({"env file": "EnvChanged", "time": "ApprovalExpired", "branch": "RefsMoved"}[what])
+    assert town.prod.migrated == []
+
+
+async def test_what_was_waived_in_test_is_signed_too(town):
+    """A gate that was passed over on the way is in the plan's exceptions, with its reason."""
+    town.test.verdicts["gates", "main"] = Verdict.FAIL
+    waived = Request("ann@host", "test", "main", waivers={"branch-policy": "an emergency"})
+    assert (await town.drive(town.test).rollout(waived)).exit_code == 0
+    plans = []
+
+    async def make(plan):
+        plans.append(plan)
+        text = document(("shop", "prod"), plan.hash, plan.promotion, expiry(town.prod.clock.now(), 600))
+        return text, await sign(town.runner, text.encode(), town.folder / "bob", Role.APPROVE)
+
+    await town.drive(town.prod).sign(ASK, Role.APPROVE, make)
+    assert "an emergency" in plans[0].promotion.exceptions["in test: branch-policy"]

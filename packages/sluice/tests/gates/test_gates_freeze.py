@@ -43,11 +43,14 @@ class At:
 WEEKEND = FreezeWindow(name="weekend", zone="Europe/Moscow", days=("sat", "sun"), exempt=("ann",))
 
 
-async def judged(origin, now, *windows, owner="bob", environment="test"):
+async def judged(origin, now, *windows, owner="bob", environment="test", source="ssh-key SHA256:x"):
     """The gate at a moment."""
     return await freeze(
         await origin.context(
-            policy=GatesSpec(freeze=windows), clock=At(now), asked=Asked(owner), environment=environment
+            policy=GatesSpec(freeze=windows),
+            clock=At(now),
+            asked=Asked(owner, owner_source=source),
+            environment=environment,
         )
     )
 
@@ -67,10 +70,12 @@ async def test_the_zone_decides_what_day_it_is(origin):
 
 
 async def test_an_exempt_owner_passes_and_it_is_said(origin):
-    """By name, for this window alone."""
+    """By the key of the connection, not by a name that was typed; for this window alone."""
     finding = await judged(origin, "2026-01-03T12:00:00.000Z", WEEKEND, owner="ann")
     assert finding.verdict is Verdict.PASS
     assert "ann is exempt from weekend" in finding.detail
+    typed = await judged(origin, "2026-01-03T12:00:00.000Z", WEEKEND, owner="ann", source="flag")
+    assert typed.verdict is Verdict.FAIL  # anybody can type --owner ann
     other = FreezeWindow(name="release day", days=("sat",))
     finding = await judged(origin, "2026-01-03T12:00:00.000Z", WEEKEND, other, owner="ann")
     assert finding.verdict is Verdict.FAIL

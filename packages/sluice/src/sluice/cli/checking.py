@@ -70,7 +70,7 @@ def _gates(session: Session, given: dict[str, object]) -> int:
         else:
             plan = await plan_rollout(world, branch, lambda _text: None)
         must_be_waivable(waivers, GATES, plan.policy.gates, world.environment)
-        asked = asked_for(plan, request.owner, "", waivers)
+        asked = asked_for(plan, (request.owner, request.owner_source), "", waivers)
         gates = await world.judge.gates(plan.commit, plan.candidate, plan.policy, lambda _finding: None, asked)
         if plan.promotion is not None:
             gates = [*gates, *(await confirm(world, plan, lambda _finding: None)).findings]

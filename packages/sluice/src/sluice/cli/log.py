@@ -12,10 +12,9 @@ import msgspec
 
 from sluice.cli.commands import cli, in_environment
 from sluice.cli.outlet import console
-from sluice.cli.session import Session, anchor_of
+from sluice.cli.session import Session, anchor_of, recorded_runs
 from sluice.cli.tables import log_table, print_record
 from sluice.config import Environment
-from sluice.journal import read_all
 from sluice.ledger import Anchoring, Ledger, Verification
 from sluice.model.errors import ExitCode, UsageError
 from sluice.model.secret import Redactor
@@ -75,10 +74,8 @@ def verify(
     if environment is None:
         raise click.UsageError("Missing option '--env'.")
     env = session.environment(service, environment)
-    journals = read_all(env.paths.journal_dir, repair=False)
-    recorded = [j.run for j in journals if j.ended and j.entries[-1].facts.get("recorded")]
     ledger = Ledger(env.paths.ledger)
-    verdict = ledger.verify(recorded)
+    verdict = ledger.verify(recorded_runs(env.paths.journal_dir))
     found = Anchoring(0, note="anchor = false in host.toml")
     if env.host_service.anchor:
         found = asyncio.run(anchor_of(env).compare(offline=offline))

@@ -34,7 +34,8 @@ from sluice.hosts.releases import FileReleases
 from sluice.hosts.signing import verify
 from sluice.hosts.ssh import Server
 from sluice.hosts.state import StatePaths, default_root
-from sluice.journal import redact_tree
+from sluice.journal import read_all, redact_tree
+from sluice.ledger import Ledger
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.spec import EnvironmentName, HostConfig
 
@@ -135,7 +136,29 @@ def _promotion(env: Environment) -> PromotionMeans | None:
         approvals=FileApprovals(env.paths.env_dir / "approvals"),
         verify=functools.partial(verify, env.runner),
         runner=env.runner,
+        doubt=lambda: _doubt(env),
     )
+
+
+async def _doubt(env: Environment) -> str:
+    """Why the ledgers a promotion stands on are not believed, in a sentence; "" when they hold.
+
+    Chain, signatures and journals always, and the copy on the origin where there is one.
+    """
+    for name in (EnvironmentName.TEST, EnvironmentName.PROD):
+        paths = StatePaths(env.paths.root, env.service, name.value)
+        problems = list(Ledger(paths.ledger).verify(recorded_runs(paths.journal_dir)).problems)
+        if env.host_service.anchor:
+            problems += (await anchor_of(env, name).compare()).problems
+        if problems:
+            return f"The ledger of {name.value} does not hold: {problems[0].sentence}."
+    return ""
+
+
+def recorded_runs(journals: Path) -> list[str]:
+    """The runs whose journals say that a record was written."""
+    found = read_all(journals, repair=False) if journals.is_dir() else []
+    return [one.run for one in found if one.ended and one.entries[-1].facts.get("recorded")]
 
 
 def own_version() -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from sluice.drive.facts import Plan
-from sluice.drive.planning import read_service
-from sluice.drive.promotion import means_of
+from sluice.drive.promotion import means_of, same_refs
 from sluice.drive.world import PromotionMeans, World
-from sluice.hosts.signing import Signed
+from sluice.hosts.signing import Signed, fingerprint
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
-from sluice.model.policy import ChecklistItem, Role, Signer
+from sluice.model.policy import ChecklistItem, PromotionSpec, Role
 from sluice.model.promotion import Approval, Denial, Denied, Promotion, document, is_over, judge_text, used_in
 from sluice.model.verdict import Finding, Verdict
 
@@ -30,9 +29,10 @@ class Confirmed(msgspec.Struct, frozen=True):
 
 async def confirm(world: World, plan: Plan, on_finding: Callable[[Finding], None]) -> Confirmed:
     """Whether everything the policy asks for before prod was done, by those who may. Raises StateCorrupted."""
-    policy, desk = plan.policy, await desk_for(world, plan)
-    items = await asyncio.gather(*(desk.item(one) for one in policy.promotion.checklist))
-    approved = await desk.approvals(policy.promotion.approvals)
+    desk = await desk_for(world, plan)
+    rules = desk.rules
+    items = await asyncio.gather(*(desk.item(one) for one in rules.checklist))
+    approved = await desk.approvals(rules.approvals)
     found = [*items, approved]
     for finding, _ in found:
         on_finding(finding)
@@ -41,23 +41,15 @@ async def confirm(world: World, plan: Plan, on_finding: Callable[[Finding], None
 
 async def desk_for(world: World, plan: Plan) -> Desk:
     """Judges signed texts for this plan. Raises StateCorrupted for one that cannot be read."""
-    return Desk(world, means_of(world), plan, await _signers_before(world, plan))
-
-
-async def _signers_before(world: World, plan: Plan) -> dict[str, Signer] | None:
-    """Those named before the candidate, where it changed who may sign; None: it did not."""
-    about = plan.promotion
-    if about is None or not about.policy_before:
-        return None
-    return (await read_service(world, about.policy_before, about.policy_before[:12])).signers
+    return Desk(world, means_of(world), plan)
 
 
 class Desk:
     """Judges signed texts for one plan."""
 
-    def __init__(self, world: World, means: PromotionMeans, plan: Plan, before: dict[str, Signer] | None) -> None:
-        """`before`: whom the policy of what serves now lets sign; None where that is the same."""
-        self._world, self._means, self._plan, self._before = world, means, plan, before
+    def __init__(self, world: World, means: PromotionMeans, plan: Plan) -> None:
+        """Reads what was signed so far."""
+        self._world, self._means, self._plan = world, means, plan
         self._texts = means.approvals.all()
         self._used = used_in(Ledger(world.paths.ledger).records())
 
@@ -98,7 +90,7 @@ class Desk:
         given = Approval(role, text, signature, "whoever signed", "", at, run)
         if role is Role.CHECKLIST:
             item = given.says.get("item", "")
-            asked = [one.id for one in self._plan.policy.promotion.checklist if not one.command]
+            asked = [one.id for one in self._about.rules.checklist if not one.command]
             if item not in asked:
                 raise UsageError(
                     f"the checklist asks nobody to sign off {item!r}.", next=f"use one of: {', '.join(asked) or 'none'}"
@@ -108,7 +100,7 @@ class Desk:
 
     async def accept(self, text: Approval) -> Signed:
         """Who signed. Raises Denied, with the code of what is wrong with it."""
-        promotion = self._plan.policy.promotion
+        promotion = self._about.rules
         says = text.says
         expected = document(
             (self._world.service, self._world.environment.value),
@@ -117,8 +109,15 @@ class Desk:
             says.get("expires", ""),
             says.get("item", "") if text.role is Role.CHECKLIST else "",
         )
-        judge_text(text, expected, self._world.clock.now(), promotion.approval_ttl_s, self._used)
+        judge_text(text, expected, self._world.clock.now(), promotion.approval_ttl_s)
         signed = await self._may_sign(text)
+        # By the key that signed, not by what the file says of it.
+        if msgspec.structs.replace(text, fingerprint=signed.fingerprint).digest in self._used:
+            raise Denied(
+                Denial.APPROVAL_USED,
+                f"The signature of {signed.principal} was acted upon by a run before.",
+                next="sign the plan anew",
+            )
         if text.role is Role.APPROVE and promotion.approver_not_author:
             self._is_no_author(signed)
         return signed
@@ -129,10 +128,10 @@ class Desk:
             signed = await self._means.verify(raw, text.signature, self._plan.policy.signers, text.role)
         except Refused as bad:
             raise Denied(bad.code, bad.what, next=bad.next) from bad
-        if self._before is None:
+        if self._about.signers_before is None:
             return signed
         try:
-            await self._means.verify(raw, text.signature, self._before, text.role)
+            await self._means.verify(raw, text.signature, self._about.signers_before, text.role)
         except Refused as bad:
             raise Denied(
                 Denial.POLICY_CHANGED,
@@ -144,13 +143,19 @@ class Desk:
     def _is_no_author(self, signed: Signed) -> None:
         signer = self._plan.policy.signers[signed.principal]
         names = {signed.principal, *signer.authors}
+        keys = {fingerprint(key) for key in signer.keys}
         for change in self._about.commits:
-            if names & {change.author, change.email} or change.key == signed.fingerprint:
+            if names & {change.author, change.email} or (change.key and change.key in keys):
                 raise Denied(
                     Denial.APPROVAL_BY_AUTHOR,
                     f"{signed.principal} approved, and is the author of {change.sha[:12]} ({change.subject}).",
                     next="let somebody approve who wrote none of it",
                 )
+
+    @property
+    def rules(self) -> PromotionSpec:
+        """What this promotion has to keep."""
+        return self._about.rules
 
     @property
     def _about(self) -> Promotion:
@@ -202,3 +207,21 @@ def _open(name: str, detail: str, denied: Denied) -> Finding:
 def refusal(findings: Iterable[Finding]) -> str:
     """The code of the first finding that has one."""
     return next((str(one.metrics["code"]) for one in findings if one.metrics.get("code")), "")
+
+
+async def still_so(world: World, plan: Plan, signatures: Sequence[Approval]) -> None:
+    """The env file, and of a promotion branch and signatures, are as they were confirmed. Raises Denied."""
+    if world.fingerprint() != plan.env_fingerprint:
+        raise Denied(
+            Denial.ENV_CHANGED, "The env file changed since the plan was made.", next="type the same command again"
+        )
+    if plan.promotion is None:
+        return
+    await same_refs(world, plan)
+    for text in signatures:
+        if is_over(text, world.clock.now()):
+            raise Denied(
+                Denial.APPROVAL_EXPIRED,
+                f"The signature of {text.principal} ended while this was built.",
+                next="sign the plan anew; what was built is kept",
+            )

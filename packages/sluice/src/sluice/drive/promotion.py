@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from sluice.drive.facts import Plan, policy_changes, steps_of, with_hash
 from sluice.drive.planning import read_service, to_go_back_to
 from sluice.drive.world import PromotionMeans, World
 from sluice.engine import Kind
 from sluice.ledger import Ledger
-from sluice.model.errors import ConfigError, Refused, UsageError
-from sluice.model.promotion import Denial, Denied, Promotion, proof_in
+from sluice.model.errors import Refused, UsageError
+from sluice.model.promotion import Denial, Denied, Promotion, proof_in, strictest
 from sluice.model.release import Artifact, Commit, Release
 from sluice.model.spec import ServiceSpec
 from sluice.ports import Progress
@@ -48,10 +51,14 @@ async def plan_promotion(
     await world.repo.fetch()
     commit = await world.repo.resolve(world.policy_ref)
     policy = await read_service(world, commit.sha, world.policy_ref)
+    if doubt := await means.doubt():
+        raise Denied(Denial.RECORD_DOUBTFUL, doubt, next="sluice log verify --env test; sluice log verify --env prod")
     old, slot, alive = await to_go_back_to(world)
     if old is not None and alive and (old.commit.tree, old.env_fingerprint) == (commit.tree, fingerprint):
         raise Denied(Denial.ALREADY_SERVES, f"{commit.describe} serves already, with the same settings.")
-    tested, run = await _proven(world, means, commit, policy)
+    before = _policy_before(world, old)
+    rules = strictest(policy.promotion, before.promotion if before else None)
+    proof = await _proven(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
         commit=commit,
         candidate=policy,
@@ -63,28 +70,34 @@ async def plan_promotion(
         steps=steps_of(Kind.PROMOTION),
         policy_changed=(),
         old_alive=alive,
-        promotion=await _what_changes(world, commit, old, (tested, run), policy, dict(exceptions or {})),
+        promotion=msgspec.structs.replace(
+            await _what_changes(world, commit, old, proof, dict(exceptions or {})),
+            policy_changed=policy_changes(policy, before) if before else (),
+            rules=rules,
+            signers_before=before.signers if before else None,
+        ),
     )
     return with_hash(plan, world.service, world.environment.value)
 
 
 def exceptions_of(waivers: Mapping[str, str], override: str) -> dict[str, str]:
     """What a promotion is asked to pass over, and why."""
-    return {**waivers, **({"bad-release": override} if override else {})}
+    return {**waivers, **({"bad-release": " ".join(override.split())} if override else {})}
 
 
 async def _what_changes(
     world: World,
     commit: Commit,
     old: Release | None,
-    proof: tuple[Release, str],
-    policy: ServiceSpec,
+    proof: tuple[Release, Mapping[str, Any]],
     exceptions: dict[str, str],
 ) -> Promotion:
-    tested, run = proof
-    before = await _policy_before(world, old)
+    tested, record = proof
+    # What was passed over on the way through test was never judged: whoever signs, signs that too.
+    gates = record.get("gates") or ()
+    passed = {f"in test: {one['name']}": str(one.get("detail", "")) for one in gates if one.get("verdict") == "waived"}
     return Promotion(
-        proof_run=run,
+        proof_run=str(record["run"]),
         proof_branch=tested.commit.branch,
         proof_commit=tested.commit.sha,
         artifact_key=tested.artifact.key,
@@ -94,16 +107,17 @@ async def _what_changes(
         commits=tuple(await world.repo.authored(old.commit.sha if old else "", commit.sha)),
         head_from=old.migration_head if old else "",
         head_to=tested.migration_head,
-        policy_changed=policy_changes(policy, before) if before else (),
-        exceptions=exceptions,
-        policy_before=old.commit.sha if old and before else "",
+        policy_changed=(),
+        exceptions=passed | exceptions,
     )
 
 
-async def _proven(world: World, means: PromotionMeans, commit: Commit, policy: ServiceSpec) -> tuple[Release, str]:
-    """The release of test that proves this commit's tree, and the run that did. Raises Denied."""
+async def _proven(
+    world: World, means: PromotionMeans, commit: Commit, ttl_s: float
+) -> tuple[Release, Mapping[str, Any]]:
+    """The release of test that proves this commit's tree, and the record of the run that did. Raises Denied."""
     records = Ledger(means.test.paths.ledger).records()
-    proof = proof_in(records, commit.tree, world.clock.now(), policy.promotion.proof_ttl_s)
+    proof = proof_in(records, commit.tree, world.clock.now(), ttl_s)
     if proof is None:
         raise await _unproven(world, means, commit)
     try:
@@ -116,7 +130,7 @@ async def _proven(world: World, means: PromotionMeans, commit: Commit, policy: S
             f"The artifact that passed test in run {proof['run']} is not on this host any more.",
             next=f"{TEST_ROLLOUT} {world.policy_ref}",
         )
-    return tested, str(proof["run"])
+    return tested, proof
 
 
 async def _unproven(world: World, means: PromotionMeans, commit: Commit) -> Denied:
@@ -143,14 +157,25 @@ async def _is_in(world: World, commit: Commit, other: Commit) -> bool:
         return False  # a branch that was removed unmerged: the mirror may have dropped its commits
 
 
-async def _policy_before(world: World, old: Release | None) -> ServiceSpec | None:
-    """The policy of what serves. A candidate's own change of it must be accepted by those it named before."""
-    if old is None:
+def _policy_before(world: World, old: Release | None) -> ServiceSpec | None:
+    """The policy of what was promoted last, as its release keeps it; None when nothing ever was. Raises Denied.
+
+    A candidate's own change of it must be accepted by those it named before.
+    """
+    if old is not None:
+        return old.spec
+    promoted = [one for one in Ledger(world.paths.ledger).records() if one["type"] == "promotion" and one["release"]]
+    went = [str(one["release"]) for one in promoted if one.get("outcome") == "done"]
+    if not went:
         return None
     try:
-        return await read_service(world, old.commit.sha, old.commit.sha[:12])
-    except (ConfigError, UsageError):
-        return None
+        return world.releases.get(went[-1]).spec
+    except UsageError:
+        raise Denied(
+            Denial.POLICY_CHANGED,
+            f"What was promoted last ({went[-1]}) is not known any more, so nobody can say who was named before.",
+            next="restore its file in the state folder (releases/) from a backup",
+        ) from None
 
 
 def adopted(plan: Plan, artifact: Artifact) -> Artifact:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.drive.desk import confirm, refusal
+from sluice.drive.desk import confirm, refusal, still_so
 from sluice.drive.facts import Facts, Plan
 from sluice.drive.planning import plan_rollback, plan_rollout
 from sluice.drive.promotion import adopted, exceptions_of, plan_promotion, same_refs
@@ -45,10 +45,10 @@ class Outcome:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def asked_for(plan: Plan, owner: str, override: str, waivers: Mapping[str, str]) -> Asked:
+def asked_for(plan: Plan, who: tuple[str, str], override: str, waivers: Mapping[str, str]) -> Asked:
     """What the gates are told of a plan and of whoever wants it. A promotion's secrets are those since the last one."""
     since = plan.old_release.commit.sha if plan.promotion and plan.old_release else ""
-    return Asked(owner, override, waivers, plan.env_fingerprint, plan.old_release, since)
+    return Asked(who[0], override, waivers, plan.env_fingerprint, plan.old_release, since, who[1])
 
 
 def judged(findings: list[Finding], required: frozenset[str] = frozenset()) -> Event:
@@ -144,7 +144,7 @@ class Steps:
     async def _gate(self) -> Outcome:
         plan, told = self._facts.effective_plan, self._facts
         must_be_waivable(told.waivers, GATES, plan.policy.gates, self._world.environment)
-        asked = asked_for(plan, told.owner, told.override, told.waivers)
+        asked = asked_for(plan, (told.owner, told.owner_source), told.override, told.waivers)
         findings = await self._world.judge.gates(plan.commit, plan.candidate, plan.policy, self._on_finding, asked)
         facts: dict[str, Any] = {}
         if plan.promotion is not None:
@@ -182,6 +182,8 @@ class Steps:
         release = self._facts.release
         if release is None:
             raise LookupError("nothing built yet")
+        # A build takes minutes: what was confirmed before it must hold still, and nothing is touched yet.
+        await still_so(self._world, self._facts.effective_plan, self._facts.signatures)
         head = await self._world.runtime.migrate(release, self._on_progress)
         migrated = msgspec.structs.replace(release, migration_head=head)
         return Outcome(Event.OK, {"release": msgspec.to_builtins(migrated)}, {"head": head})

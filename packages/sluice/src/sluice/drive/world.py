@@ -133,6 +133,7 @@ class PromotionMeans:
     approvals: Approvals
     verify: Verify
     runner: Runner  # for the items of the checklist that a machine looks at
+    doubt: Callable[[], Awaitable[str]]  # why the ledger of test or of this environment is not believed; "": it is
 
 
 @dataclass(frozen=True, slots=True)

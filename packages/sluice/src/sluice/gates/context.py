@@ -63,6 +63,7 @@ class Asked:
     env_fingerprint: str = ""
     serving: Release | None = None  # what a run that fails goes back to
     since: str = ""  # the commit from which secrets are looked for; "": where the branch left the policy's
+    owner_source: str = ""  # only by an SSH key is it known who somebody is
 
 
 def _no_records() -> Sequence[Mapping[str, Any]]:

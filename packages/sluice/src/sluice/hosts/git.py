@@ -92,16 +92,19 @@ class GitMirror:
     async def authored(self, base: str, tip: str) -> list[Authored]:
         """See ports.Repo. A signing key is told by its fingerprint; whether it is trusted is the policy's question."""
         new = await self._required(tip)
-        span = [f"--max-count={MAX_CHANGES}", new, f"^{await self._required(base)}"] if base else ["--max-count=1", new]
-        form = "--format=%H%x00%s%x00%an%x00%ae%x00%GF"
+        span = [f"--max-count={MAX_CHANGES + 1}", new, f"^{await self._required(base)}"] if base else ["-1", new]
         # An empty list of signers: ssh-keygen then says whose key it was, and git asks for no list it does not have.
         signed = ["-c", f"gpg.ssh.allowedSignersFile={os.devnull}"]
-        done = await self._runner.run(
-            ["git", *signed, *self._argv(["log", form, *span])[1:]], timeout_s=LOCAL_S, environment=local_environment()
-        )
-        if done.exit_code:
-            raise self._broken("log", done)
-        return [Authored(*line.split("\0")) for line in done.stdout.splitlines() if line.count("\0") == 4]
+        command = ["git", *signed, *self._argv(["log", "-z", "--format=%H%x00%s%x00%an%x00%ae%x00%GF", *span])[1:]]
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
+        # By NUL, which no name or subject can hold: any other separator could hide a commit behind it.
+        fields = raw.stdout.decode(errors="replace").split("\0")[:-1]
+        if raw.exit_code or raw.cut or len(fields) % 5 or len(fields) > 5 * MAX_CHANGES:
+            raise Refused(
+                f"the commits between {base[:12] or 'the beginning'} and {new[:12]} cannot be listed whole.",
+                next=f"more than {MAX_CHANGES} at once cannot be confirmed: promote an earlier commit first",
+            )
+        return [Authored(*fields[at : at + 5]) for at in range(0, len(fields), 5)]
 
     async def patch(self, sha: str) -> str:
         """See ports.Repo. Of a merge only what no parent had: the rest came with the parents' commits."""
@@ -188,6 +191,9 @@ class GitMirror:
     async def _sha(self, ref: str) -> str | None:
         if not _sane(ref):
             return None
+        if not SHA.fullmatch(ref) and not ref.startswith("refs/"):
+            # A branch is meant: git itself would let a tag of the same name come first.
+            return await self._sha(f"refs/heads/{ref}")
         done = await self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"], LOCAL_S)
         found = done.stdout.strip()
         return found if done.exit_code == 0 and SHA.fullmatch(found) else None

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from sluice.model.errors import Refused
-from sluice.model.policy import Role
+from sluice.model.policy import PromotionSpec, Role, Signer
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
 
@@ -39,6 +39,8 @@ class Denial(StrEnum):
     POLICY_CHANGED = "PolicyChanged"  # only the candidate's own policy would accept the signature
     CHECKLIST_OPEN = "ChecklistOpen"
     REFS_MOVED = "RefsMoved"
+    RECORD_DOUBTFUL = "RecordDoubtful"  # a ledger that proves or remembers does not hold
+    ENV_CHANGED = "EnvChanged"  # the env file is another than the plan's
 
 
 class Denied(Refused):
@@ -75,7 +77,22 @@ class Promotion(msgspec.Struct, frozen=True):
     head_to: str
     policy_changed: tuple[str, ...]  # against the policy of what serves
     exceptions: dict[str, str] = {}  # gate -> why it is passed over: whoever signs, signs them too
-    policy_before: str = ""  # the commit whose policy must accept the signatures too; "" the first time
+    rules: PromotionSpec = PromotionSpec()  # the stricter of the policy's and of those of what serves
+    signers_before: dict[str, Signer] | None = None  # who must accept the signatures too; None the first time
+
+
+def strictest(now: PromotionSpec, before: PromotionSpec | None) -> PromotionSpec:
+    """What both ask for: a candidate cannot make its own promotion easier. Pure."""
+    if before is None:
+        return now
+    known = {item.id for item in now.checklist}
+    return PromotionSpec(
+        approvals=max(now.approvals, before.approvals),
+        approval_ttl_s=min(now.approval_ttl_s, before.approval_ttl_s),
+        approver_not_author=now.approver_not_author or before.approver_not_author,
+        proof_ttl_s=min(now.proof_ttl_s, before.proof_ttl_s),
+        checklist=(*now.checklist, *(item for item in before.checklist if item.id not in known)),
+    )
 
 
 def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: float) -> Mapping[str, Any] | None:
@@ -129,8 +146,8 @@ class Approval(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """Names this signature for good."""
-        return hashlib.sha256(f"{self.document}\0{self.signature}".encode()).hexdigest()
+        """Names what was signed, for what and with which key, however the signature is written down."""
+        return hashlib.sha256(f"{self.role.value}\0{self.fingerprint}\0{self.document}".encode()).hexdigest()
 
     @property
     def says(self) -> dict[str, str]:
@@ -159,7 +176,12 @@ def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, 
         f"proven in test: run {about.proof_run}",
         f"expires: {expires}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_plain(line) for line in lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """One line, whatever was put into it: nothing of it can look like another line of the text."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def expiry(now: str, ttl_s: float) -> str:
@@ -167,32 +189,26 @@ def expiry(now: str, ttl_s: float) -> str:
     return (_time(now) + dt.timedelta(seconds=ttl_s)).strftime(EXPIRES)
 
 
-def judge_text(text: Approval, expected: str, now: str, ttl_s: float, used: frozenset[str]) -> None:
+def judge_text(text: Approval, expected: str, now: str, ttl_s: float) -> None:
     """Whether a signed text is for this plan, now. `expected` is the text with the signed one's own expiry.
 
-    Raises Denied; the signature itself is not looked at.
+    Raises Denied; neither the signature nor whether it was used is looked at.
     """
-    says, who = text.says, text.principal
-    if text.digest in used:
-        raise Denied(
-            Denial.APPROVAL_USED, f"The signature of {who} was acted upon by a run before.", next="sign the plan anew"
-        )
+    who, until = text.principal, text.says.get("expires", "")
     if text.document != expected:
         raise Denied(
             Denial.PLAN_ALTERED,
-            f"What {who} signed (plan {says.get('plan', '')[:12]}) is not what would be done now.",
+            f"What {who} signed (plan {text.says.get('plan', '')[:12]}) is not what would be done now.",
             next="look at `sluice plan --env prod` again and sign that",
         )
     left = (_expires(text) - _time(now)).total_seconds()
     if left <= 0:
-        raise Denied(
-            Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {says['expires']}.", next="sign the plan anew"
-        )
+        raise Denied(Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {until}.", next="sign the plan anew")
     # A second of grace: the text holds whole seconds, and ours has thousandths.
     if left > ttl_s + 1:
         raise Denied(
             Denial.APPROVAL_TOO_LONG,
-            f"The signature of {who} would hold until {says['expires']}; the policy's limit is {ttl_s / 3600:g} hours.",
+            f"The signature of {who} would hold until {until}; the policy's limit is {ttl_s / 3600:g} hours.",
             next="sign the text that `sluice approve --print` shows",
         )
 
