@@ -214,7 +214,9 @@ class TinyWorld:
         self.env_file.write_text(f"BASE={base}\n")
         self.env_file.chmod(0o600)
         self.host_file.write_text(
-            f'[host]\ndocker = "{docker}"\n[service.{self.service}]\nrepo = "{self.origin}"\npolicy_ref = "main"\n'
+            # Some of these worlds lie on a disk of a few megabytes, which is filled on purpose.
+            f'[host]\ndocker = "{docker}"\nmin_free_mb = 0\n'
+            f'[service.{self.service}]\nrepo = "{self.origin}"\npolicy_ref = "main"\n'
             f'[service.{self.service}.env.test]\nruntime = "{runtime}"\npublic_url = "{self.url}"\n'
             f'env_file = "{self.env_file}"\nports = [{port + 1}, {port + 19}]\n'
         )

@@ -152,3 +152,17 @@ def test_addresses(host):
     assert public_address(host("https://a.example.org", listen="[::1]:8080")) == Address("::1", 8080)
     assert str(address_of("[::1]:8080")) == "[::1]:8080"
     assert str(Address("", 8080)) == ":8080"
+
+
+def test_the_way_it_is_already_needs_no_room_on_the_disk(files, monkeypatch):
+    """Pointed where it points, nothing is written: a way back on a full disk is still one."""
+    files.point(SLOT)
+
+    def full(*_arguments, **_options):
+        raise Refused("No space left on device")
+
+    monkeypatch.setattr("sluice.ingress.files.write_file", full)
+    files.point(SLOT)
+    assert files.read().url == SLOT.target
+    with pytest.raises(Refused):
+        files.point(None)

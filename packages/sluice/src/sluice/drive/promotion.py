@@ -40,12 +40,7 @@ async def plan_promotion(
     `exceptions` (`exceptions_of`) are a part of it: a gate is passed over only as it was signed.
     """
     means = means_of(world)
-    if branch and branch != world.policy_ref:
-        raise Denied(
-            Denial.FEATURE_BRANCH,
-            f"Never {world.environment.value} from a feature branch: {branch!r} is not {world.policy_ref!r}.",
-            next=f"{TEST_ROLLOUT} {branch}, merge it into {world.policy_ref}, then: sluice promote --env prod",
-        )
+    _never_a_branch(world, branch)
     fingerprint = world.fingerprint()
     progress("fetching the repository")
     await world.repo.fetch()
@@ -78,6 +73,15 @@ async def plan_promotion(
         ),
     )
     return with_hash(plan, world.service, world.environment.value)
+
+
+def _never_a_branch(world: World, branch: str) -> None:
+    if branch and branch != world.policy_ref:
+        raise Denied(
+            Denial.FEATURE_BRANCH,
+            f"Never {world.environment.value} from a feature branch: {branch!r} is not {world.policy_ref!r}.",
+            next=f"{TEST_ROLLOUT} {branch}, merge it into {world.policy_ref}, then: sluice promote --env prod",
+        )
 
 
 def exceptions_of(waivers: Mapping[str, str], override: str) -> dict[str, str]:

@@ -191,12 +191,15 @@ class GitMirror:
     async def _sha(self, ref: str) -> str | None:
         if not _sane(ref):
             return None
-        if not SHA.fullmatch(ref) and not ref.startswith("refs/"):
-            # A branch is meant: git itself would let a tag of the same name come first.
-            return await self._sha(f"refs/heads/{ref}")
-        done = await self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"], LOCAL_S)
-        found = done.stdout.strip()
-        return found if done.exit_code == 0 and SHA.fullmatch(found) else None
+        # A branch is meant: git itself would let a tag of the same name come first.
+        branch = [] if SHA.fullmatch(ref) or ref.startswith("refs/") else [f"refs/heads/{ref}"]
+        for one in (*branch, ref):
+            command = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{one}^{{commit}}"]
+            done = await self._run(command, LOCAL_S)
+            found = done.stdout.strip()
+            if done.exit_code == 0 and SHA.fullmatch(found):
+                return found
+        return None
 
     async def _required(self, ref: str) -> str:
         sha = await self._sha(ref)

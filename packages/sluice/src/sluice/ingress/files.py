@@ -182,10 +182,14 @@ class IngressFiles:
         self.watched.mkdir(exist_ok=True, mode=0o700)
 
     def _replace(self, route: Route) -> None:
+        body = _encode(route)
+        whole = body + _checksum(body)
+        # A way back that is the way it is already must not need room on a disk that has none.
+        if self.dynamic.exists() and self.dynamic.read_bytes() == whole and not self._certificate_is_newer():
+            return
         # Written outside the watched folder, so Traefik never sees a part, and renamed in on the same file system.
         beside = self.folder / "next.json"
-        body = _encode(route)
-        write_file(beside, body + _checksum(body))
+        write_file(beside, whole)
         beside.rename(self.dynamic)
         sync_directory(self.watched)
 
