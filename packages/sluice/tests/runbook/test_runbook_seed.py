@@ -24,7 +24,6 @@ EXPECTED = {
     (33, "unmentioned", "`served-release`"): "nothing says that what answers is this very release",
     (33, "unmentioned", "`domain-redirect`"): "the domain checks ask https alone",
     (33, "unmentioned", "`message-retry`"): "required by [watch], not among the four end-to-end steps",
-    # Smoke: what section 4 demands and [watch] required_checks does not.
     # Promotion: demanded, and nobody could do it.
     (86, "nobody-may", "0 of the 1"): "an explicit approval is demanded, [signers] is empty",
     (90, "missing-file", "PREPROD_CHECKLIST.md"): "the link leads nowhere",
