@@ -62,7 +62,8 @@ def test_prod_runs_the_images_that_passed_test(world: TinyWorld) -> None:
     before = world.docker_cli(*built)
     done = world.good("promote", "--env", "prod")
     assert before.split()
-    assert world.docker_cli(*built) == before, done.text
+    # Pruning may have taken some away; none was made.
+    assert set(world.docker_cli(*built).split()) <= set(before.split()), done.text
     prod = images_of(world, "prod")
     assert prod == images_of(world, "test")
     assert set(prod) == {"web", "worker", "store"}

@@ -33,7 +33,8 @@ def test_the_runbooks_commands_work_as_they_are_written(laptop, shop):
     assert "feature/x" in out
     assert laptop.records()[0]["owner"] == "ann@example.org"
     code, out = laptop.ssh("cd ~/srv/edge && ./scripts/release-command.sh promote --env prod --service shop")
-    assert code == 1, out
+    assert code == 2, out
+    assert "no environment 'prod'" in out
     code, out = laptop.ssh("~/srv/edge/scripts/server-quick-check.sh --env test --service shop")
     assert code in {0, 1}, out
     assert "disk" in out
