@@ -193,7 +193,7 @@ def test_a_stranger_deploys_jobs_after_saying_what_readiness_is(newcomer):
     refused = newcomer.shell("sluice rollout --env test --branch main")
     assert refused.code == 1, refused.text[-3000:]
     assert newcomer.substituted(said.text).strip() in refused.text
-    assert "ready_after_s" in refused.text.partition("->")[2]
+    assert "ready_after_s" in refused.text.partition("Next:")[2]
     assert lives("dev.sluice.service=fx-jobs") == {}
 
     (newcomer.here / "sluice.toml").write_text(declared)

@@ -45,6 +45,7 @@ from sluice.ledger import Ledger
 from sluice.lock import Holder, hold
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.policy import Role
+from sluice.model.verdict import Verdict
 
 # After these the world is known and one good release serves, or none did: another command may go on.
 SETTLED = frozenset({State.DONE, State.REFUSED, State.ROLLED_BACK})
@@ -304,6 +305,9 @@ class Drive:
         world, facts = self._world, walk.facts
         state = state_of_world(facts, outcome, world)
         next_ = next((e.next for e in walk.errors if isinstance(e, SluiceError) and e.next), "")
+        if outcome is State.REFUSED and not next_:
+            gates = facts.findings.get(State.GATING.value, [])
+            next_ = next((gate.fix for gate in gates if gate.verdict is Verdict.FAIL and gate.fix), "")
         if seen is not None and outcome is State.ROLLBACK_FAILED:
             state = true_state(world, facts, seen)
         elif seen is not None:
