@@ -293,6 +293,7 @@ class World:
             old = f"{self.name}-hand{turn - 1}-chat-1"
             timed("stop", "docker", "stop", "--time", "5", old)
             timed("remove", "docker", "rm", old)
+            timed("network", "docker", "network", "rm", f"{self.name}-hand{turn - 1}_default")
         return took
 
     def _healthy(self, port: int) -> float:

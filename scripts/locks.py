@@ -9,7 +9,16 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMPILE = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
+COMPILE = [
+    str(Path(sys.executable).with_name("uv")),
+    "pip",
+    "compile",
+    "--quiet",
+    "--universal",
+    "--python-version",
+    "3.11",
+    "--generate-hashes",
+]
 COMPILE += ["--no-annotate"]
 BOLTOREZKA, SLUICE = "packages/boltorezka/pyproject.toml", "packages/sluice/pyproject.toml"
 OTHERS = [argument for name in ("server", "smoke", "sluice") for argument in ("-c", f"requirements/{name}.txt")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import click
 import msgspec
@@ -20,6 +23,19 @@ import sluice.cli.supervisor  # noqa: F401 - each module adds its commands
 from sluice.cli.commands import cli
 from sluice.cli.session import Session
 from sluice.model.errors import ExitCode, SluiceError
+
+
+def command() -> NoReturn:
+    """The program `sluice`: one command, then the end of this process with its exit code.
+
+    The interpreter's own end would take apart, one by one, everything that was loaded: a tenth of a second in which
+    somebody waits for nothing. What has to be ended or removed is when `main` returns; only the streams are left.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever read it is gone, or it was never there
+            stream.flush()
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None, after_entry: Callable[[str], None] | None = None) -> int:

@@ -67,7 +67,8 @@ class Look:
         """
         with await self._builder.exported(commit) as folder:
             tree = Path(folder) / "tree"
-            own, mine = await self._footprint(tree, spec, self._paths.environment, self._host, self._cli)
+            here = (self._paths.environment, self._host, self._cli)
+            own, mine = await self._footprint(tree, commit, spec, *here)
             must_have_files(own.plans, self._place(tree, self._paths.environment, own.directory))
             await self._seen_ready(tree, spec, own)
             changed = await shared.changed(own, self._paths.service, self._paths.environment)
@@ -80,7 +81,7 @@ class Look:
                     self._cli.runner, self._engine.socket_path, ServerValues(sources_of(sibling.host)).values
                 )
                 name = sibling.environment
-                others.append((await self._footprint(tree, spec, name, sibling.host, cli))[1])
+                others.append((await self._footprint(tree, commit, spec, name, sibling.host, cli))[1])
         found = [*await self._elsewhere(), *overlaps(mine, others)]
         return [*found, *await asyncio.to_thread(self._data, own)]
 
@@ -109,10 +110,10 @@ class Look:
                 yield one
 
     async def _footprint(
-        self, tree: Path, spec: ServiceSpec, environment: str, host: HostEnvironment, cli: ComposeCli
+        self, tree: Path, commit: Commit, spec: ServiceSpec, environment: str, host: HostEnvironment, cli: ComposeCli
     ) -> tuple[Understood, Footprint]:
         files = files_of(spec.compose, environment, tree)
-        known = await self._builder.read(tree, files, spec.compose, environment, cli)
+        known = await self._builder.read(tree, files, spec.compose, environment, cli, commit.tree)
         plans = services_of(known.decided, spec.compose, known.world)
         base = base_document(known.kept, plans)
         place = self._place(tree, environment, known.world.directory)
