@@ -17,7 +17,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "secrets_corpus"
 SEED = 2026
 MARK = "\0"  # before every line of a secret, while a case is made
-_CASE = re.compile(r"^=== (\S+)(?: x(\d+))?$", re.MULTILINE)
+_CASE = re.compile(r"^=== (\S+)(?: x(\d+))?(?: as (\S+))?$", re.MULTILINE)
 _SLOT = re.compile(r"«(!?)((?:[^«»]|«[^«»]*»)*)»")
 _LETTERS = string.ascii_letters + string.digits
 _ALPHABETS = {
@@ -35,12 +35,18 @@ _ALPHABETS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One file. `lines` are where its secret stands, from one; none: it has none."""
+    """One file. `lines` are where its secret stands, from one; none: it has none. `form` is how it is written down."""
 
     name: str
     path: str
     text: str
     lines: tuple[int, ...] = ()
+    form: str = ""
+
+    @property
+    def raw(self) -> bytes:
+        """The file as it lies on a disk."""
+        return FORMS[self.form](self.text, random.Random(self.name))
 
 
 def corpus(seed: int = SEED) -> list[Case]:
@@ -50,16 +56,36 @@ def corpus(seed: int = SEED) -> list[Case]:
 
 def _cases(label: str, seed: int) -> Iterator[Case]:
     parts = _CASE.split((FOLDER / f"{label}.txt").read_text())
-    for index in range(1, len(parts), 3):
-        path, times, template = parts[index], int(parts[index + 1] or 1), parts[index + 2].removeprefix("\n")
+    for index in range(1, len(parts), 4):
+        path, times, template = parts[index], int(parts[index + 1] or 1), parts[index + 3].removeprefix("\n")
         for number in range(times):
-            name = f"{label}-{index // 3 + 1:03}-{number + 1}"
+            name = f"{label}-{index // 4 + 1:03}-{number + 1}"
             rng = random.Random(f"{seed} {name}")
             text = filled(template, rng)
             lines = tuple(number for number, line in enumerate(text.split("\n"), 1) if MARK in line)
             if bool(lines) != (label == "true"):
                 raise ValueError(f"{label}.txt: the template of {path} has {'a' if lines else 'no'} secret")
-            yield Case(name, path, text.replace(MARK, ""), lines)
+            yield Case(name, path, text.replace(MARK, ""), lines, parts[index + 2] or "")
+
+
+def _among(text: str, rng: random.Random) -> bytes:
+    """Between what is compressed; in the first part of it no line ends, so that the text's lines keep their numbers."""
+    before = bytes(byte if byte != ord("\n") else 0 for byte in rng.randbytes(3000))
+    return before + b"\0" + text.encode() + b"\0" + rng.randbytes(3000)
+
+
+# What git calls binary although something in it can be read; and, without a form, text.
+FORMS: dict[str, Callable[[str, random.Random], bytes]] = {
+    "": lambda text, _: text.encode(),
+    "nul": lambda text, _: b"\0" + text.encode(),
+    "nul-at-the-end": lambda text, _: text.encode() + b"\0\n",
+    "utf-16": lambda text, _: b"\xff\xfe" + text.replace("\n", "\r\n").encode("utf-16-le"),
+    "utf-16-be": lambda text, _: b"\xfe\xff" + text.encode("utf-16-be"),
+    "utf-16-unmarked": lambda text, _: text.encode("utf-16-le"),
+    "utf-16-appended": lambda text, _: b"# appended to by another shell" + text.encode("utf-16-le"),
+    "utf-32": lambda text, _: text.encode("utf-32"),
+    "binary": _among,
+}
 
 
 def filled(template: str, rng: random.Random) -> str:

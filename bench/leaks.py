@@ -26,7 +26,8 @@ from detect_secrets.settings import default_settings
 
 from corpus import SEED, Case, corpus
 from harness import Bar, Bench, Options, Record, main, median, progress, table
-from sluice.gates import GateContext, scanner
+from sluice.gates import opaque, scanner
+from sluice.gates.context import GateContext
 from sluice.gates.secrets import no_secrets
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.git import GitMirror
@@ -47,14 +48,23 @@ SHOWN = 12  # names of what was missed; all are in the record
 def ours(cases: list[Case], _: Path) -> list[set[int]]:
     """The gate's own scanner: the lines it names, of each case."""
     found: list[set[int]] = [set() for _ in cases]
-    for hit in scanner.scan([scanner.Text(case.path, case.text) for case in cases]):
-        found[hit.text].add(hit.line)
+    pieces = [(at, lines) for at, case in enumerate(cases) for lines in _lines_of(case)]
+    texts = [scanner.Text(cases[at].path, "\n".join(text for _, text in lines)) for at, lines in pieces]
+    for hit in scanner.scan(texts):
+        at, lines = pieces[hit.text]
+        found[at].add(lines[hit.line - 1][0])
     return found
+
+
+def _lines_of(case: Case) -> list[list[opaque.Line]]:
+    """As the gate has them: of text what the patch says, of what git calls binary what can be read in it."""
+    return list(opaque.readable(case.raw)) if case.form else [list(enumerate(case.text.split("\n"), 1))]
 
 
 def betterleaks_alone(cases: list[Case], _: Path) -> list[set[int]]:
     """Betterleaks with its own rules, as it comes."""
-    return [{found.location.start_line for found in betterleaks.scan_string(case.text)} for case in cases]
+    texts = (case.raw.decode(errors="replace") for case in cases)
+    return [{found.location.start_line for found in betterleaks.scan_string(text)} for text in texts]
 
 
 def detect_secrets_alone(cases: list[Case], directory: Path) -> list[set[int]]:
@@ -64,7 +74,7 @@ def detect_secrets_alone(cases: list[Case], directory: Path) -> list[set[int]]:
         for case in cases:
             path = directory / case.name / case.path
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(case.text)
+            path.write_bytes(case.raw)
             found.append({secret.line_number for secret in scan_file(str(path))})
     return found
 
@@ -108,6 +118,7 @@ def _judged(scan: Scanner, cases: list[Case], directory: Path) -> Record:
     return {
         "true": sum(bool(case.lines) for case in cases),
         "harmless": sum(not case.lines for case in cases),
+        "binary": sum(bool(case.form) for case in cases),
         "missed": [f"{case.name} {case.path}" for case, lines in pairs if case.lines and not lines & {*case.lines}],
         "alarms": [f"{case.name} {case.path}" for case, lines in pairs if not case.lines and lines],
         "seconds": seconds,
@@ -173,7 +184,7 @@ def lines(record: Record) -> Iterator[str]:
     names = list(dict.fromkeys(cell["scanner"] for cell in record["cells"]))
     others = any(cell["seed"] != SEED for cell in record["cells"])
     sizes = record["cells"][0]
-    yield f"  {sizes['true']} true secrets, {sizes['harmless']} harmless look-alikes"
+    yield f"  {sizes['true']} true secrets, {sizes['harmless']} harmless look-alikes; {sizes['binary']} of them binary"
     rows = []
     for name in names:
         figures = []

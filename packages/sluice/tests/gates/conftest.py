@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.gates import GateContext
+from sluice.gates.context import GateContext
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.git import GitMirror
 from sluice.hosts.system import SystemClock

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from sluice.checks.host import Disk, judge_disk
-from sluice.gates import run_gates
 from sluice.gates.context import Asked
 from sluice.gates.disk import disk_space
 from sluice.gates.docs import docs_changed
 from sluice.gates.globs import matches
 from sluice.gates.history import bad_release, blamed_run
+from sluice.gates.run import run_gates
 from sluice.gates.summary import pr_summary
 from sluice.model.policy import DocsRule, FreezeWindow, GatesSpec, SummarySource
 from sluice.model.verdict import Verdict
@@ -209,6 +209,7 @@ async def test_a_full_disk_is_told_before_the_build(origin):
     assert findings["disk-space"].verdict is Verdict.ERROR
 
 
+@pytest.mark.alone
 async def test_a_thousand_files_are_judged_in_five_seconds(origin, capsys):
     """The bar of `sluice check`, every gate with rules, without the project's own commands; the figure is printed."""
     lines = "".join(f"value_{n} = compute({n})\n" for n in range(40))

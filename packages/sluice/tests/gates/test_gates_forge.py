@@ -200,6 +200,17 @@ async def test_statuses_in_the_forges_own_words(server, kind, tmp_path):
     }
 
 
+async def test_a_merge_request_that_does_not_say_whose_it_is(server, tmp_path):
+    """Without the projects of both ends nobody knows whether it is a fork's: an error, and no request of ours."""
+    kind = ForgeName.GITLAB
+    nowhere = {key: value for key, value in pull(kind).items() if not key.endswith("project_id")}
+    server.pulls = [nowhere]
+    with pytest.raises(ProbeBroken, match="does not say into which project"):
+        await forge(server, kind, tmp_path).pull_requests("feature/x")
+    server.pulls = [{**nowhere, "target_project_id": 1, "source_project_id": None}]
+    assert await forge(server, kind, tmp_path).pull_requests("feature/x") == [], "a fork that was deleted"
+
+
 async def test_gitea_tells_its_whole_history_and_the_newest_word_counts(server, tmp_path):
     """A check that failed and was repeated has succeeded, in whatever order the pages come."""
     told = [status(ForgeName.GITEA, "ci", state, n) for n, state in ((1, "failure"), (3, "success"), (2, "pending"))]
@@ -474,6 +485,11 @@ async def proof(origin, server, kind, tmp_path, **policy):
         ([("ci", "success"), ("lint", "failure")], ("ci",), (Verdict.PASS, None)),
         ([("ci", "success"), ("lint", "failure")], (), (Verdict.FAIL, "ChecksFailed")),
         ([("ci", "success"), ("lint", "pending")], (), (Verdict.INCONCLUSIVE, "ChecksPending")),
+        ([("ci", "success"), ("lint", "error")], (), (Verdict.FAIL, "ChecksFailed")),
+        ([("ci", "success"), ("lint", "warning")], (), (Verdict.FAIL, "ChecksFailed")),
+        ([("ci", "warning")], ("ci",), (Verdict.FAIL, "ChecksFailed")),
+        ([("ci", "success"), ("docs", "skipped")], (), (Verdict.PASS, None)),
+        ([("ci", "skipped")], (), (Verdict.FAIL, "ChecksNoStatus")),
         ([("ci", "success")], ("lint",), (Verdict.FAIL, "ChecksNoStatus")),
         ([], (), (Verdict.FAIL, "ChecksNoStatus")),
         ([("ci", "skipped")], ("ci",), (Verdict.FAIL, "ChecksNoStatus")),

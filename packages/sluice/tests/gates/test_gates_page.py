@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from sluice import gates
-from sluice.gates import GATES
+from sluice.gates.run import GATES
 from sluice.gates.waivers import NEVER, NEVER_IN_PROD
 from sluice.model.policy import GatesSpec
 

@@ -7,10 +7,11 @@ import dataclasses
 import msgspec
 import pytest
 
-from sluice.gates import GATES, run_gates
 from sluice.gates.branch import branch_policy, contains_main
 from sluice.gates.environment import server_env
 from sluice.gates.placeholder import is_placeholder
+from sluice.gates.run import GATES, run_gates
+from sluice.gates.standing import RULES, switched_on
 from sluice.model.policy import GatesSpec
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
@@ -111,6 +112,10 @@ async def test_all_gates_run_and_are_timed(origin):
     assert [f.name for f in findings] == list(GATES)
     skipped = {f.name: f.detail for f in findings if f.verdict is Verdict.SKIPPED}
     assert set(skipped) == {"checks-passed", "pr-summary", "docs-changed", "freeze", "disk-space", "way-back"}
+    # Whatever a policy without rules switches off has its line there; the other two are the host's: no disk is
+    # measured here, and nothing serves.
+    assert {gate for gate in GATES if not switched_on(gate, GatesSpec())} == set(skipped) - {"disk-space", "way-back"}
+    assert set(RULES) <= set(GATES)
     assert all(skipped.values())
     assert {f.verdict for f in findings if f.name not in skipped} == {Verdict.PASS}
     assert sorted(f.name for f in told) == sorted(GATES)

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from sluice.gates import GATES, run_gates
 from sluice.gates.context import Asked
+from sluice.gates.run import GATES, run_gates
 from sluice.gates.waivers import BadWaiver, must_be_waivable, sentence, taken, waived
 from sluice.model.errors import ExitCode
 from sluice.model.policy import FreezeWindow, GatesSpec

@@ -137,7 +137,7 @@ def test_the_programs_get_the_file_and_the_key(folder, monkeypatch):
     key.chmod(0o600)
     place = {"sops_file": str(folder / "secrets.sops"), "age_file": str(folder / "secrets.age")}
     got = ServerValues(Sources(**place, age_identity=str(key))).values()
-    assert got["SOPS"].reveal() == f"--decrypt --output-type dotenv {place['sops_file']} key={key}"
+    assert got["SOPS"].reveal() == f"--decrypt {place['sops_file']} key={key}"
     assert got["AGE"].reveal() == f"--decrypt --identity {key} {place['age_file']}"
     key.chmod(0o644)
     with pytest.raises(Refused, match="mode 0644"):

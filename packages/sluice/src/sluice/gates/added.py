@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
+
+from sluice.gates.opaque import Line
 
 # `@@ -1,2 +3,4 @@`; a merge has one @ and one old range more per parent: `@@@ -1 -1 +1,2 @@@`.
 _HUNK = re.compile(r"^(@@+) (?:-\S+ )+\+(\d+)(?:,(\d+))? @@+")
 _HEADER = re.compile(r"^diff --(?:git|cc|combined) ")
+# `index OLD..NEW`; of a merge `index OLD,OLD..NEW`. Whole names: the patch is made with --full-index.
+_INDEX = re.compile(r"^index ([0-9a-f]{40,64}(?:,[0-9a-f]{40,64})*)\.\.([0-9a-f]{40,64})")
+_HEADER_LINES = 12  # of one file, before what changed: modes, index, names
 
 
 class Added(msgspec.Struct, frozen=True):
@@ -26,16 +31,49 @@ class Added(msgspec.Struct, frozen=True):
         return f"{self.path}:{self.lines[index]} {rule} (commit {self.commit[:12]}, digest {digest})"
 
 
-def parse_patch(sha: str, patch: str) -> tuple[list[Added], int]:
-    """What the patch adds, and how many binary files it names. Of a merge: only what no parent had."""
+class Opaque(msgspec.Struct, frozen=True):
+    """A file that the patch only names, because git calls it binary: which content it had, and which it has."""
+
+    commit: str
+    path: str
+    old: tuple[str, ...]  # of each parent that has the file
+    new: str
+
+
+def parse_patch(sha: str, patch: str) -> tuple[list[Added], list[Opaque]]:
+    """What the patch adds, and the files it only names. Of a merge: only what no parent had."""
     added: list[Added] = []
-    binary = 0
+    opaque: list[Opaque] = []
     for lines in _files(patch):
-        binary += any(line.startswith(("Binary files ", "GIT binary patch")) for line in lines[:12])
+        if any(line.startswith("Binary files ") for line in lines[:_HEADER_LINES]):
+            opaque += _opaque(sha, lines)
+            continue
         piece = _file(sha, lines)
         if piece.lines:
             added.append(piece)
-    return added, binary
+    return added, opaque
+
+
+def added_of(file: Opaque, lines: Sequence[Line]) -> Added:
+    """What was read in such a file, as if the patch had said it."""
+    return Added(file.commit, file.path, "\n".join(text for _, text in lines), tuple(number for number, _ in lines))
+
+
+def _opaque(sha: str, lines: list[str]) -> Iterator[Opaque]:
+    found = next((match for line in lines[:_HEADER_LINES] if (match := _INDEX.match(line))), None)
+    if found is None:
+        raise ValueError("a patch names a binary file without its contents")
+    if found[2].strip("0"):  # all zeros: it was removed
+        yield Opaque(sha, _named(lines[0]), tuple(one for one in found[1].split(",") if one.strip("0")), found[2])
+
+
+def _named(header: str) -> str:
+    """The path out of a file's first line; without renames the two names of `diff --git` are the same."""
+    names = _HEADER.sub("", header)
+    if not header.startswith("diff --git "):
+        return names.strip('"')
+    half = names[: len(names) // 2]
+    return half.strip('"').removeprefix("a/")
 
 
 def _files(patch: str) -> Iterator[list[str]]:
@@ -53,7 +91,7 @@ def _files(patch: str) -> Iterator[list[str]]:
 
 
 def _file(sha: str, lines: list[str]) -> Added:
-    path, width, number, left = _HEADER.sub("", lines[0]), 0, 0, 0
+    path, width, number, left = _named(lines[0]), 0, 0, 0
     text: list[str] = []
     numbers: list[int] = []
     for line in lines[1:]:

@@ -40,6 +40,17 @@ class GateRepo(Repo, Protocol):
         """The values of a trailer (`Key: value`) in the messages of the commits in tip and not in base."""
         ...
 
+    async def contents(self, sha: str) -> list[tuple[str, tuple[str, ...], str]]:
+        """The files a commit changes and does not remove: path, hashes in the parents that have it, hash now.
+
+        Of a merge those that differ from every parent.
+        """
+        ...
+
+    async def blob(self, name: str) -> bytes | None:
+        """A file's content by its hash; None when it is larger than what is read of one file."""
+        ...
+
     async def note(self, notes: str, sha: str) -> bytes | None:
         """What `git notes --ref=NOTES` holds about a commit, or None. Raises Refused when it is too long to be one."""
         ...
@@ -62,7 +73,9 @@ class Asked:
     waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why it may be passed over
     env_fingerprint: str = ""
     serving: Release | None = None  # what a run that fails goes back to
-    since: str = ""  # the commit from which secrets are looked for; "": where the branch left the policy's
+    # The commit after which secrets are looked for. "": of a branch, where it left the policy's; of the policy's own
+    # branch, nothing was promoted yet, and all of its history is looked at.
+    since: str = ""
     owner_source: str = ""  # only by an SSH key is it known who somebody is
 
 

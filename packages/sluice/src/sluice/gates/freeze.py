@@ -1,4 +1,4 @@
-"""`freeze`: no window of the policy forbids a rollout now."""
+"""`freeze`: no window of the policy forbids a rollout now, and no operator froze the environment."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sluice.gates.context import GateContext
 from sluice.gates.windows import Ruling, rule
+from sluice.ledger import Frozen, frozen_by
 from sluice.model.policy import FreezeKind
 from sluice.model.verdict import Finding, Verdict
 
@@ -14,21 +15,29 @@ NAME = "freeze"
 
 
 async def freeze(context: GateContext) -> Finding:
-    """By the host's clock, the policy's windows and the owner's name."""
-    windows = context.policy.freeze
-    if not windows:
-        return Finding(NAME, Verdict.SKIPPED, detail="The policy has no freeze windows ([[gates.freeze]]).")
+    """By the host's clock, the policy's windows, the environment's ledger and the owner's name. Deny wins."""
+    windows, environment, asked = context.policy.freeze, context.environment.value, context.asked
     now = dt.datetime.fromisoformat(context.clock.now())
-    environment, asked = context.environment.value, context.asked
+    frozen = frozen_by(context.records(), now)
+    if not windows and not frozen:
+        detail = f"The policy has no freeze windows ([[gates.freeze]]), and nobody froze {environment}."
+        return Finding(NAME, Verdict.SKIPPED, detail=detail)
     # Anybody can type --owner; an exemption is for the person, whom only the key of the connection tells.
     owner = asked.owner if asked.owner_source.startswith("ssh-key") else ""
     ruling = rule(windows, now, environment, owner)
     exempt = [one.name for one in windows if environment in one.environments and owner in one.exempt]
+    if owner in context.policy.freeze_exempt and frozen:
+        exempt, frozen = [*exempt, *(f"the freeze of {one.owner}" for one in frozen)], []
     aside = f" {owner} is exempt from {', '.join(exempt)}." if exempt else ""
-    if ruling.allowed:
+    closed = [_frozen(one) for one in frozen] + ([] if ruling.allowed else [sentence(ruling)])
+    if not closed:
         inside = f"Within {', '.join(one.name for one in ruling.windows)}." if ruling.windows else ""
         return Finding(NAME, Verdict.PASS, detail=f"{inside or 'No window forbids a rollout now.'}{aside}")
-    return Finding(NAME, Verdict.FAIL, detail=f"{sentence(ruling)}{aside}", fix=_fix(ruling))
+    return Finding(NAME, Verdict.FAIL, detail=f"{' '.join(closed)}{aside}", fix=_fix(ruling, frozen, environment))
+
+
+def _frozen(one: Frozen) -> str:
+    return f"Frozen by {one.owner} until {one.until}, since {one.since}: {one.reason.rstrip('.')}."
 
 
 def sentence(ruling: Ruling) -> str:
@@ -43,6 +52,7 @@ def sentence(ruling: Ruling) -> str:
     )
 
 
-def _fix(ruling: Ruling) -> str:
-    wait = "wait until then" if ruling.changes else "wait for a change of the policy"
-    return f"{wait}, or --waive {NAME}='REASON' where the policy lets it be waived"
+def _fix(ruling: Ruling, frozen: list[Frozen], environment: str) -> str:
+    lift = f", or lift it (sluice freeze --env {environment} --lift --reason 'WHY')" if frozen else ""
+    wait = "wait until then" if ruling.changes or ruling.allowed else "wait for a change of the policy"
+    return f"{wait}{lift}, or --waive {NAME}='REASON' where the policy lets it be waived"

@@ -6,7 +6,6 @@ upstream, which knows several hundred providers' tokens by their shape, and our 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import msgspec
 
 from sluice.gates.placeholder import is_stand_in
 from sluice.gates.secret_rules import Found, find, is_login, wrapped
-from sluice.gates.secret_values import assigned, key_body
+from sluice.gates.secret_values import assigned, digest_of, key_body
 
 # A mark in the candidate's own text would let it judge itself: exceptions belong to the policy, so marks are broken.
 _ALLOW_MARKS = re.compile(r"(betterleaks|gitleaks):(?=allow)", re.IGNORECASE)
@@ -25,7 +24,6 @@ _BY_NAME = re.compile(r"generic|curl-auth|kubernetes-secret|hashicorp-tf-passwor
 # Before a checksum of a lock file, whatever the module beside it is called (`golang.org/x/oauth2 v0.2.0 h1:…`).
 _CHECKSUM = re.compile(r"(?:h1|zh|md5|sha\d+|integrity|checksum|hash|digest)[\"']?\s*[:=-]\s*[\"']?$", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-DIGEST_DIGITS = 16  # of SHA-256, hex: enough to tell finds apart, and what [[gates.allowed_secrets]] names
 MAX_HITS = 2000  # more than anybody reads; keeps the answer below what the parent keeps of an output
 MAX_WRAPPED = 2000  # runs of base64 in one file; a bundle of thousands of them is no configuration
 
@@ -44,11 +42,6 @@ class Hit(msgspec.Struct, frozen=True):
     line: int
     rule: str
     digest: str
-
-
-def digest_of(value: str) -> str:
-    """How a value is named where it must not be shown."""
-    return hashlib.sha256(value.encode()).hexdigest()[:DIGEST_DIGITS]
 
 
 def scan(texts: list[Text]) -> list[Hit]:

@@ -22,7 +22,7 @@ PIECE = 2000  # of a longer line (minified code) so much is looked at at once,
 OVERLAP = 700  # and so much of it twice: a name and the longest value
 WORDS_OF_NAMES = ("pass", "pwd", "secret", "token", "key", "credential", "fernet")
 _NAME = (
-    r"(?:(?:(?<![a-z])pass|password|passwd|passphrase|passwort|pwd|secret|token|api[_-]?key|access[_-]?key"
+    r"(?:(?:(?<![a-z])pass|password|passwd|passphrase|passwort|pwd|secret|(?<!publickey)token|api[_-]?key|access[_-]?key"
     r"|(?:auth|signing|sign|encryption|private|secret|master|session|cookie|hmac|jwt|app|account|storage|shared|webhook)"
     r"[_-]?key|secret[_-]?key[_-]?base|credential|fernet)"
     r"(?:[_-]?(?:\d{1,2}|old|new|current|previous|prod|production|test|staging|primary|b64|base64|hex))?)"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import re
 from collections import Counter
 
 from sluice.gates.placeholder import is_stand_in, is_words
 
+DIGEST_DIGITS = 16  # of SHA-256, hex: enough to tell finds apart, and what [[gates.allowed_secrets]] names
 LONGEST = 400  # longer than every password; a longer text is looked at by the rules that know its shape
 _ONE_WORD = re.compile(r"[!-~]+")
 _WORD = r"(?:[A-Z]{0,4}[a-z_]{2,}(?:[A-Z]{1,4}[a-z_]+)*|[A-Z_]{2,})\d{0,2}"
@@ -27,6 +29,11 @@ _NO_VALUE = tuple(
 )
 _CODE = re.compile(r"[(){}\[\]|$\\]|->|::")
 _FLAG = re.compile(r"true|false|yes|no|on|off|\d{1,5}", re.IGNORECASE)
+
+
+def digest_of(value: str) -> str:
+    """How a value is named where it must not be shown."""
+    return hashlib.sha256(value.encode()).hexdigest()[:DIGEST_DIGITS]
 
 
 def entropy(value: str) -> float:

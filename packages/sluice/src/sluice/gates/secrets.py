@@ -1,6 +1,7 @@
 """No secret in what the branch adds: every commit of policy_ref..branch, also lines a later commit took away again.
 
-A secret that was ever pushed is known to everybody who fetched; so each commit is looked at, not the sum of them.
+A secret that was ever pushed is known to everybody who fetched; so each commit is looked at, not the sum of them. Of
+the policy's own branch: every commit since the last promotion, and before the first one its whole history.
 The scanner (sluice.gates.scanner) runs in a child without our environment: it can be killed at a deadline, it cannot be
 steered by variables, and its library has no way to validate a find over the network.
 """
@@ -14,9 +15,13 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from sluice.gates.added import Added, parse_patch
+from sluice.gates.added import Added, Opaque, added_of, parse_patch
 from sluice.gates.context import GateContext
 from sluice.gates.globs import matches
+from sluice.gates.opaque import Line, only_new, readable
+from sluice.gates.secret_span import NAME, Span, span_of
+from sluice.gates.secret_values import digest_of
+from sluice.hosts.git import PatchTooLarge
 from sluice.model.errors import ProbeBroken
 from sluice.model.policy import AllowedSecret
 from sluice.model.verdict import Finding, Verdict, counted
@@ -27,6 +32,11 @@ SCAN_DEADLINE_S = 60.0
 CHILDREN = 4  # beside each other; the rest of the machine serves users
 SMALL_BYTES = 512 * 1024  # a second child costs more to start than it saves here
 SHOWN = 5  # named in the sentence; the rest is counted
+BRANCH_S = 110.0  # below the deadline of all gates: what is said here says more
+# Of the policy's own branch, whose whole history may have to be read: once, before the first promotion. Two slow cores
+# read some two megabytes of added lines a second, so this is a history of gigabytes.
+HISTORY_S = 1800.0
+TOO_LARGE = "unread-large-file"  # its digest is that of the content's hash, so a reviewer can answer for it
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -49,19 +59,32 @@ class Place(msgspec.Struct, frozen=True):
 class Seen(msgspec.Struct):
     """What was looked at so far, and what was found."""
 
+    span: Span
     commits: int = 0
     files: int = 0
-    binary: int = 0
+    binary: int = 0  # files of which no patch was read but what can be read in them
     places: list[Place] = []
 
 
 async def no_secrets(context: GateContext) -> Finding:
-    """Raises ProbeBroken (the gate's verdict is then `error`) when the scanner does not end well."""
-    commits = await context.repo.commits_between(await _base(context), context.commit.sha)
-    seen = Seen(commits=len(commits))
+    """Raises ProbeBroken (the gate's verdict is then `error`) when the scanner does not end well, or in time."""
+    seen = Seen(await span_of(context))
+    deadline = HISTORY_S if context.commit.branch == context.policy_ref else BRANCH_S
+    try:
+        async with asyncio.timeout(deadline):
+            await _look(context, seen)
+    except TimeoutError:
+        raise ProbeBroken(
+            f"{seen.commits} of {counted(len(seen.span.commits), 'commit')} were read within {deadline:g} s",
+            next="ask again when the machine has less to do; of a branch: bring it to the policy's branch in parts",
+        ) from None
+    return _verdict(seen, context.policy.allowed_secrets)
+
+
+async def _look(context: GateContext, seen: Seen) -> None:
     batch: list[Added] = []
     size = 0
-    async for piece in _added(context, commits, seen):
+    async for piece in _added(context, seen):
         batch.append(piece)
         size += len(piece.text)
         if size > BATCH_BYTES:
@@ -69,24 +92,45 @@ async def no_secrets(context: GateContext) -> Finding:
             batch, size = [], 0
     if batch:
         seen.places += await _scan(context, batch)
-    return _verdict(seen, context.policy.allowed_secrets)
 
 
-async def _base(context: GateContext) -> str:
-    """Since which commit secrets are looked for."""
-    return context.asked.since or (await context.repo.resolve(context.policy_ref)).sha
-
-
-async def _added(context: GateContext, commits: Sequence[str], seen: Seen) -> AsyncIterator[Added]:
-    for start in range(0, len(commits), PATCHES_AT_ONCE):
-        some = commits[start : start + PATCHES_AT_ONCE]
-        patches = await asyncio.gather(*(context.repo.patch(sha) for sha in some))
-        for sha, patch in zip(some, patches, strict=True):
-            added, binary = parse_patch(sha, patch)
-            seen.binary += binary
-            seen.files += len(added)
+async def _added(context: GateContext, seen: Seen) -> AsyncIterator[Added]:
+    for start in range(0, len(seen.span.commits), PATCHES_AT_ONCE):
+        some = seen.span.commits[start : start + PATCHES_AT_ONCE]
+        found = await asyncio.gather(*(_of_commit(context, sha) for sha in some))
+        for added, opaque in found:
+            seen.commits += 1
+            seen.binary += len(opaque)
+            seen.files += len(added) + len(opaque)
             for piece in added:
                 yield piece
+            for file in opaque:
+                for piece in await _read(context, file, seen):
+                    yield piece
+
+
+async def _of_commit(context: GateContext, sha: str) -> tuple[list[Added], list[Opaque]]:
+    try:
+        return parse_patch(sha, await context.repo.patch(sha))
+    except PatchTooLarge:  # somebody committed a library, or data: its files are read one by one
+        return [], [Opaque(sha, *one) for one in await context.repo.contents(sha)]
+
+
+async def _read(context: GateContext, file: Opaque, seen: Seen) -> list[Added]:
+    """What can be read in a binary file and could not be before."""
+    raw = await context.repo.blob(file.new)
+    if raw is None:
+        whole, digest = Added(file.commit, file.path, "", (1,)), digest_of(file.new)
+        seen.places.append(_place(whole, Hit(0, 1, TOO_LARGE, digest)))
+        return []
+    older = [old for name in file.old if (old := await context.repo.blob(name)) is not None]
+    # Off the loop: some seconds for the largest.
+    return [added_of(file, lines) for lines in await asyncio.to_thread(_new_lines, raw, older)]
+
+
+def _new_lines(raw: bytes, older: Sequence[bytes]) -> list[list[Line]]:
+    before = [lines for old in older for lines in readable(old)]
+    return [new for lines in readable(raw) if (new := only_new(lines, before))]
 
 
 def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
@@ -104,22 +148,36 @@ def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
         "binary": seen.binary,
         "found": len(found),
         "allowed": len(good),
+        **seen.span.covered,
     }
     aside = _asides(
         [(place.said, one) for place, one in excused], [one for one in allowed if one not in [e for _, e in excused]]
     )
     if found:
         return Finding(
-            "no-secrets",
+            NAME,
             Verdict.FAIL,
-            detail=f"{_listed(found)}.{aside}",
-            fix="change the secret where it is valid (it counts as known), take it out of the branch's history "
-            "with `git rebase -i`, and push again; what is none, a reviewer names in [[gates.allowed_secrets]]",
+            detail=f"{_listed(found)}. Looked at: {_read_so_far(seen)}.{aside}",
+            fix=_fix(seen, found),
             metrics=counts,
         )
-    unread = f"; {counted(seen.binary, 'binary file')} named only" if seen.binary else ""
-    read = f"{counted(seen.commits, 'commit')} ({counted(seen.files, 'file')}{unread})"
-    return Finding("no-secrets", Verdict.PASS, detail=f"Nothing in the added lines of {read}.{aside}", metrics=counts)
+    read = _read_so_far(seen)
+    return Finding(NAME, Verdict.PASS, detail=f"Nothing in the added lines of {read}.{aside}", metrics=counts)
+
+
+def _read_so_far(seen: Seen) -> str:
+    binary = f"; of {counted(seen.binary, 'binary file')} what can be read" if seen.binary else ""
+    return f"{counted(seen.commits, 'commit')} ({counted(seen.files, 'file')}{binary}){seen.span.words}"
+
+
+def _fix(seen: Seen, found: Sequence[str]) -> str:
+    review = "what is none, or was changed long ago, a reviewer names in [[gates.allowed_secrets]] of the policy"
+    change = "change the secret where it is valid (it counts as known)"
+    if all(f" {TOO_LARGE} (" in one for one in found):
+        return f"take the file out of the repository, or let a reviewer look at it and name it: {review}"
+    if seen.span.words:  # on the policy's branch others build upon what is there already
+        return f"{change}; {review}"
+    return f"{change}, take it out of the branch's history with `git rebase -i`, and push again; {review}"
 
 
 def _asides(excused: Sequence[tuple[str, AllowedSecret]], idle: Sequence[AllowedSecret]) -> str:

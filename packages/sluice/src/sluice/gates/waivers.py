@@ -85,6 +85,21 @@ def taken(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     ]
 
 
+def passed_over(record: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
+    """What the run of this ledger record passed over, as in `taken`: waived gates, and a bad release by an override."""
+    return tuple(
+        _told(record, one, one.get("metrics", {}).get("waived"))
+        for one in record.get("gates") or ()
+        if one.get("verdict") == Verdict.WAIVED.value
+    )
+
+
+def _told(record: Mapping[str, Any], gate: Mapping[str, Any], waived: Mapping[str, Any] | None) -> dict[str, str]:
+    overridden = {"by": record.get("owner"), "reason": record.get("override"), "verdict": Verdict.FAIL.value}
+    told = {key: str(value) for key, value in (waived or overridden).items() if key in overridden}
+    return {"gate": str(gate["name"]), **told, "evidence": str(gate.get("detail", ""))}
+
+
 def sentence(waiver: Mapping[str, Any]) -> str:
     """One of `taken` for people."""
     return f"{waiver['gate']}, by {waiver['by']}: {waiver['reason']} (it said {waiver['verdict']})"

@@ -153,9 +153,10 @@ class _Combined(msgspec.Struct):
     check_runs: list[_CheckRun] | None = None
 
 
+# What is not here is a failure: `failure` and `error`, Gitea's `warning` (it did not succeed, and Gitea's own protected
+# branches do not take it either), and whatever a forge will say one day.
 _STATES = {
     "success": StatusState.SUCCESS,
-    "warning": StatusState.SUCCESS,  # Gitea: it passed, and says something
     "pending": StatusState.PENDING,
     "skipped": StatusState.SKIPPED,
 }
@@ -275,13 +276,20 @@ class GitLab:
                 base=one.target_branch,
             )
             for one in msgspec.json.decode(page, type=list[_MergeRequest])
-            if one.source_branch == branch and one.source_project_id == one.target_project_id
+            if one.source_branch == branch and _within_project(one)
         ]
 
     def read_statuses(self, page: bytes) -> list[CommitStatus]:
         return [
             CommitStatus(one.name, _gitlab_state(one)) for one in msgspec.json.decode(page, type=list[_GitLabStatus])
         ]
+
+
+def _within_project(one: _MergeRequest) -> bool:
+    """A fork's branch of the same name is another branch. Raises msgspec.ValidationError where nobody can tell."""
+    if one.target_project_id is None:
+        raise msgspec.ValidationError(f"merge request {one.iid} does not say into which project it goes")
+    return one.source_project_id == one.target_project_id  # the source is null where a fork was deleted
 
 
 def _gitlab_state(one: _GitLabStatus) -> StatusState:

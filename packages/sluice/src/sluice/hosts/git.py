@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from sluice.hosts.git_authors import LOG, NOBODY, commits_of
 from sluice.model.errors import Refused, StepFailed, UsageError
 from sluice.model.promotion import Authored
 from sluice.model.release import Commit, Completed, FileChange
@@ -20,7 +21,10 @@ LOCAL_S = 60  # a command on the mirror itself: milliseconds, unless the disk is
 FETCH_S = 300  # the first fetch of a large repository over a slow line
 NEAR_BRANCHES = 8  # enough to find a misspelt name, few enough to read
 MAX_PATCH = 64 * 1024 * 1024  # a scan holds one patch in memory; a larger one is not source code
+MAX_BLOB = 32 * 1024 * 1024  # a binary file is read whole, and for a moment held twice; forges warn at 50 MB
 MAX_CHANGES = 1000  # more commits between two releases are not read by anybody who confirms them
+MAX_AUTHORS = 1000  # people and their keys; each is a part of the plan that is signed
+AUTHORS_S = 300  # of a whole history, once: a signed commit costs some ten milliseconds
 # Signed records of checks lie beside the commits they are about; a pattern, because there may be none.
 NOTES = "+refs/notes/sluice-*:refs/notes/sluice-*"
 SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -35,6 +39,10 @@ class HasRepo(Protocol):
 
     @property
     def repo(self) -> Path: ...
+
+
+class PatchTooLarge(Refused):
+    """What one commit changes is more than is read at once; file by file it may go."""
 
 
 class GitMirror:
@@ -86,36 +94,88 @@ class GitMirror:
 
     async def commits_between(self, base: str, tip: str) -> list[str]:
         """See ports.Repo."""
-        old, new = await self._required(base), await self._required(tip)
-        return (await self._text(["rev-list", "--reverse", "--topo-order", new, f"^{old}"])).split()
+        new = await self._required(tip)
+        less = [f"^{await self._required(base)}"] if base else []
+        command = self._argv(["rev-list", "--reverse", "--topo-order", new, *less])
+        # A long history is a long list: what is kept of any other answer would be its end.
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
+        if raw.exit_code or raw.cut:
+            raise Refused(f"the commits up to {new[:12]} cannot be listed.", next=f"git rev-list --count {new[:12]}")
+        return raw.stdout.decode().split()
 
     async def authored(self, base: str, tip: str) -> list[Authored]:
         """See ports.Repo. A signing key is told by its fingerprint; whether it is trusted is the policy's question."""
         new = await self._required(tip)
         span = [f"--max-count={MAX_CHANGES + 1}", new, f"^{await self._required(base)}"] if base else ["-1", new]
-        # An empty list of signers: ssh-keygen then says whose key it was, and git asks for no list it does not have.
-        signed = ["-c", f"gpg.ssh.allowedSignersFile={os.devnull}"]
-        command = ["git", *signed, *self._argv(["log", "-z", "--format=%H%x00%s%x00%an%x00%ae%x00%GF", *span])[1:]]
-        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
-        # By NUL, which no name or subject can hold: any other separator could hide a commit behind it.
-        fields = raw.stdout.decode(errors="replace").split("\0")[:-1]
-        if raw.exit_code or raw.cut or len(fields) % 5 or len(fields) > 5 * MAX_CHANGES:
+        found = await self._log(span, LOCAL_S)
+        if found is None or len(found) > MAX_CHANGES:
             raise Refused(
                 f"the commits between {base[:12] or 'the beginning'} and {new[:12]} cannot be listed whole.",
                 next=f"more than {MAX_CHANGES} at once cannot be confirmed: promote an earlier commit first",
             )
-        return [Authored(*fields[at : at + 5]) for at in range(0, len(fields), 5)]
+        return found
+
+    async def authors(self, tip: str) -> list[Authored]:
+        """See ports.Repo. Raises Refused when there are too many to list, or the history is too long to be read."""
+        found = await self._log([await self._required(tip)], AUTHORS_S)
+        newest: dict[tuple[str, ...], Authored] = {}
+        for change in found or ():
+            newest.setdefault((change.key, "", *change.people), change)
+        if found is None or len(newest) > MAX_AUTHORS:
+            raise Refused(
+                f"who wrote what {tip[:12]} has cannot be told: more than {MAX_AUTHORS} people and keys, or no answer "
+                f"within {AUTHORS_S:g} s.",
+                next="promote the first time with `approver_not_author = false` in [promotion], and turn it on then",
+            )
+        return list(newest.values())
+
+    async def _log(self, span: list[str], timeout_s: float) -> list[Authored] | None:
+        """None: it cannot be listed whole."""
+        command = self._argv([*LOG, *span, "--"])
+        command[1:1] = NOBODY
+        raw = await self._runner.run_raw(command, timeout_s=timeout_s, environment=local_environment(), limit=MAX_PATCH)
+        if raw.exit_code or raw.cut or raw.timed_out:
+            return None
+        try:
+            return list(commits_of(raw.stdout))
+        except ValueError:
+            return None
 
     async def patch(self, sha: str) -> str:
         """See ports.Repo. Of a merge only what no parent had: the rest came with the parents' commits."""
-        options = ["--no-color", "--no-renames", "--no-ext-diff", "--no-textconv", "--cc"]
-        command = self._argv(["show", *options, "--format=", await self._required(sha)])
+        options = ["--no-color", "--no-renames", "--no-ext-diff", "--no-textconv", "--full-index", "--cc"]
+        plain = ["-c", "core.quotePath=false", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"]
+        command = self._argv([*plain, "show", *options, "--format=", await self._required(sha)])
         # Raw: a scanner for secrets must see what a redactor would hide, and see all of it.
         raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
         if raw.exit_code or raw.cut:
+            kind = PatchTooLarge if raw.cut else Refused
             reason = f"it is larger than {MAX_PATCH} bytes" if raw.cut else f"git show ended with {raw.exit_code}"
-            raise Refused(f"the diff of {sha[:12]} cannot be read whole: {reason}.", next="split the commit")
+            raise kind(f"the diff of {sha[:12]} cannot be read whole: {reason}.", next="split the commit")
         return raw.stdout.decode(errors="replace")
+
+    async def contents(self, sha: str) -> list[tuple[str, tuple[str, ...], str]]:
+        """See gates.context.GateRepo."""
+        options = ["-c", "-r", "--root", "--raw", "-z", "--no-abbrev", "--no-commit-id", "--no-renames"]
+        command = self._argv(["diff-tree", *options, await self._required(sha)])
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
+        if raw.exit_code or raw.cut:
+            raise Refused(f"the files of {sha[:12]} cannot be listed.", next=f"git diff-tree -r {sha[:12]}")
+        fields = raw.stdout.decode(errors="replace").split("\0")[:-1]
+        return [one for at in range(0, len(fields), 2) if (one := _content(fields[at], fields[at + 1])) is not None]
+
+    async def blob(self, name: str) -> bytes | None:
+        """See gates.context.GateRepo."""
+        if not SHA.fullmatch(name):
+            raise UsageError(f"{name!r} does not name a file's content.", next="git ls-tree -r HEAD")
+        size = (await self._text(["cat-file", "-s", name])).strip()
+        if int(size) > MAX_BLOB:
+            return None
+        command = self._argv(["cat-file", "blob", name])
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_BLOB)
+        if raw.exit_code or raw.cut:
+            raise Refused(f"the content {name[:12]} of a file cannot be read.", next=f"git cat-file -s {name[:12]}")
+        return raw.stdout
 
     async def changed(self, base: str, tip: str) -> list[FileChange]:
         """See gates.context.GateRepo."""
@@ -259,6 +319,16 @@ def network_environment() -> dict[str, str]:
     }
     ssh = os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
     return minimal_environment() | passed | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": ssh}
+
+
+def _content(told: str, path: str) -> tuple[str, tuple[str, ...], str] | None:
+    """One line of `git diff-tree --raw`: a colon and a mode for each parent, modes and hashes of old and new."""
+    words = told.split(" ")
+    parents = len(words[0]) - len(words[0].lstrip(":"))
+    modes, names = words[: parents + 1], words[parents + 1 : 2 * parents + 2]
+    if not names[-1].strip("0") or modes[-1] == "160000":  # removed, or a submodule: no content of ours
+        return None
+    return path, tuple(name for name in names[:-1] if name.strip("0")), names[-1]
 
 
 def _sane(ref: str) -> bool:

@@ -1,0 +1,59 @@
+"""Whether somebody who approves wrote any of what they approve, as far as commits can tell. Pure.
+
+An author's name and address are what whoever commits chose to write; only a signature says more. So there are two
+rules: by all that is known of a commit, and, stricter, by keys: what nobody else's known key signed may be theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sluice.hosts.signing import Signed, fingerprint
+from sluice.model.policy import BY_KEY, Signer
+from sluice.model.promotion import Authored, Denial, Denied, Promotion
+
+
+def must_be_no_author(signed: Signed, signers: Mapping[str, Signer], about: Promotion) -> None:
+    """Of every commit that is new to users; the first time, of all there are. Raises Denied."""
+    rule = about.rules.approver_not_author
+    if not rule:
+        return
+    changes = about.authors or about.commits
+    policies = [signers, *([about.signers_before] if about.signers_before is not None else [])]
+    same = [policy[signed.principal] for policy in policies if signed.principal in policy]
+    names = _folded({signed.principal, *(name for one in same for name in one.authors)})
+    keys = {fingerprint(key) for one in same for key in one.keys} | {signed.fingerprint}
+    for change in changes:
+        if names & _folded(change.people) or (change.key and change.key in keys):
+            raise Denied(
+                Denial.APPROVAL_BY_AUTHOR,
+                f"{signed.principal} approved, and is an author of {change.sha[:12]} ({change.subject}).",
+                next="let somebody approve who wrote none of it",
+            )
+    if rule == BY_KEY:
+        for change in changes:
+            _must_be_anothers(signed, change, policies)
+
+
+def _must_be_anothers(signed: Signed, change: Authored, policies: Iterable[Mapping[str, Signer]]) -> None:
+    if not change.key:
+        why = "bears no SSH signature that holds"
+    elif all(_owner(policy, change.key) for policy in policies):
+        return  # of somebody else: the approver's own were looked for before
+    else:
+        why = f"is signed with {change.key}, which is nobody's in [signers], or was not at the last promotion"
+    raise Denied(
+        Denial.AUTHOR_UNKNOWN,
+        f"{change.sha[:12]} ({change.subject}) {why}: that {signed.principal} did not write it cannot be shown.",
+        next="let its author sign it (`git commit --amend -S`, `git rebase --exec`) with a key of [signers]; or take "
+        'approver_not_author = true instead of "by-key"',
+    )
+
+
+def _owner(policy: Mapping[str, Signer], key: str) -> str:
+    return next((name for name, one in policy.items() if key in {fingerprint(public) for public in one.keys}), "")
+
+
+def _folded(names: Iterable[str]) -> set[str]:
+    # Hosts of mail and people write their names in capitals or not; nobody is two people by that.
+    return {" ".join(name.casefold().split()) for name in names} - {""}

@@ -1,0 +1,313 @@
+"""Who approves is no author, over real commits and signatures; and since which commit secrets are looked for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from sluice.config import load_service
+from sluice.drive import Sibling
+from sluice.drive.planning import plan_rollout
+from sluice.drive.promotion import plan_promotion
+from sluice.drive.steps import asked_for
+from sluice.hosts import git as git_module
+from sluice.hosts.git import GitMirror
+from sluice.model.errors import ConfigError, Refused
+from sluice.model.policy import BY_KEY, PromotionSpec
+from sluice.model.promotion import Denied, strictest
+
+RULE = "approver_not_author = true"
+BY_KEYS = 'approver_not_author = "by-key"'
+
+
+class People:
+    """A town whose commits are made by whom one says, signed or not."""
+
+    def __init__(self, town) -> None:
+        self.town, self.count = town, 0
+
+    def change(self, author, *, key="", message="", committer="", merge=""):
+        """A commit on main by `author`, or with `merge` one that joins this branch."""
+        self.count += 1
+        if merge:
+            self.town.git("merge", "-q", "--no-ff", "--no-commit", merge)
+        (self.town.origin / f"file{self.count}").write_text("x")
+        self.town.git("add", "-A")
+        signing = ["-c", "gpg.format=ssh", "-c", f"user.signingkey={self.town.folder / key}"] if key else []
+        options = ["--author", f"{author} <{author.lower()}@example.org>", *(["-S"] if key else [])]
+        words = [*signing, "commit", "-qm", message or f"Change {self.count}", *options]
+        self.town.git(*words, author=committer or author)
+
+    def begin_anew(self, rule, key="ann", extra=""):
+        """A history whose first commit is signed, with this rule in its policy."""
+        self.town.git("checkout", "-q", "--orphan", "fresh")
+        text = self.town.spec.format(**self.town.keys).replace(RULE, rule) + extra
+        (self.town.origin / "sluice.toml").write_text(text)
+        self.change("Ann", key=key)
+        self.town.git("branch", "-M", "fresh", "main")
+
+    async def promoted(self):
+        """Bob approved, and it went."""
+        await self.town.proven()
+        await self.town.signed()
+        result = await self.town.promote()
+        assert result.exit_code == 0, result.what
+
+
+@pytest.fixture
+def people(town):
+    """The town's people."""
+    return People(town)
+
+
+# ---------------------------------------------------------------- by all that a commit says
+
+
+async def test_the_first_time_every_author_there_ever_was_counts(people, town):
+    """Bob wrote an old commit, and somebody else the newest: he may not approve what users get for the first time."""
+    people.change("Bob")
+    people.change("Ann")
+    people.change("Zoe")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+    await town.not_taken("ApprovalByAuthor", who="ann")
+
+
+async def test_later_only_what_is_new_counts(people, town):
+    """What Bob wrote before the last promotion was approved by somebody else then."""
+    people.change("Zoe")
+    await people.promoted()
+    people.change("Ann")
+    await town.proven()
+    await town.signed("bob")
+    assert (await town.promote()).exit_code == 0
+    people.change("Bob")
+    people.change("Ann")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Co-authored-by: Bob <bob@example.org>",
+        "co-authored-BY: bob",
+        "Co-Authored-By: Somebody <x@example.org>\nCo-authored-by: B <BOB@Example.Org>\n\nand a word after it",
+    ],
+)
+async def test_a_co_author_is_an_author(people, town, line):
+    """By name or by address, in capitals or not, wherever in the message it stands."""
+    extra = 'authors = ["Bob", "bob@example.org"]\n'
+    signer = town.spec.format(**town.keys).replace("[signers.carl]", f"{extra}[signers.carl]")
+    town.policy(signer)
+    await people.promoted()
+    people.change("Zoe", message=f"Together\n\n{line}")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+async def test_whoever_commits_what_another_wrote_is_asked_too(people, town):
+    """The author's name was typed by whoever committed."""
+    await people.promoted()
+    people.change("Zoe", committer="bob")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+async def test_the_author_of_a_merge_and_of_what_it_brings_in(people, town):
+    """Both the merge commit and the commits of the branch count."""
+    await people.promoted()
+    town.git("checkout", "-qb", "feature/x")
+    people.change("Bob")
+    town.git("checkout", "-q", "main")
+    people.change("Zoe")
+    people.change("Zoe", merge="feature/x")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+async def test_a_name_that_was_made_up_is_told_by_the_key(people, town):
+    """Bob commits as somebody else, and signs as he always does."""
+    await people.promoted()
+    people.change("Zoe", key="bob")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+async def test_what_true_does_not_prove(people, town):
+    """Unsigned and under another name: nobody can tell, and `true` lets it pass; that is why there is "by-key"."""
+    await people.promoted()
+    people.change("Made Up")
+    await town.proven()
+    await town.signed("bob")
+    assert (await town.promote()).exit_code == 0
+
+
+# ---------------------------------------------------------------- by key alone
+
+
+async def test_by_key_every_commit_is_signed_by_somebody_else(people, town):
+    """All of Ann's, signed: bob may approve, ann may not, the first time and later."""
+    people.begin_anew(BY_KEYS)
+    people.change("Ann", key="ann")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="ann")
+    await people.promoted()
+    people.change("Ann", key="carl")
+    await people.promoted()
+
+
+@pytest.mark.parametrize(
+    ("key", "code"), [("", "AuthorUnknown"), ("mallory", "AuthorUnknown"), ("bob", "ApprovalByAuthor")]
+)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+async def test_by_key_an_unsigned_a_foreign_and_the_own_signature(people, town, first, key, code):
+    """A made-up name without a signature, a key nobody has, the approver's own: in the middle of what is promoted."""
+    people.begin_anew(BY_KEYS)
+    if not first:
+        await people.promoted()
+    people.change("Made Up", key=key)
+    people.change("Ann", key="ann")
+    await town.proven()
+    await town.not_taken(code, who="bob")
+
+
+async def test_by_key_a_merge_has_to_be_signed_too(people, town):
+    """The button of a forge signs with no key of [signers]: nobody can tell what such a merge holds."""
+    people.begin_anew(BY_KEYS)
+    await people.promoted()
+    town.git("checkout", "-qb", "feature/x")
+    people.change("Ann", key="ann")
+    town.git("checkout", "-q", "main")
+    people.change("Ann", key="ann")
+    people.change("Ann", merge="feature/x")
+    await town.proven()
+    await town.not_taken("AuthorUnknown", who="bob")
+
+
+async def test_by_key_co_authors_are_looked_at_all_the_same(people, town):
+    """A line in a message is no proof, but it says enough."""
+    people.begin_anew(BY_KEYS)
+    await people.promoted()
+    people.change("Ann", key="ann", message="Together\n\nCo-authored-by: bob <b@example.org>")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+async def test_by_key_a_key_that_the_candidate_itself_names_shows_nothing(people, town):
+    """A second key under another name, merged together with what it signed: it was nobody's at the last promotion."""
+    people.begin_anew(BY_KEYS)
+    await people.promoted()
+    (town.origin / "sluice.toml").write_text(
+        town.spec.format(**town.keys).replace(RULE, BY_KEYS)
+        + f'[signers.mallory]\nkeys = ["{town.keys["mallory"]}"]\nmay = ["checks"]\n'
+    )
+    people.change("Ann", key="ann")
+    people.change("Mallory", key="mallory")
+    await town.proven()
+    await town.not_taken("AuthorUnknown", who="bob")
+
+
+async def test_a_candidate_cannot_take_the_stricter_rule_back(people, town):
+    """What was promoted last asked for keys: so does the promotion that would ask no more."""
+    people.begin_anew(BY_KEYS)
+    await people.promoted()
+    (town.origin / "sluice.toml").write_text(town.spec.format(**town.keys).replace(RULE, ""))
+    people.change("Ann")
+    await town.proven()
+    await town.not_taken("AuthorUnknown", who="bob")
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "both"),
+    [(False, False, False), (True, False, True), (False, BY_KEY, BY_KEY), (BY_KEY, True, BY_KEY), (True, True, True)],
+)
+def test_the_stricter_of_two_rules(now, before, both):
+    """By key is stricter than by name, and that than nothing."""
+    rules = [PromotionSpec(approver_not_author=one) for one in (now, before)]
+    assert strictest(*rules).approver_not_author == both
+
+
+async def test_the_rule_is_said_in_what_is_signed(people, town):
+    """Whoever signs reads that authors are told by their keys."""
+    people.begin_anew(BY_KEYS)
+    await town.proven()
+    await town.signed("bob")
+    (kept,) = town.approvals.all()
+    assert "not by an author (by key)" in kept.document
+
+
+def test_another_word_for_the_rule_is_an_error(town):
+    """Only true, false and "by-key"."""
+    text = town.spec.format(**town.keys).replace(RULE, 'approver_not_author = "by-name"')
+    with pytest.raises(ConfigError, match=r"\$\.promotion\.approver_not_author"):
+        load_service(text.encode(), "sluice.toml")
+
+
+# ---------------------------------------------------------------- what the mirror tells
+
+
+async def test_of_a_history_each_who_wrote_it_is_told_once(people, town):
+    """The newest commit of each; a commit with an empty message and one with odd letters hide nobody."""
+    for _ in range(3):
+        people.change("Zoe")
+    people.change("Bob", message="odd\u2028letters\x0c\x85\n\n\x1f")
+    town.git("-c", "core.commentChar=;", "commit", "-q", "--allow-empty", "--allow-empty-message", "-m", "", author="Y")
+    mirror = GitMirror(town.prod.paths, str(town.origin), town.runner)
+    await mirror.fetch()
+    told = await mirror.authors("main")
+    assert [one.author for one in told] == ["Y", "Bob", "Zoe", "Ann"]
+    assert told[2].subject == "Change 3"
+
+
+async def test_a_history_of_too_many_people_is_refused(people, town, monkeypatch):
+    """What cannot be told whole is no pass, and it says what to do."""
+    monkeypatch.setattr(git_module, "MAX_AUTHORS", 1)
+    people.change("Zoe")
+    await town.proven()
+    with pytest.raises(Refused, match="cannot be told") as refused:
+        await town.signed("bob")
+    assert "approver_not_author = false" in refused.value.next
+
+
+async def test_a_refusal_says_what_to_do(people, town):
+    """Which commit, why it shows nothing, and both ways out."""
+    people.begin_anew(BY_KEYS)
+    people.change("Made Up")
+    await town.proven()
+    with pytest.raises(Denied) as denied:
+        await town.signed("bob")
+    assert "bears no SSH signature that holds" in denied.value.what
+    assert "commit --amend -S" in denied.value.next
+
+
+# ---------------------------------------------------------------- since when secrets are looked for
+
+
+async def test_since_when_secrets_are_looked_for(people, town):
+    """Before a promotion since ever, in test and prod; then since the last one; of a branch since it left main."""
+    assert await since_when(town) == {"prod": "", "main in test": "", "branch in test": ""}
+    await people.promoted()
+    promoted = town.git("rev-parse", "main")
+    people.change("Zoe")
+    assert await since_when(town) == {"prod": promoted, "main in test": promoted, "branch in test": ""}
+
+
+async def since_when(town):
+    """Where each kind of run begins to look."""
+    await town.proven()
+    town.git("branch", "-f", "feature/x", "main")
+    both = [Sibling(one.paths, one.releases, 5) for one in (town.test, town.prod)]
+    test = dataclasses.replace(town.world(town.test), siblings=lambda: both)
+    prod = town.world(town.prod)
+    plans = {
+        "prod": (prod, await plan_promotion(prod, "", nobody)),
+        "main in test": (test, await plan_rollout(test, "main", nobody)),
+        "branch in test": (test, await plan_rollout(test, "feature/x", nobody)),
+    }
+    return {name: asked_for(world, plan, ("o", "h"), "", {}).since for name, (world, plan) in plans.items()}
+
+
+def nobody(_text):
+    """Told of progress."""
