@@ -67,6 +67,21 @@ def test_a_file_without_any_of_it_is_no_news(read):
     assert said(read("services: {api: {build: {context: ., args: {COLOUR: red}}}}")) == ""
 
 
+def test_what_a_container_may_write_to_in_the_repository_is_named(read):
+    """Such an artifact is not promoted once it was written to; what is read-only, data or a volume is no news."""
+    text = said(
+        read(
+            "services: {api: {image: shop/api}, worker: {image: shop/worker, "
+            "volumes: ['./app:/app', './conf:/conf:ro', './made:/made', 'd:/d']}}\nvolumes: {d: {}}",
+            files={"app/main.py": "", "conf/it": ""},
+        )
+    )
+    assert "may write there: app of worker;" in text
+    assert "read-only" in text
+    assert "conf" not in text
+    assert "made" not in text
+
+
 async def test_variables_that_are_not_set_are_named_once(tmp_path: Path):
     """Compose's own warning, which stands on its standard error; one with a default is none."""
     (tmp_path / "compose.yaml").write_text(

@@ -191,6 +191,20 @@ def test_paths_go_where_they_belong(nasty: Any, tmp_path: Path) -> None:
     assert data_paths(nasty.plans, nasty.place) == binds
 
 
+def test_a_file_that_is_not_in_git_stands_for_every_source_of_the_environment(nasty: Any) -> None:
+    """Where values come from elsewhere too, names without values are added for Compose to fill, under the file's own.
+
+    A service that asks for no such file is given none of them.
+    """
+    place = msgspec.structs.replace(nasty.place, names=("DB_URL", "FROM_HOST", "FROM_VAULT"))
+    plain = slot_document(nasty.base, nasty.plans, nasty.place, nasty.slot())["services"]
+    filled = slot_document(nasty.base, nasty.plans, place, nasty.slot())["services"]
+    assert filled["api"]["environment"] == {"FROM_VAULT": None} | plain["api"]["environment"]
+    assert filled["api"]["environment"]["DB_URL"] == "postgres://u:${DB_PASSWORD:?say it}@shop-db/x"
+    assert filled["api"]["env_file"] == plain["api"]["env_file"]
+    assert filled["worker"] == plain["worker"]
+
+
 def test_shared_services_are_on_the_environments_network_alone(nasty: Any) -> None:
     """Under their names, the aliases the file gave them, and what others may have called their container."""
     document = shared_document(nasty.base, nasty.plans, nasty.place)

@@ -16,15 +16,18 @@ from sluice.runtimes.engine import Image
 
 
 class MemoryEngine:
-    """Images by reference. A registry has nothing: whatever is pulled is an error."""
+    """Images by reference. A registry has what it was given: whatever else is pulled is an error."""
 
     def __init__(self) -> None:
         self.there: dict[str, Image] = {}
+        self.registry: dict[str, Image] = {}
 
     async def image(self, reference: str) -> Image | None:
         return self.there.get(reference)
 
     async def pull(self, reference: str, _progress: Any) -> Image:
+        if reference in self.registry:
+            return self.there.setdefault(reference, self.registry[reference])
         raise StepFailed(f"The image {reference} cannot be pulled")
 
 
@@ -79,8 +82,8 @@ def pinned(tmp_path: Path, engine: MemoryEngine, cli: MemoryCli):
     """Pins the images of these plans."""
     images = Images("shop", "/state", engine, cli, NoLayers())
 
-    async def make(*plans: ServicePlan):
-        job = Job(tmp_path, "k" * 32, "/tree", "t", ComposeSpec())
+    async def make(*plans: ServicePlan, carried: dict[str, str] | None = None):
+        job = Job(tmp_path, "k" * 32, "/tree", "t", ComposeSpec(), carried or {})
         named = {one.name: one for one in plans}
         base = {"services": {one.name: {"build": {"context": "."}} if one.build else {} for one in plans}}
         return await images.pinned(job, base, named, lambda _text: None)
@@ -118,3 +121,27 @@ async def test_another_tag_of_that_repository_is_another_image(pinned):
     """That one is pulled, and where nobody has it the build fails."""
     with pytest.raises(StepFailed, match="shop/app:2 cannot be pulled"):
         await pinned(plan("web", "shop/app:1", build=True, routed=True), plan("worker", "shop/app:2"))
+
+
+async def test_what_another_host_proved_is_pulled_by_its_digest_and_never_built(pinned, engine, cli):
+    """Neither a build nor the tag that moved: the digest, with the health check and the folders of that very image."""
+    proven = {"web": f"r.example/shop-web@sha256:{'1' * 64}", "db": f"r.example/db@sha256:{'2' * 64}"}
+    engine.there["r.example/db:1"] = Image("sha256:moved", ("r.example/db:1",), (), {})
+    engine.registry[proven["web"]] = Image("sha256:w", (), (proven["web"],), {}, 1, True, ("/data",))
+    engine.registry[proven["db"]] = Image("sha256:d", (), (proven["db"],), {})
+    plans = (plan("web", "shop/app", build=True, routed=True), plan("db", "r.example/db:1"), plan("twin", "shop/app"))
+    found = await pinned(*plans, carried=proven)
+    assert found.images == {**proven, "twin": proven["web"]}
+    assert (found.healthchecks, found.stores) == (("twin", "web"), {"web": ("/data",), "twin": ("/data",)})
+    assert cli.builds == 0
+
+
+async def test_what_was_noted_here_gives_way_to_what_another_host_proved(pinned, engine, cli):
+    """An image of this key was built here before; and where the registry has the proven one no more, it fails."""
+    assert (await pinned(plan("web", build=True, routed=True))).images == {"web": "sha256:web1"}
+    proven = {"web": f"r.example/shop-web@sha256:{'1' * 64}"}
+    with pytest.raises(StepFailed, match="cannot be pulled"):
+        await pinned(plan("web", build=True, routed=True), carried=proven)
+    engine.registry[proven["web"]] = Image("sha256:w", (), (proven["web"],), {})
+    found = await pinned(plan("web", build=True, routed=True), carried=proven)
+    assert (found.images, found.healthchecks, found.stores, cli.builds) == (proven, (), {}, 1)

@@ -12,7 +12,8 @@ import pytest
 from sluice.model.release import Artifact, Commit, Release
 from sluice.model.spec import ServiceSpec
 from sluice.runtimes import prune as module
-from sluice.runtimes.build import COMPLETE, key_lock, lock_file, try_lock
+from sluice.runtimes.build import key_lock, lock_file, try_lock
+from sluice.runtimes.content import COMPLETE
 from sluice.runtimes.prune import UNNAMED_S, prune_artifacts
 
 COMMIT = Commit("a" * 40, "b" * 40, "main", "v1", "A", "2030-01-01T00:00:00Z")

@@ -5,12 +5,14 @@
     artifacts/node/<key>/{output/, .complete}                      bundles, by (node, folder contents, command)
 
 Each folder is built under a lock of its key, so two builds at one time do not disturb each other; what a killed build
-left without a marker is removed by the next one.
+left without a marker is removed by the next one. What is there is read again before it is taken (runtimes/content.py);
+one that is not as it was built is left as it is, because something may run from it, and built anew beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -30,16 +32,21 @@ from sluice.hosts.git import GitMirror
 from sluice.hosts.state import StatePaths, write_file
 from sluice.hosts.system import SystemClock
 from sluice.model.errors import StepFailed
-from sluice.model.release import Artifact, Commit, Completed
+from sluice.model.release import CONTENT, Artifact, Commit, Completed
 from sluice.model.spec import NodeBuild, PythonBuild, ServiceSpec
 from sluice.ports import Progress
 from sluice.runner import LocalRunner, minimal_environment
+from sluice.runtimes.content import BUILD_NOTE, COMPLETE, difference, measure, seal, sealed
 
-COMPLETE = ".complete"
-RECIPE = "1"  # counts up when what a build leaves changes: old artifacts are not taken for new ones then
+RECIPE = "2"  # counts up when what a build leaves changes: old artifacts are not taken for new ones then
 TOOL_S = 900  # a cold download of a large environment over a slow line
 OTHER_BUILD_S = 1800  # the longest another build may hold us: its own deadlines, twice
 LOCK_LOOK_S = 0.1  # flock has no deadline of its own; a build takes seconds, so nobody notices a tenth
+SHARED = "shared-dependencies.pth"
+# Of one key, all but one changed after they were built: a service that writes into its own folder makes one of each
+# rollout, and the releases that may be gone back to keep theirs. More are nobody's need.
+COPIES = 32
+UV_NOTE = "uv_cache.json"
 FAILURE_LINES = 20  # the end of an installer's output names the reason
 # What says how this machine reaches its package indexes; nothing else of the user's session enters a build.
 PASSED_PREFIXES = ("UV_", "PIP_", "NPM_CONFIG_", "SSL_CERT_", "REQUESTS_CA_", "NODE_EXTRA_CA_")
@@ -68,22 +75,36 @@ class Builder:
         )
         folder = self._paths.artifacts / key
 
-        async def make() -> None:
+        async def make(folder: Path) -> None:
             await self._own(commit, spec, folder, locks, progress)
 
-        reused = await self._once(folder, make, progress)
-        nodes: dict[str, str] = {}
-        for name, build in spec.build.node.items():
-            marker = folder / "node" / name
-            bundle = Path(marker.read_text()) if marker.exists() else Path()
-            if not (bundle / COMPLETE).exists():
-                bundle = await self._bundle(build, bundles[name], folder / "tree", progress)
-                marker.parent.mkdir(exist_ok=True)
-                write_file(marker, str(bundle).encode())
-            nodes[name] = str(bundle / "output")
+        folder, reused = await self._once(self._paths.artifacts / key, make, progress, self._own_parts)
+        nodes = {
+            name: str(await self._output(folder, name, build, bundles[name], progress) / "output")
+            for name, build in spec.build.node.items()
+        }
         progress("artifact reused" if reused else "artifact built")
         python = {name: str(folder / "python" / name / "bin") for name in spec.build.python}
-        return Artifact(key, str(folder), commit.tree, python, nodes)
+        artifact = Artifact(folder.name, str(folder), commit.tree, python, nodes)
+        # Each part was read, or sealed, above: what it is now is what was written down.
+        content = {f"{CONTENT}{name}": sealed(path) for name, path in _parts(artifact).items()}
+        return msgspec.structs.replace(artifact, digests=content)
+
+    async def changed(self, artifact: Artifact) -> str:
+        """See ports.Runtime."""
+        known = {name.removeprefix(CONTENT): one for name, one in artifact.digests.items() if name.startswith(CONTENT)}
+        if not known:
+            return ""  # a release of before contents were written down: nobody can tell
+        try:
+            parts = _parts(artifact)
+        except (OSError, ValueError, IndexError) as error:
+            return f"what it stands upon cannot be read ({error})"
+        if parts.keys() != known.keys():
+            return "it stands upon other parts than it was built with"
+        for name, folder in parts.items():
+            if why := await _unlike(folder, known[name]):
+                return why
+        return ""
 
     async def _locked(self, commit: Commit, build: PythonBuild) -> bytes:
         content = await self._repo.read(commit.sha, build.requirements)
@@ -110,18 +131,28 @@ class Builder:
             venv = folder / "python" / name
             await self._venv(venv)
             # The shared packages come after our own on the path; nothing is copied and nothing of them can be changed.
-            write_file(_site(venv) / "shared-dependencies.pth", f"{_site(shared)}\n".encode(), mode=0o644)
+            write_file(_site(venv) / SHARED, f"{_site(shared)}\n".encode(), mode=0o644)
             if build.install:
                 own = [str(tree / directory) for directory in build.install]
                 options = ["--no-deps", "--no-build-isolation", "--offline", "--no-cache", "--compile-bytecode"]
                 await self._uv(["pip", "install", "--python", str(venv / "bin/python"), *options, *own])
+                _without_times(_site(venv))
         note = {"tree": commit.tree, "builtAt": SystemClock().now()}
-        write_file(folder / "build.json", msgspec.json.encode(note), mode=0o644)
+        write_file(folder / BUILD_NOTE, msgspec.json.encode(note), mode=0o644)
+
+    async def _own_parts(self, folder: Path) -> str:
+        """Why an artifact's own folder is not taken, with the environments it stands upon."""
+        try:
+            parts = _parts(Artifact(folder.name, str(folder), ""))
+        except (OSError, ValueError, IndexError) as error:
+            return f"what it stands upon cannot be read ({error})"
+        for part in parts.values():  # one after the other: each takes two threads already
+            if why := await _as_sealed(part):
+                return why
+        return ""
 
     async def _dependencies(self, build: PythonBuild, lock: bytes, tree: Path, progress: Progress) -> Path:
-        folder = self._paths.artifacts / "python" / _digest(RECIPE, _interpreter(), lock)
-
-        async def make() -> None:
+        async def make(folder: Path) -> None:
             progress(f"installing {build.requirements} (once per lock)")
             await self._venv(folder)
             # Copies: a hard link would let whoever can write here change the installer's cache as well.
@@ -129,15 +160,28 @@ class Builder:
             requirements = str(tree / build.requirements)
             await self._uv(["pip", "install", "--python", str(folder / "bin/python"), *options, "-r", requirements])
 
-        await self._once(folder, make, progress)
+        folder, _ = await self._once(
+            self._paths.artifacts / "python" / _digest(RECIPE, _interpreter(), lock), make, progress
+        )
         return folder
+
+    async def _output(self, folder: Path, name: str, build: NodeBuild, content: str, progress: Progress) -> Path:
+        """A bundle's folder. Which one is noted in the artifact, so that a warm build need not ask Node its version."""
+        marker = folder / "node" / name
+        with contextlib.suppress(FileNotFoundError):
+            bundle = Path(marker.read_text())
+            if (bundle / COMPLETE).exists() and not await _as_sealed(bundle):
+                return bundle
+        bundle = await self._bundle(build, content, folder / "tree", progress)
+        marker.parent.mkdir(exist_ok=True)
+        write_file(marker, str(bundle).encode())
+        return bundle
 
     async def _bundle(self, build: NodeBuild, content: str, tree: Path, progress: Progress) -> Path:
         node = await self._checked(["node", "--version"], self._paths.artifacts)
         command = msgspec.json.encode(build, order="sorted")
-        folder = self._paths.artifacts / "node" / _digest(RECIPE, node.stdout.strip(), content, command)
 
-        async def make() -> None:
+        async def make(folder: Path) -> None:
             progress(f"building {build.directory} (once per content)")
             work = folder / "work"
             await asyncio.to_thread(shutil.copytree, tree / build.directory, work, symlinks=True)
@@ -150,7 +194,8 @@ class Builder:
             (work / build.output).rename(folder / "output")
             await asyncio.to_thread(shutil.rmtree, work)
 
-        await self._once(folder, make, progress)
+        wanted = self._paths.artifacts / "node" / _digest(RECIPE, node.stdout.strip(), content, command)
+        folder, _ = await self._once(wanted, make, progress)
         return folder
 
     async def _venv(self, folder: Path) -> None:
@@ -168,26 +213,49 @@ class Builder:
             raise _failed(f"`{name} …` {reason}:\n" + "\n".join(lines), "correct the build, push and roll out again")
         return done
 
-    async def _once(self, folder: Path, make: Callable[[], Awaitable[None]], progress: Progress) -> bool:
-        """True when it was there already. Its marker's time is then the time of its last use, which `prune` heeds."""
+    async def _once(
+        self,
+        wanted: Path,
+        make: Callable[[Path], Awaitable[None]],
+        progress: Progress,
+        unfit: Callable[[Path], Awaitable[str]] | None = None,
+    ) -> tuple[Path, bool]:
+        """The folder, and whether it was there already. Its marker's time is that of its last use, which `prune` heeds.
+
+        `unfit` says why one that is there cannot be taken. Then another is built under the next name.
+        """
         # The way to an artifact can be searched by a run_as user where the host has one; the lock file cannot be read.
-        folder.parent.mkdir(exist_ok=True)
-        folder.parent.chmod(self._paths.artifacts.stat().st_mode & 0o777)
-        async with key_lock(folder, progress):
-            if (folder / COMPLETE).exists():
-                os.utime(folder / COMPLETE)
-                return True
-            if folder.exists():
-                await asyncio.to_thread(shutil.rmtree, folder)
-            folder.mkdir()
-            folder.chmod(0o755)
-            try:
-                await make()
-                await asyncio.to_thread(os.sync)  # the marker must not survive a power cut that its folder does not
-                write_file(folder / COMPLETE, b"")
-            except OSError as error:
-                raise _failed(f"the disk did not take it: {error}", "free some disk space") from error
-        return False
+        wanted.parent.mkdir(exist_ok=True)
+        wanted.parent.chmod(self._paths.artifacts.stat().st_mode & 0o777)
+        names = [wanted.name, *(_digest(wanted.name, str(number)) for number in range(1, COPIES))]
+        # One that is there comes first: of the earlier ones some may have been pruned, and this is the one in use.
+        for name in sorted(names, key=lambda name: not (wanted.with_name(name) / COMPLETE).exists()):
+            folder = wanted.with_name(name)
+            async with key_lock(folder, progress):
+                if not (folder / COMPLETE).exists():
+                    await self._make(folder, make)
+                    return folder, False
+                if not (why := await (unfit or _as_sealed)(folder)):
+                    os.utime(folder / COMPLETE)
+                    return folder, True
+                progress(f"{folder} is not as it was built: {why}. It is left as it is, and not used for this run")
+        raise _failed(
+            f"{wanted} and {COPIES - 1} copies of it were all changed after they were built",
+            "find out what writes there (does the service write into its own folder?), then remove those folders",
+        )
+
+    async def _make(self, folder: Path, make: Callable[[Path], Awaitable[None]]) -> None:
+        if folder.exists():
+            await asyncio.to_thread(shutil.rmtree, folder)
+        folder.mkdir()
+        folder.chmod(0o755)
+        try:
+            await make(folder)
+            await asyncio.to_thread(seal, folder)
+            await asyncio.to_thread(os.sync)  # the marker must not survive a power cut that its folder does not
+            write_file(folder / COMPLETE, b"")
+        except OSError as error:
+            raise _failed(f"the disk did not take it: {error}", "free some disk space") from error
 
 
 @asynccontextmanager
@@ -230,6 +298,37 @@ def try_lock(folder: Path) -> int | None:
     return None
 
 
+async def _as_sealed(folder: Path) -> str:
+    """Why what is there is not what was written down when it was built, or ""."""
+    return await _unlike(folder, sealed(folder))
+
+
+async def _unlike(folder: Path, digest: str) -> str:
+    """Why what is there is not what has this digest, or "". Nobody waits in the event loop for the disk."""
+    try:
+        if not digest:
+            return f"{folder}: what it was built with is not written down any more"
+        if await asyncio.to_thread(measure, folder) == digest:
+            return ""
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror}"
+    if sealed(folder) != digest:
+        return f"{folder} is not what was built"
+    return f"{folder}: {await asyncio.to_thread(difference, folder)}"
+
+
+def _parts(artifact: Artifact) -> dict[str, Path]:
+    """The folders an artifact runs from: its own, those of shared environments, those of bundles."""
+    own = Path(artifact.path)
+    parts = {"own": own}
+    for link in sorted(own.glob(f"python/*/lib/*/site-packages/{SHARED}")):
+        # .../python/<key>/lib/pythonX.Y/site-packages
+        parts[f"python.{link.relative_to(own).parts[1]}"] = Path(link.read_text().strip()).parents[2]
+    for name, output in artifact.node.items():
+        parts[f"node.{name}"] = Path(output).parent
+    return parts
+
+
 def _failed(reason: str, next_step: str) -> StepFailed:
     return StepFailed(f"The build failed: {reason}.", world="The new release was not started.", next=next_step)
 
@@ -260,10 +359,20 @@ def _site(venv: Path) -> Path:
     return venv / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
+def _without_times(site: Path) -> None:
+    """Remove the installer's note of when the sources were last touched: the same sources make the same artifact."""
+    for note in site.glob(f"*.dist-info/{UV_NOTE}"):
+        note.unlink()
+        record = note.with_name("RECORD")
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if f"/{UV_NOTE}," not in line))
+
+
 def _build_environment() -> dict[str, str]:
     passed = {
         name: value
         for name, value in os.environ.items()
         if name.upper().startswith(PASSED_PREFIXES) or name.lower().endswith("_proxy")
     }
-    return minimal_environment() | passed | {"CI": "1", "NO_COLOR": "1"}
+    # Bytecode that is never compared with its source's time: the same sources make the same bytes, and start faster.
+    return minimal_environment() | passed | {"CI": "1", "NO_COLOR": "1", "PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sluice.hosts.sources import sources_of
 from sluice.hosts.state import StatePaths, write_file
 from sluice.hosts.system import port_is_free
 from sluice.model.containers import Containers, Expected
@@ -91,9 +92,15 @@ class ComposeRuntime:
         """See ports.Runtime."""
         return await self._look.overlaps(commit, spec, self._shared)
 
-    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+    async def build(
+        self, commit: Commit, spec: ServiceSpec, progress: Progress, images: Mapping[str, str] | None = None
+    ) -> Artifact:
         """See ports.Runtime. Raises ConfigError when the Compose files say too little."""
-        return await self._builder.build(commit, spec, progress)
+        return await self._builder.build(commit, spec, progress, images or {})
+
+    async def changed(self, artifact: Artifact) -> str:
+        """See ports.Runtime. Images are known by what they hold; this is about the files beside them."""
+        return await self._builder.changed(artifact)
 
     async def migrate(self, release: Release, progress: Progress) -> str:
         """See ports.Runtime. Starts the shared services first: migrations need the database."""
@@ -322,8 +329,9 @@ class ComposeRuntime:
             directory=known.directory,
             data=str(self._paths.data_dir),
             env_file=self._host.env_file,
+            names=self._cli.names() if sources_of(self._host).beside else (),
             settings=_settings(release, filled),
-            images={name: ref for name, ref in release.artifact.digests.items() if not name.startswith("compose.")},
+            images=release.artifact.images,
         )
 
     async def _cidr(self) -> str:

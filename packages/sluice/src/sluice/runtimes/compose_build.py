@@ -16,8 +16,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -25,7 +26,7 @@ from sluice.hosts.git import GitMirror
 from sluice.hosts.state import StatePaths, write_file
 from sluice.journal import canonical
 from sluice.model.errors import ConfigError, StateCorrupted, StepFailed
-from sluice.model.release import Artifact, Commit
+from sluice.model.release import COMPOSE, INPUT, Artifact, Commit
 from sluice.model.spec import BuildSpec, ComposeSpec, ServiceSpec
 from sluice.ports import Progress
 from sluice.runner import LocalRunner
@@ -43,7 +44,7 @@ from sluice.runtimes.prune import KEY
 
 RECIPE = "1"  # counts up when what a build leaves changes
 NOTE = ".images.json"
-READINGS = 4  # kept in memory: those of the old and the new release, and some to spare
+READINGS = 8  # kept in memory: those of the old and the new release, by place and by tree, and of the siblings
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -87,12 +88,12 @@ class ComposeBuilder:
         self._images = Images(paths.service, str(paths.root), engine, cli, self._layers)
         self._readings: dict[tuple[str, ...], Read] = {}
 
-    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress, images: Mapping[str, str]) -> Artifact:
         """See ports.Runtime. Cancellation leaves images without a name, which the next build makes anew."""
         own = await self._builder.build(commit, for_the_smoke(spec), progress)
         tree = Path(own.path) / "tree"
         files = files_of(spec.compose, self._paths.environment, tree)
-        known = await self.read(tree, files, spec.compose, self._paths.environment, self._cli)
+        known = await self.read(tree, files, spec.compose, self._paths.environment, self._cli, commit.tree)
         decided, world = known.decided, known.world
         key = _key(own.key, decided, spec.compose, tree)
         folder = Path(own.path) / "compose"
@@ -102,7 +103,7 @@ class ComposeBuilder:
             base = base_document(known.kept, plans)
             for sentence in remarks(base, decided, plans, known.unset):
                 progress(sentence)
-            job = Job(folder, key, world.directory, commit.tree, spec.compose)
+            job = Job(folder, key, world.directory, commit.tree, spec.compose, dict(images))
             pinned = await self._images.pinned(job, base, plans, progress)
         told = {"healthchecks": frozenset(pinned.healthchecks), "stores": pinned.stores}
         services_of(decided, spec.compose, msgspec.structs.replace(world, **told))
@@ -110,20 +111,25 @@ class ComposeBuilder:
         digest = hashlib.sha256(raw).hexdigest()
         write_file(self._document(folder, digest), raw)
         write_file(self._note(folder, digest), msgspec.json.encode(pinned))
-        digests = {**pinned.images, f"compose.{self._paths.environment}": digest}
+        said = {**_inputs(decided, plans, tree), f"{COMPOSE}{self._paths.environment}": digest}
+        digests = {**own.digests, **pinned.images, **said}
         return msgspec.structs.replace(own, key=key, digests=digests)
 
     async def read(
-        self, tree: Path, files: Sequence[str], spec: ComposeSpec, environment: str, cli: ComposeCli
+        self, tree: Path, files: Sequence[str], spec: ComposeSpec, environment: str, cli: ComposeCli, known: str = ""
     ) -> Read:
         """The Compose files of a tree, with the values `cli` has. Raises ConfigError.
 
-        An artifact never changes: asked again with the same values, Compose is not run again.
+        An artifact never changes: asked again with the same values, Compose is not run again. `known` is the hash of
+        the commit's tree, where that is what lies there: then it need not even lie in the same place.
         """
         settings = known_at_build(spec, "")
-        asked = (str(tree), *files, environment, cli.fingerprint(), hashlib.sha256(canonical(settings)).hexdigest())
+        with_values = (environment, cli.fingerprint(), hashlib.sha256(canonical(settings)).hexdigest())
+        asked, same = (str(tree), *files, *with_values), (f"tree {known}", *files, *with_values)
         if asked in self._readings:
             return self._readings[asked]
+        if known and same in self._readings:
+            return self._keep(asked, _moved(self._readings[same], str(tree)))
         unset: set[str] = set()
         kept, decided = await asyncio.gather(
             cli.config(tree, files, interpolate=False, settings=settings),
@@ -136,10 +142,16 @@ class ComposeBuilder:
             file=files[0],
             profiles=frozenset(filter(None, re.split(r"[,\s]+", cli.value("COMPOSE_PROFILES")))),
         )
+        found = Read(kept, decided, world, unset=tuple(sorted(unset)))
+        if known:
+            self._keep(same, found)
+        return self._keep(asked, found)
+
+    def _keep(self, asked: tuple[str, ...], found: Read) -> Read:
         if len(self._readings) >= READINGS:
             del self._readings[next(iter(self._readings))]
-        self._readings[asked] = Read(kept, decided, world, unset=tuple(sorted(unset)))
-        return self._readings[asked]
+        self._readings[asked] = found
+        return found
 
     async def understood(self, artifact: Artifact, spec: ComposeSpec) -> Understood:
         """What `build` left, read again. Raises StepFailed when it is gone, StateCorrupted when it was changed."""
@@ -162,6 +174,10 @@ class ComposeBuilder:
         told = {"healthchecks": frozenset(pinned.healthchecks), "profiles": frozenset("*")}
         world = msgspec.structs.replace(read.world, **told)
         return Understood(base, decided, services_of(decided, spec, world), pinned, world.directory)
+
+    async def changed(self, artifact: Artifact) -> str:
+        """See ports.Runtime."""
+        return await self._builder.changed(artifact)
 
     def noted_images(self) -> set[str]:
         """Every image that an artifact which is still there was built with."""
@@ -224,7 +240,7 @@ class ComposeBuilder:
 
     async def missing_images(self, artifact: Artifact) -> list[str]:
         """Services whose pinned image is not on this machine and cannot be had: what a registry keeps is fetched."""
-        pins = {name: ref for name, ref in artifact.digests.items() if not name.startswith("compose.")}
+        pins = artifact.images
         found = await asyncio.gather(*(self._engine.image(reference) for reference in pins.values()))
         gone = [name for name, image in zip(pins, found, strict=True) if image is None]
         for name in [name for name in gone if "@" in pins[name]]:
@@ -256,12 +272,44 @@ def for_the_smoke(spec: ServiceSpec) -> ServiceSpec:
     return msgspec.structs.replace(spec, build=BuildSpec(python, node))
 
 
+def _moved(found: Read, tree: str) -> Read:
+    """The same reading of the same files in another place, whose own name stands for nothing else: it is random."""
+    old = found.world.tree
+
+    def there(value: Any) -> Any:
+        match value:
+            case str():
+                return value.replace(old, tree)
+            case dict():
+                return {name: there(one) for name, one in value.items()}
+            case list():
+                return [there(one) for one in value]
+        return value
+
+    world = msgspec.structs.replace(found.world, tree=tree, directory=there(found.world.directory))
+    return msgspec.structs.replace(found, kept=there(found.kept), decided=there(found.decided), world=world)
+
+
+def _inputs(decided: Document, plans: Mapping[str, ServicePlan], tree: Path) -> dict[str, str]:
+    """What the files say of each service's image: hosts may have other keys for it, as their interpreters differ."""
+    services = decided["services"]
+    said = {name: canonical({key: services[name].get(key) for key in ("build", "image")}) for name in plans}
+    return {f"{INPUT}{name}": _digest(RECIPE.encode(), _bare(one, tree)) for name, one in said.items()}
+
+
+def _bare(said: bytes, tree: Path) -> bytes:
+    """Paths inside the artifact say nothing that the tree does not say; elsewhere they do."""
+    return said.replace(str(tree).encode(), b"")
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
 def _key(own: str, decided: Document, spec: ComposeSpec, tree: Path) -> str:
     builds = {name: service["build"] for name, service in decided.get("services", {}).items() if service.get("build")}
-    # Paths inside the artifact say nothing that the tree does not say; elsewhere they do.
-    said = canonical(builds).replace(str(tree).encode(), b"")
-    parts = (RECIPE.encode(), own.encode(), said, canonical(msgspec.to_builtins(spec)))
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+    said = _bare(canonical(builds), tree)
+    return _digest(RECIPE.encode(), own.encode(), said, canonical(msgspec.to_builtins(spec)))
 
 
 def _changed(path: Path, how: str) -> StateCorrupted:

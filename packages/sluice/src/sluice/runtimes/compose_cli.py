@@ -150,6 +150,10 @@ class ComposeCli:
         found = self._values().get(name)
         return found.reveal() if found else ""
 
+    def names(self) -> tuple[str, ...]:
+        """The variables of the environment's sources that a document may be filled with."""
+        return tuple(sorted(_without_own(self._values())))
+
     def fingerprint(self) -> str:
         """Of everything a document can be interpolated with. For comparing within one process; never kept."""
         values = {name: value.reveal() for name, value in self._values().items()}
@@ -184,9 +188,7 @@ class ComposeCli:
         return await self.runner.run_raw([_binary(), *argv], timeout_s=timeout_s, cwd=cwd, environment=around)
 
     def _around(self, settings: Mapping[str, str]) -> dict[str, str]:
-        values = {name: value.reveal() for name, value in self._values().items()}
-        # Compose takes its own settings from the environment too: the operator's file may not redirect us.
-        values = {name: value for name, value in values.items() if not name.startswith(("COMPOSE_", *OF_DOCKER))}
+        values = {name: value.reveal() for name, value in _without_own(self._values()).items()}
         own = {"DOCKER_HOST": f"unix://{self._socket}", "COMPOSE_ANSI": "never", "COMPOSE_PROGRESS": "plain"}
         # A `.env` of the repository may not have shared services removed that the file names no more.
         own |= {"COMPOSE_REMOVE_ORPHANS": "false"}
@@ -206,6 +208,11 @@ class ComposeCli:
         lines = [line.strip() for line in self.runner.redactor(text).splitlines() if line.strip()]
         crash = next((line for line in lines if line.startswith("panic:")), "")
         return crash or "; ".join(lines[-2:]).rstrip(".")
+
+
+def _without_own(values: Mapping[str, Secret]) -> dict[str, Secret]:
+    """Compose takes its own settings from the environment too: the operator's file may not redirect us."""
+    return {name: value for name, value in values.items() if not name.startswith(("COMPOSE_", *OF_DOCKER))}
 
 
 def is_its_own(words: str) -> bool:

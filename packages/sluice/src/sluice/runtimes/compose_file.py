@@ -294,6 +294,9 @@ def _service(base: Document, plan: ServicePlan, plans: Plans, place: Placement) 
         if mount.kind is MountKind.BIND and mount.source is not None:
             entry["source"] = _path(entry["source"], mount.source, place)
     if definition.get("env_file"):
+        # Filled by Compose from its environment, as `${NAME}` is: no value is written down for it.
+        if place.names and any(map(_stands_in, as_list(definition["env_file"]), plan.env_files)):
+            definition["environment"] = dict.fromkeys(place.names) | as_mapping(definition.get("environment"))
         definition["env_file"] = _env_files(definition["env_file"], plan, place)
     return definition
 
@@ -344,13 +347,19 @@ def _env_files(entries: object, plan: ServicePlan, place: Placement) -> list[Any
     rendered: list[Any] = []
     for entry, source in zip(as_list(entries), plan.env_files, strict=True):
         how = dict(entry) if isinstance(entry, dict) else {"path": entry}
-        if source.origin is Origin.DATA and how.get("required", True) and place.env_file:
+        if _stands_in(entry, source) and place.env_file:
             how["path"] = place.env_file
         elif not variable(how["path"]):
             how["path"] = source.path
         if how not in rendered:
             rendered.append(how)
     return rendered
+
+
+def _stands_in(entry: object, source: Source) -> bool:
+    """Whether the environment's own values are meant: the file must be there, and is not in git."""
+    required = not isinstance(entry, dict) or bool(entry.get("required", True))
+    return source.origin is Origin.DATA and required
 
 
 def data_path(source: Source, place: Placement) -> str:

@@ -42,6 +42,7 @@ class Job(msgspec.Struct, frozen=True):
     directory: str  # the project directory
     tree: str  # the commit's tree hash
     spec: ComposeSpec
+    carried: dict[str, str] = {}  # service -> REPOSITORY@sha256:… that another host proved: nothing else will do
 
 
 class Images:
@@ -62,41 +63,46 @@ class Images:
         note = job.folder / f"{job.key}.json"
         known = msgspec.json.decode(note.read_bytes(), type=Pinned) if note.exists() else Pinned({})
         there = await asyncio.gather(*(self._engine.image(reference) for reference in known.images.values()))
-        images = {name: ref for (name, ref), image in zip(known.images.items(), there, strict=True) if image}
+        found = {name: ref for (name, ref), image in zip(known.images.items(), there, strict=True) if image}
+        images = {name: ref for name, ref in found.items() if job.carried.get(name, ref) == ref}
         healthchecks = set(known.healthchecks) & images.keys()
         stores = {name: folders for name, folders in known.stores.items() if name in images}
-        built = [name for name, plan in plans.items() if plan.build and name not in images]
+        built = [name for name, plan in plans.items() if plan.build and name not in {*images, *job.carried}]
         twins = twins_of(plans)
-        if built:
-            names = {name: self._name(name, job.key) for name in built}
-            document = _building(base, names, self.marks)
-            path = self._cli.write(job.folder / f"{job.key}.build", document)
-            around = known_at_build(job.spec, job.tree)
-            defaults = dotenv(job.folder.parent / "tree", job.directory)
-            rendered = Rendered(path, "sluice-build", job.directory, around, defaults)
-            async with self._layers.written(job.key) as told:
-                await self._cli.build(rendered, built, progress, told)
-            path.unlink()
-            for name, tag in names.items():
-                image = await self._there(tag)
-                images[name] = await self._published(image, tag, job.spec, progress)
-                healthchecks |= {name} if image.healthcheck else set()
-                stores |= {name: image.volumes} if image.volumes else {}
+        fresh = await self._built(job, base, built, progress) if built else {}
+        for name in [name for name in plans if name not in {*images, *twins, *fresh}]:
+            carried = job.carried.get(name, "")
+            reference = carried or plans[name].image
+            image = await self._engine.image(reference) or await self._engine.pull(reference, progress)
+            fresh[name] = (carried or _pin(image, reference), image)
+        images |= {name: reference for name, (reference, _) in fresh.items()}
+        healthchecks |= {name for name, (_, image) in fresh.items() if image.healthcheck}
+        stores |= {name: image.volumes for name, (_, image) in fresh.items() if image.volumes}
         for name, builder in twins.items():
             images[name] = images[builder]
             healthchecks = healthchecks - {name} | ({name} if builder in healthchecks else set())
             stores = {key: value for key, value in stores.items() if key != name}
             stores |= {name: stores[builder]} if builder in stores else {}
-        for name in [name for name, plan in plans.items() if not plan.build and name not in images]:
-            image = await self._engine.image(plans[name].image) or await self._engine.pull(plans[name].image, progress)
-            images[name] = _pin(image, plans[name].image)
-            healthchecks |= {name} if image.healthcheck else set()
-            stores |= {name: image.volumes} if image.volumes else {}
         replicas = max(plan.replicas for plan in plans.values() if plan.routed)
         pinned = Pinned({name: images[name] for name in plans}, tuple(sorted(healthchecks)), replicas, stores)
         write_file(note, msgspec.json.encode(pinned))
         progress("images reused" if not built else f"built {', '.join(built)}")
         return pinned
+
+    async def _built(
+        self, job: Job, base: Document, services: list[str], progress: Progress
+    ) -> dict[str, tuple[str, Image]]:
+        """The images of these services, just built, each with what it is pinned by."""
+        names = {name: self._name(name, job.key) for name in services}
+        path = self._cli.write(job.folder / f"{job.key}.build", _building(base, names, self.marks))
+        around = known_at_build(job.spec, job.tree)
+        defaults = dotenv(job.folder.parent / "tree", job.directory)
+        rendered = Rendered(path, "sluice-build", job.directory, around, defaults)
+        async with self._layers.written(job.key) as told:
+            await self._cli.build(rendered, services, progress, told)
+        path.unlink()
+        there = {name: await self._there(tag) for name, tag in names.items()}
+        return {name: (await self._published(one, names[name], job.spec, progress), one) for name, one in there.items()}
 
     def _name(self, service: str, key: str) -> str:
         return f"sluice/{self._service}-{re.sub(r'[^a-z0-9._-]', '-', service.lower())}:{key[:16]}-{self._folder[:4]}"

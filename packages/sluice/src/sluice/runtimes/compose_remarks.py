@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sluice.runtimes.compose_values import Document, Plans, ServicePlan, as_mapping
+from sluice.runtimes.compose_values import Document, Origin, Plans, ServicePlan, as_mapping
 
 # Names whose values are secret by custom. The words stand alone between underscores, or at an end: TOKENIZER is none.
 SECRET_NAME = re.compile(
@@ -41,6 +41,11 @@ def remarks(base: Document, decided: Document, plans: Plans, unset: Sequence[str
         policy = _restart(decided["services"][name])
         if policy in STAYS_DOWN and not plan.one_shot:
             yield f"{name} has restart {STAYS_DOWN[policy]}, which is kept: it stays down after the machine restarts"
+    if writable := [f"{path} of {name}" for name, plan in plans.items() for path in _writable(plan)]:
+        yield (
+            f"mounted from the repository so that a container may write there: {', '.join(writable)}; written to, the "
+            "artifact is another one, and is not promoted: mount it read-only, or let it write to a volume"
+        )
 
 
 def _readable(definition: dict[str, Any], plan: ServicePlan) -> Iterator[str]:
@@ -52,6 +57,12 @@ def _readable(definition: dict[str, Any], plan: ServicePlan) -> Iterator[str]:
         names = {argument, *VARIABLE.findall(str(written or ""))}
         if any(map(looks_secret, names)):
             yield argument
+
+
+def _writable(plan: ServicePlan) -> Iterator[str]:
+    for mount in plan.mounts:
+        if mount.source is not None and mount.source.origin is Origin.TREE and not mount.read_only:
+            yield mount.source.relative
 
 
 def _restart(definition: dict[str, Any]) -> str:

@@ -134,6 +134,8 @@ class Placement(msgspec.Struct, frozen=True):
     env_file: str = ""  # the environment's; stands in for a required env_file of the repository that is not in git
     settings: dict[str, str] = {}  # [compose] environment, placeholders filled in
     images: dict[str, str] = {}  # service -> digest or id
+    # Where the environment's values are not in env_file alone: the names of all. Who asks for that file gets them too.
+    names: tuple[str, ...] = ()
 
 
 def stateless(path: str) -> bool:

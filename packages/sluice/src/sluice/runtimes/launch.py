@@ -97,6 +97,7 @@ def main(arguments: Sequence[str]) -> int:
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "HOME": os.environ.get("HOME", "/"),
+            "PYTHONDONTWRITEBYTECODE": "1",  # an artifact stays as it was built; what is installed was compiled then
         }
         known = ServerValues(sources_from(given.env_file, given.sources))
         known.check()

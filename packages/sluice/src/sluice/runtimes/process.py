@@ -60,10 +60,20 @@ class ProcessRuntime:
         """See ports.Runtime. Ports and addresses are apart by host.toml's own rules; data may still be shared."""
         return await asyncio.to_thread(shared_data, self._host, self._neighbours)
 
-    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+    async def build(
+        self,
+        commit: Commit,
+        spec: ServiceSpec,
+        progress: Progress,
+        images: Mapping[str, str] | None = None,  # noqa: ARG002 - the port's shape
+    ) -> Artifact:
         """See ports.Runtime."""
         self._check_user()
         return await self._builder.build(commit, spec, progress)
+
+    async def changed(self, artifact: Artifact) -> str:
+        """See ports.Runtime."""
+        return await self._builder.changed(artifact)
 
     async def migrate(self, release: Release, progress: Progress) -> str:
         """See ports.Runtime. Raises StepFailed with the command's last lines."""

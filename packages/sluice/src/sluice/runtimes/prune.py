@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sluice.model.release import Release
 from sluice.ports import Progress
-from sluice.runtimes.build import COMPLETE, lock_file, try_lock
+from sluice.runtimes.build import lock_file, try_lock
+from sluice.runtimes.content import COMPLETE
 
 # Between a build and the journal's line about it nothing names the artifact. An hour is longer than a build may take.
 UNNAMED_S = 3600
