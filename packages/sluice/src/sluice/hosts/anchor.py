@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sluice.hosts.git import SAFE, SHA, local_environment, network_environment, without_password
-from sluice.ledger import Anchoring, Copy, Ledger, Problem, PublicKey, Verification, verify_records
+from sluice.ledger import Anchoring, Copy, Ledger, Problem, PublicKey, Tampering, Verification, verify_records
 from sluice.ledger.anchor import KEY_FILE, RECORD_FILE, common, import_stream, judge_anchor, judge_origin
 from sluice.model.errors import Refused, SluiceError, UsageError
+from sluice.model.promotion import Denial, Denied
 from sluice.runner import LocalRunner, RawOutput
 
 ANCHOR_S = 30  # for all of it: a run waits no longer for an origin that does not answer; the next one catches up
@@ -35,6 +36,7 @@ class Audit:
     key: str  # fingerprint
     verdict: Verification
     anchoring: Anchoring | None
+    seen: int = 0  # records that the clone had before this look
 
 
 class Git:
@@ -223,30 +225,56 @@ class GitAnchor:
         found = judge_anchor(lines, origin, origin, key)
         return Anchoring(found.anchored, found.problems, note)
 
-    async def origin(self) -> Copy:
+    async def origin(self, key: PublicKey) -> Copy:
         """The origin's copy, judged by itself: what promotion reads of an environment on another server.
 
-        Raises Refused when it cannot be asked, or when its chain or a signature does not hold.
+        `key` is the one an operator vouches for; the key that lies beside the records is anybody's who may push. What
+        holds is remembered in the mirror, so that an origin which is cut or forced back later is noticed here.
+        Raises Denied: ProofUnreachable when it cannot be asked; RecordDoubtful when it holds fewer or other records
+        than were seen there, or one that the key has not signed.
         """
         try:
             async with asyncio.timeout(ANCHOR_S):
-                await self._git.need("init", "--quiet", "--bare", "--template=", str(self._git.git_dir))
-                remembered = await self._git.copy(await self._git.ref(self._seen))
-                head = (await self._git.heads(self._ref)).get(self._ref, "")
-                if head:
-                    await self._git.bring(self._ref, head)
-                copy = await self._git.copy(head)
+                return await self._vouched(key)
         except (TimeoutError, Unreachable) as failure:
-            raise Refused(
+            raise Denied(
+                Denial.PROOF_UNREACHABLE,
                 f"The ledger at {self._where} ({self._ref}) cannot be read: {_words(failure)}.",
                 next="check the way to the origin (git ls-remote), then repeat the command",
             ) from failure
-        problem = judge_origin(copy, remembered, copy.key)
-        if problem is None and copy.lines and copy.key is None:
-            problem = (verify_records(copy.lines, None).problems or (None,))[0]
+
+    async def _vouched(self, key: PublicKey) -> Copy:
+        git = self._git
+        await git.need("init", "--quiet", "--bare", "--template=", str(git.git_dir))
+        seen = await git.ref(self._seen)
+        remembered = replace(await git.copy(seen), key=None)
+        head = (await git.heads(self._ref)).get(self._ref, "")
+        if head and head != seen:
+            await git.bring(self._ref, head)
+        copy = replace(remembered if head == seen else await git.copy(head), key=key)
+        problem = judge_origin(copy, remembered, None) or next(iter(verify_records(copy.lines, key).problems), None)
         if problem is not None:
-            raise Refused(f"The ledger at {self._where} ({self._ref}) does not hold: {problem.sentence}.")
+            foreign = "compare test_ledger_key in host.toml with envs/test/ledger.key.pub on that host"
+            service, _, environment = self._ref.removeprefix(PREFIX).partition("/")
+            looked = (
+                f"in a clone of the repository: sluice log verify --clone . --service {service} --env {environment}"
+            )
+            raise Denied(
+                Denial.RECORD_DOUBTFUL,
+                f"The ledger at {self._where} ({self._ref}) does not hold: {problem.sentence}.",
+                next=foreign if problem.code is Tampering.FOREIGN_KEY else looked,
+            )
+        if head != seen:
+            await self._note(head, seen)
         return copy
+
+    async def _note(self, head: str, seen: str) -> None:
+        """Remember what holds, unless another command remembered what it saw meanwhile."""
+        try:
+            await self._git.remember(self._seen, head, seen)
+        except Unreachable:
+            if await self._git.ref(self._seen) == seen:
+                raise
 
 
 async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] = (), *, offline: bool) -> list[Audit]:
@@ -294,7 +322,7 @@ async def _one(git: Git, ref: str, own: str, head: str | None) -> Audit:
     verdict = verify_records(judged.lines, key)
     if problem is None and verdict.ok and head != own:
         await git.remember(ref, head, own)
-    return Audit(name, _shown(key), verdict, anchoring)
+    return Audit(name, _shown(key), verdict, anchoring, len(mine.lines))
 
 
 def _shown(key: PublicKey | None) -> str:
