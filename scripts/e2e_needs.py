@@ -18,6 +18,7 @@ NEEDS = {
     "iptables": ("the container engine publishes ports with it", ("iptables",)),
     "sshd": ("Sluice is used over a real SSH", ("openssh-server",)),
     "docker-registry": ("images are pinned by real digests", ("docker-registry",)),
+    "age": ("secrets are decrypted with it, and reach real containers", ("age",)),
 }
 # Of a machine whose engine is elsewhere, or of another make, nothing more is asked.
 OF_THE_ENGINE = {"dockerd", "iptables"}

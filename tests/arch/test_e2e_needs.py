@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "e2e_needs.py"
-PROGRAMS = ("turnserver", "dockerd", "iptables", "sshd", "docker-registry")
+PROGRAMS = ("turnserver", "dockerd", "iptables", "sshd", "docker-registry", "age")
 ANSWERS = "echo 20.10.24"
 STOPPED = "echo 'Cannot connect to the Docker daemon' >&2; exit 1"
 Asked = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,7 +42,7 @@ def test_everything_missing_is_named_with_its_package(asked: Asked) -> None:
     """On a bare machine every program is named, and one line installs them all."""
     done = asked(programs=(), docker=None)
     assert done.returncode == 1
-    assert "coturn docker-registry docker.io iptables openssh-server" in done.stderr
+    assert "age coturn docker-registry docker.io iptables openssh-server" in done.stderr
     assert all(name in done.stderr for name in (*PROGRAMS, "docker:"))
 
 
@@ -71,7 +71,7 @@ def test_an_engine_elsewhere_needs_no_dockerd(asked: Asked) -> None:
 def test_ci_is_told_packages_and_engine_apart(asked: Asked) -> None:
     """`--packages` prints names for apt-get and nothing else; `--engine` answers with its exit code."""
     assert asked("--packages", programs=("sshd", "dockerd", "iptables"), docker=STOPPED).stdout == (
-        "coturn docker-registry\n"
+        "age coturn docker-registry\n"
     )
     assert asked("--engine", programs=(), docker=STOPPED).returncode == 1
     assert asked("--engine", programs=(), docker=ANSWERS).returncode == 0

@@ -253,6 +253,18 @@ def served_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.stop()
 
 
+@pytest.fixture(name="free_ports")
+def _free_ports() -> Callable[[int], list[int]]:
+    """For a drill with a world of its own."""
+    return free_ports
+
+
+@pytest.fixture(name="short_watch")
+def _short_watch() -> Callable[[str], str]:
+    """For a drill with a world of its own."""
+    return short_watch
+
+
 class Forms:
     """Looks for a value in every form it may come back in."""
 

@@ -118,10 +118,13 @@ def parsed(text: str, refused: Callable[[str, str], Refused]) -> dict[str, Secre
         # The line itself may hold a secret, so the message names only its number.
         if not equals or not NAME.fullmatch(name) or "\0" in value:
             raise refused(f"line {number} is not NAME=value", f"correct line {number}")
-        if len(value) >= 2 and value[0] in "'\"" and value[-1] == value[0]:
-            value = value[1:-1]
-        values[name] = Secret(value)
+        values[name] = Secret(unquoted(value))
     return values
+
+
+def unquoted(value: str) -> str:
+    """The value without one pair of quotes around it."""
+    return value[1:-1] if len(value) >= 2 and value[0] in "'\"" and value[-1] == value[0] else value
 
 
 def fingerprint_of(values: Mapping[str, Secret], host_key: bytes) -> str:

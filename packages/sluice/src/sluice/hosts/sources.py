@@ -15,10 +15,11 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from sluice.hosts.envfile import NAME, EnvFile, fingerprint_of, open_folder, parsed, secrets_of
+from sluice.hosts.envfile import NAME, EnvFile, fingerprint_of, open_folder, parsed, secrets_of, unquoted
 from sluice.model.errors import Refused
 from sluice.model.secret import Secret
 from sluice.model.spec import HostEnvironment
@@ -26,6 +27,8 @@ from sluice.model.spec import HostEnvironment
 DEADLINE_S = 30  # a vault across a slow line; every command that opens the environment waits for it
 MAX_BYTES = 256 * 1024  # as of the env file: an environment must fit exec's limits
 ORDER = "env_file, sops_file, age_file, secret_command, secret_files"
+# By its name sops knows how a file is written; what has another one is decrypted to the bytes that were encrypted.
+DOCUMENTS = {".yaml", ".yml", ".json", ".env"}
 
 
 class Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -117,18 +120,46 @@ def _read(sources: Sources) -> dict[str, Secret]:
         _must_be_ours("secret_command", Path(sources.secret_command[0]))
     found: dict[str, Secret] = {}
     if sources.sops_file:
-        program = _program("sops_file", "sops")
-        key = {"SOPS_AGE_KEY_FILE": sources.age_identity} if sources.age_identity else {}
-        argv = (program, "--decrypt", "--output-type", "dotenv", sources.sops_file)
-        found |= _printed("sops_file", argv, key)
+        found |= _sops(sources)
     if sources.age_file:
         identity = ("--identity", sources.age_identity) if sources.age_identity else ()
-        found |= _printed("age_file", (_program("age_file", "age"), "--decrypt", *identity, sources.age_file), {})
+        argv = (_program("age_file", "age"), "--decrypt", *identity, sources.age_file)
+        found |= parsed(_printed("age_file", argv, {}), _refusal("age_file", argv[0]))
     if sources.secret_command:
-        found |= _printed("secret_command", sources.secret_command, {})
+        printed = _printed("secret_command", sources.secret_command, {})
+        found |= parsed(printed, _refusal("secret_command", sources.secret_command[0]))
     if sources.secret_files:
         found |= _folder(Path(sources.secret_files))
     return found
+
+
+def _sops(sources: Sources) -> dict[str, Secret]:
+    """As JSON: in its NAME=value lines a line end is two letters, a null is a word, and who quoted what is not told."""
+    place = Path(sources.sops_file)
+    key = {"SOPS_AGE_KEY_FILE": sources.age_identity} if sources.age_identity else {}
+    program = _program("sops_file", "sops")
+    if place.suffix not in DOCUMENTS:
+        lines = _printed("sops_file", (program, "--decrypt", sources.sops_file), key)
+        return parsed(lines, _refusal("sops_file", program))
+    text = _printed("sops_file", (program, "--decrypt", "--output-type", "json", sources.sops_file), key)
+    refused = _refusal("sops_file", sources.sops_file)
+    try:
+        known = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise refused("is no map of names to values", "write NAME: value, one below the other") from None
+    quoted = place.suffix == ".env"
+    return {name: _scalar(name, value, refused, unquote=quoted) for name, value in known.items()}
+
+
+def _scalar(name: str, value: object, refused: Callable[[str, str], Refused], *, unquote: bool) -> Secret:
+    if not NAME.fullmatch(name):
+        raise refused(f"has {name!r}, which is no variable's name", "name it as the variable")
+    if isinstance(value, bool | int):
+        value = str(value).lower()
+    # A fraction has lost how it was written (1.10), and of a null nobody can say what a server would read.
+    if not isinstance(value, str) or "\0" in value:
+        raise refused(f"gives {name} something else than a text", f"write the value of {name} in quotes")
+    return Secret(unquoted(value) if unquote else value)
 
 
 def _program(source: str, name: str) -> str:
@@ -141,7 +172,7 @@ def _program(source: str, name: str) -> str:
     return found
 
 
-def _printed(source: str, argv: tuple[str, ...], more: dict[str, str]) -> dict[str, Secret]:
+def _printed(source: str, argv: tuple[str, ...], more: dict[str, str]) -> str:
     refused = _refusal(source, argv[0])
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
     try:
@@ -167,10 +198,9 @@ def _printed(source: str, argv: tuple[str, ...], more: dict[str, str]) -> dict[s
     if len(stdout) > MAX_BYTES:
         raise refused(f"printed more than {MAX_BYTES} bytes", "print NAME=value lines alone")
     try:
-        text = stdout.decode()
+        return stdout.decode()
     except UnicodeDecodeError:
         raise refused("did not print UTF-8 text", "print NAME=value lines") from None
-    return parsed(text, refused)
 
 
 def _folder(folder: Path) -> dict[str, Secret]:

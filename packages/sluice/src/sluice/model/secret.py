@@ -11,6 +11,8 @@ REDACTED = "[redacted]"
 
 # Shorter values are not looked for in text: redacting every "1" or "true" would hide the output and protect nothing.
 MIN_LENGTH = 6
+# Of a value of several lines each comes back alone, as output is read by lines; a shorter one may be any configuration.
+MIN_LINE = 12
 
 
 class Secret:
@@ -45,11 +47,17 @@ class Secret:
 
 
 def derived_forms(value: str) -> set[str]:
-    """The value as it may come back: as it is, URL-encoded, base64 (both alphabets, unpadded too), JSON-escaped."""
+    """The value as it may come back: as it is, URL-encoded, base64 (both alphabets, unpadded too), JSON-escaped.
+
+    Of a value of several lines, each line too, but a PEM's frame, which everybody knows.
+    """
     raw = value.encode()
     forms = {value, urllib.parse.quote(value, safe=""), urllib.parse.quote_plus(value), json.dumps(value)[1:-1]}
     for encoded in (base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
         forms |= {encoded, encoded.rstrip("=")}
+    for line in map(str.strip, value.splitlines()):
+        if line != value and len(line) >= MIN_LINE and not line.startswith("-----"):
+            forms |= derived_forms(line)
     return {form for form in forms if len(form) >= MIN_LENGTH}
 
 
