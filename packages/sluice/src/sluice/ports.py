@@ -67,15 +67,19 @@ class Repo(Protocol):
     async def contains(self, sha: str, ancestor: str) -> bool: ...
 
     async def commits_between(self, base: str, tip: str) -> list[str]:
-        """Commits in tip and not in base, oldest first."""
+        """Commits in tip and not in base, oldest first; without a base, all that tip has."""
         ...
 
     async def authored(self, base: str, tip: str) -> list[Authored]:
         """The commits in tip and not in base, newest first, at most a thousand. Without a base: tip alone."""
         ...
 
+    async def authors(self, tip: str) -> list[Authored]:
+        """Of all that tip has: the newest commit of each combination of author, committer, co-authors and key."""
+        ...
+
     async def patch(self, sha: str) -> str:
-        """The diff one commit brings (`git show`, no rename detection, no colour, binary files named only)."""
+        """The diff one commit brings (`git show`, no rename detection, no colour, binary files named with hashes)."""
         ...
 
     async def read(self, ref: str, path: str) -> bytes | None:
@@ -97,8 +101,19 @@ class Runtime(Protocol):
         """
         ...
 
-    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
-        """Build once per key, reuse after; a warm build makes no network request. Raises StepFailed."""
+    async def build(
+        self, commit: Commit, spec: ServiceSpec, progress: Progress, images: Mapping[str, str] | None = None
+    ) -> Artifact:
+        """Build once per key, reuse after; a warm build makes no network request. Raises StepFailed.
+
+        `images`: REPOSITORY@sha256:… by service, of what another host proved. They are fetched instead of being built,
+        or pulled by a tag that may have moved; a runtime without images has no use for them.
+        What is reused is read from disk first; what is not as it was built stays where it is, and is built anew.
+        """
+        ...
+
+    async def changed(self, artifact: Artifact) -> str:
+        """What of the artifact is not as it was built, read from disk anew; "" when all is. Never raises for a file."""
         ...
 
     async def migrate(self, release: Release, progress: Progress) -> str:

@@ -25,7 +25,7 @@ from sluice.model.verdict import Finding, Verdict
 from sluice.runtimes.compose_state import tails
 from sluice.runtimes.engine import DockerEngine, container_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 COUNT = 20
 BAR_S = 3.0

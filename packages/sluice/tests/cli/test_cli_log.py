@@ -141,8 +141,20 @@ def test_an_auditor_verifies_in_a_clone_alone(host, capsys, monkeypatch):
     monkeypatch.delenv("SLUICE_HOST_CONFIG")
     capsys.readouterr()
     assert main(["log", "verify", "--clone", str(clone), "--offline"]) == 2
+    capsys.readouterr()
     assert main(["log", "verify", "--clone", str(clone)]) == 0
-    assert "shop/test: 4 records: the chain holds" in capsys.readouterr().out
+    first = capsys.readouterr().out
+    assert "shop/test: 4 records: the chain holds" in first
+    # On the first look the clone has only the origin's word.
+    for words in ("proven: the 4 records", "not proven", "that the key is the server's own", "from now on"):
+        assert words in first
+    assert "not known to be on the origin" not in first
+    assert main(["log", "verify", "--clone", str(clone)]) == 0
+    again = capsys.readouterr().out
+    assert "the 4 records that this clone saw before stand unchanged on the origin, 0 are new" in again
+    assert "not proven" not in again
+    assert main(["log", "verify", "--clone", str(clone), "--offline"]) == 0
+    assert "4 records as this clone has them; the origin was not asked" in capsys.readouterr().out
     assert main(["log", "verify", "--clone", str(clone), "--env", "prod"]) == 2
     environment = {**os.environ, "GIT_AUTHOR_NAME": "M", "GIT_AUTHOR_EMAIL": "m@example.org"}
     environment |= {"GIT_COMMITTER_NAME": "M", "GIT_COMMITTER_EMAIL": "m@example.org"}

@@ -92,6 +92,10 @@ def test_the_whole_way_to_prod(prod, tmp_path):
     assert code == 0
     for word in ("nothing serves", "1 of: bob, ann, not by an author", "backup: The database was backed up.", "schema"):
         assert word in plan, plan
+    for word in ("gates", "contains-main, no-secrets", "gates switched off by the policy", "nobody yet"):
+        assert word in plan, plan
+    # A path is never broken, however long it is.
+    assert max(len(line) for line in plan.splitlines()[1:] if str(tmp_path) not in line) < 80, plan
     refused(prod, "ChecklistOpen")
     code, out = prod.sluice("sign-off", "--env", "prod", "--item", "backup", "--key", str(tmp_path / "bob"))
     assert code == 0, out
@@ -102,9 +106,16 @@ def test_the_whole_way_to_prod(prod, tmp_path):
         assert why in out
     code, out = prod.sluice("approve", "--env", "prod", "--key", str(tmp_path / "bob"))
     assert code == 0, out
-    assert "to: " in out
+    for word in ("to: ", "gates: contains-main", "approvals: 1 of: bob, ann", "checklist: backup (signed off), tools"):
+        assert word in out, out
     code, out = prod.sluice("promote", "--env", "prod")
     assert code == 0, out
+    # What will change, the gates and the approver stand there before the first gate is asked.
+    shown = out.partition("approved by     bob (SHA256:")[0]
+    for word in ("from            nothing serves", "commits", "contains-main, no-secrets", "1 of: bob, ann"):
+        assert word in out, out
+    assert "Plan " in shown, out
+    assert "no-secrets  " not in shown, out
     main = prod.git("rev-parse", "main")
     assert in_prod(prod) == main
     record = json.loads(prod.sluice("log", "--env", "prod", "--json")[1].splitlines()[-1])
@@ -117,6 +128,31 @@ def test_the_whole_way_to_prod(prod, tmp_path):
     assert prod.sluice("smoke", "--env", "prod")[0] == 0
     assert prod.sluice("log", "verify", "--env", "prod")[0] == 0
     refused(prod, "AlreadyServes")
+
+
+def test_what_was_changed_on_disk_since_test_is_not_promoted(prod, tmp_path):
+    """One byte, and nobody can sign it or bring it to prod; rolled out again it is built anew, and that one serves."""
+    assert prod.rollout("main")[0] == 0
+    run = json.loads(prod.sluice("log", "--env", "test", "--json")[1].splitlines()[-1])
+    assert run["artifact_digests"].keys() == {"content:own"}
+    changed = prod.paths.artifacts / run["artifact_key"] / "tree" / "server.py"
+    changed.write_text(changed.read_text() + "# one line more\n")
+    out = refused(prod, "ArtifactChanged")
+    assert "tree/server.py is another" in out
+    code, out = prod.sluice("sign-off", "--env", "prod", "--item", "backup", "--key", str(tmp_path / "bob"))
+    assert (code, "tree/server.py is another" in out) == (1, True), out
+    code, out = prod.rollout("main")
+    assert (code, "tree/server.py is another. It is left as it is" in out) == (0, True), out
+    prod.sluice("sign-off", "--env", "prod", "--item", "backup", "--key", str(tmp_path / "bob"))
+    prod.sluice("approve", "--env", "prod", "--key", str(tmp_path / "bob"))
+    code, out = prod.sluice("promote", "--env", "prod")
+    assert code == 0, out
+    assert in_prod(prod) == prod.git("rev-parse", "main")
+    record = json.loads(prod.sluice("log", "--env", "prod", "--json")[1].splitlines()[-1])
+    assert record["artifact_key"] != run["artifact_key"]
+    # The changed one was verified once, and is what test would go back to.
+    code, out = prod.sluice("rollback", "--env", "test")
+    assert (code, "was changed after it was verified" in out) == (1, True), out
 
 
 def test_a_text_signed_elsewhere_is_taken_in_and_an_altered_one_is_not(prod, tmp_path):

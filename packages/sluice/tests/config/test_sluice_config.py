@@ -139,6 +139,23 @@ def test_test_beside_prod_needs_separate_users_or_the_demo(tmp_path):
     assert len(host(tmp_path, containers).service["s"].env) == 2
 
 
+def test_the_key_of_a_test_elsewhere_is_for_a_host_with_prod_alone(tmp_path):
+    """It is a public key's line, where there is an env.prod to promote to and no env.test that proves by itself."""
+    line = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} sluice ledger"
+    pinned = HOST.replace("[service.s.env", f'test_ledger_key = "{line}"\n[service.s.env')
+    prod = pinned.replace("env.test", "env.prod")
+    assert host(tmp_path, prod).service["s"].test_ledger_key == line
+    for text, words in (
+        (pinned, "without env.test"),
+        (prod.replace(line, "SHA256:abc"), "line of ledger.key.pub"),
+        (prod.replace("NzaC1l", "NzaC2l"), "line of ledger.key.pub"),
+        (prod.replace("ssh-ed25519 A", "ssh-ed25519 "), "line of ledger.key.pub"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            host(tmp_path, text)
+        assert caught.value.data["path"] == "$.service.s.test_ledger_key"
+
+
 def test_missing_and_non_text_files_are_configuration_errors(tmp_path):
     """An unreadable host.toml says what to do next."""
     with pytest.raises(ConfigError, match="config example"):

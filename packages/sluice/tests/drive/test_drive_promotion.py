@@ -204,12 +204,35 @@ async def test_an_artifact_that_is_gone_is_refused(pair):
 async def test_another_artifact_is_refused(pair):
     """Prod's own settings must not change what is built."""
     await pair.signed("bob")
-    release = next(iter(pair.test.releases.all()))
-    pair.test.releases.save(
-        msgspec.structs.replace(release, artifact=msgspec.structs.replace(release.artifact, digests={"a": "other"}))
-    )
-    await pair.signed("bob")
+    pair.prod.digests = {"a": "other"}
     await pair.denied("ArtifactDiffers")
+
+
+async def test_an_artifact_that_was_changed_on_disk_is_refused(pair):
+    """What passed test is read again: when it is planned, and, with its key, once more when it is taken for prod."""
+    await pair.signed("bob")
+    pair.prod.altered = "tree/app.py is another"
+    result = await pair.denied("ArtifactChanged")
+    assert "tree/app.py is another" in result.what
+    assert "build" not in pair.prod.log
+    with pytest.raises(Denied) as denied:
+        await pair.signed("bob")
+    assert denied.value.code == "ArtifactChanged"
+    pair.prod.altered = ""
+    pair.prod.digests = {"a": "b", "content:own": "changed while the gates ran"}
+    result = await pair.denied("ArtifactChanged")
+    assert "content:own" in result.what
+    assert "start" not in pair.prod.log
+
+
+@pytest.mark.parametrize("digests", [{"a": "b", "content:own": "another"}, {"a": "b"}, {}])
+async def test_a_release_that_names_other_contents_than_the_ledger_is_refused(pair, digests):
+    """Its file lies beside what was changed; the record of the run that proved it is signed."""
+    release = next(iter(pair.test.releases.all()))
+    changed = msgspec.structs.replace(release.artifact, digests=digests)
+    pair.test.releases.save(msgspec.structs.replace(release, artifact=changed))
+    result = await pair.denied("ArtifactChanged")
+    assert "the ledger" in result.what
 
 
 async def test_nobody_approved(pair):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 
 from sluice.drive.status import status_of
@@ -243,3 +246,73 @@ async def test_a_worker_that_does_not_follow_users_back_is_no_failed_rollback(tm
     assert (result.outcome, result.exit_code) == (State.DEGRADED, 4)
     assert memory.serving_release() == "run-0001"
     assert memory.log.count(back) == 3
+
+
+async def test_a_cold_rollback_starts_nothing_that_was_changed(tmp_path):
+    """What was verified is not what lies there now: refused before anything is touched, and it says what to do."""
+    memory = await established(tmp_path, "feature/good")
+    memory.altered = "tree/app.py is another"
+    started = memory.log.count("start")
+    result = await memory.drive().rollback(ASKED)
+    assert (result.outcome, result.exit_code) == (State.REFUSED, 1)
+    assert "was changed after it was verified: tree/app.py is another" in result.what
+    assert "sluice rollout --branch main" in result.next
+    assert memory.log.count("start") == started
+    assert memory.serving_release() == "run-0002"
+    assert "sluice rollback --override" in result.next
+    memory.altered = ""
+    assert (await memory.drive().rollback(ASKED)).exit_code == 0
+    assert memory.serving_release() == "run-0001"
+
+
+async def test_a_changed_release_is_gone_back_to_when_somebody_says_why(tmp_path):
+    """Users may need it at once: it goes, and who said why is a ledger record of its own, also after a kill."""
+    memory = await established(tmp_path, "feature/good")
+    memory.altered = "tree/cache/index is another"
+    asked = replace(ASKED, override="the service fills tree/cache itself")
+    assert (await memory.drive().rollback(asked)).exit_code == 0
+    assert memory.serving_release() == "run-0001"
+    records = Ledger(memory.paths.ledger).records()
+    (said,) = [one for one in records if one["type"] == "override"]
+    assert (said["reason"], said["overridden"]) == ("the service fills tree/cache itself", "run-0001")
+    assert said["run"] == records[-1]["run"]
+
+
+async def test_a_cold_rollback_believes_the_ledger_and_not_the_release(tmp_path):
+    """Who changes an artifact can change the digest in the release's file beside it."""
+    memory = await established(tmp_path, "feature/good")
+    release = memory.releases.get("run-0001")
+    changed = msgspec.structs.replace(release.artifact, digests={"a": "b", "content:own": "of what lies there now"})
+    memory.releases.save(msgspec.structs.replace(release, artifact=changed))
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (1, "run-0002")
+    assert "the ledger" in result.what
+
+
+async def test_a_warm_rollback_starts_nothing_and_so_reads_nothing(tmp_path):
+    """Its slot runs what was verified; what lies on disk by now is not what serves."""
+    memory = await established(tmp_path, "feature/good")
+    memory.pointed = None
+    memory.altered = "tree/app.py is another"
+    memory.log.clear()
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (0, "run-0002")
+    assert [line for line in memory.log if line.startswith("look at")] == []
+
+
+async def test_users_come_back_to_an_old_release_that_was_changed_and_are_told(tmp_path):
+    """It died in the run and is started again: better than nobody to serve them, and never as if nothing were."""
+    memory = await established(tmp_path)
+    memory.verdicts["watch", "feature/bad"] = Verdict.FAIL
+    original = memory.watch
+
+    async def dies(*given):
+        memory.running.pop("shop-test-18100")
+        memory.altered = "tree/app.py is another"
+        return await original(*given)
+
+    memory.watch = dies
+    result = await memory.drive().rollout(BAD)
+    assert (result.outcome, result.exit_code, memory.serving_release()) == (State.DEGRADED, 4, "run-0001")
+    journal = str(read_all(memory.paths.journal_dir, repair=False)[-1])
+    assert "its artifact was changed: tree/app.py is another" in journal

@@ -16,7 +16,7 @@ from sluice.model.errors import StepFailed
 from sluice.model.secret import Redactor, Secret
 from sluice.runtimes.engine import DockerEngine, container_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 NAME = f"engapi{os.getpid()}"
 LABELS = {"dev.sluice.service": NAME}

@@ -20,7 +20,7 @@ from sluice.model.release import Slot
 from sluice.model.secret import Redactor
 from sluice.runtimes.engine import DockerEngine
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 RATE = 200  # requests a second
 DEADLINE_S = 20

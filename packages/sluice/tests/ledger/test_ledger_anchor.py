@@ -16,6 +16,7 @@ from sluice.journal import canonical
 from sluice.ledger import GENESIS, Ledger, record_hash
 from sluice.ledger.signing import LedgerKey
 from sluice.model.errors import Refused, UsageError
+from sluice.model.promotion import Denied
 from sluice.model.secret import Redactor, Secret
 from sluice.runner import LocalRunner
 
@@ -267,18 +268,79 @@ async def test_the_origin_tells_a_release_manager_what_happened(place):
     assert git(place.origin, "show", f"{REF}:record.json").encode() == place.ledger.lines()[1]
     assert git(place.origin, "show", f"{REF}:ledger.key.pub") == place.ledger.key().line
     assert git(place.origin, "for-each-ref", "--format=%(refname)") == REF
-    copy = await place.anchor.origin()
+    copy = await place.anchor.origin(place.ledger.key())
     assert (copy.lines, copy.key) == (place.ledger.lines(), place.ledger.key())
 
 
 async def test_an_origins_copy_that_does_not_hold_is_not_read(place):
     """Whoever decides by another environment's records gets true ones or none."""
-    with pytest.raises(Refused, match="cannot be read"):
-        await place.anchor_at("/nowhere.git").origin()
     await place.anchored(1)
+    key = place.ledger.key()
+    with pytest.raises(Denied, match="cannot be read") as away:
+        await place.anchor_at("/nowhere.git").origin(key)
+    assert (away.value.code, "git ls-remote" in away.value.next) == ("ProofUnreachable", True)
     place.force([*place.ledger.lines(), b"{}"])
-    with pytest.raises(Refused, match="does not hold"):
-        await place.anchor.origin()
+    with pytest.raises(Denied, match="does not hold") as forged:
+        await place.anchor.origin(key)
+    assert forged.value.code == "RecordDoubtful"
+
+
+async def test_only_the_key_that_is_pinned_vouches_for_an_origins_copy(place, tmp_path):
+    """The key beside the records is put there by whoever pushes: a chain of his own holds, and is not read."""
+    await place.anchored(1, 2)
+    pinned, mallory = place.ledger.key(), LedgerKey(tmp_path / "mallory")
+    place.force(place.rewritten(mallory), mallory.make().line)
+    far = GitAnchor(tmp_path / "far.git", str(place.origin), RUNNER, tmp_path / "none.jsonl", "shop/test")
+    with pytest.raises(Denied, match="signed by another key") as foreign:
+        await far.origin(pinned)
+    assert (foreign.value.code, "test_ledger_key" in foreign.value.next) == ("RecordDoubtful", True)
+    place.force(place.ledger.lines(), mallory.make().line)
+    assert (await far.origin(pinned)).lines == place.ledger.lines()
+
+
+async def test_what_was_read_of_an_origin_once_must_be_there_again(place, tmp_path):
+    """Cut, deleted or rewritten by the very key since another host read it: refused; gone on: read, and remembered."""
+    await place.anchored(1, 2)
+    key = place.ledger.key()
+    far = GitAnchor(tmp_path / "far.git", str(place.origin), RUNNER, tmp_path / "none.jsonl", "shop/test")
+    assert len((await far.origin(key)).lines) == 2
+    await place.anchored(3)
+    assert [len((await far.origin(key)).lines) for _ in range(2)] == [3, 3]
+    whole = place.head()
+    git(place.origin, "update-ref", REF, f"{REF}~1")
+    cut = place.head()
+    place.force(place.rewritten(place.ledger._key, first=2))
+    for head, words in ((cut, "record 3 was cut"), (place.head(), "record 2 was rewritten"), ("", "none of them")):
+        git(place.origin, "update-ref", *([REF, head] if head else ["-d", REF]))
+        with pytest.raises(Denied, match=words) as doubtful:
+            await far.origin(key)
+        assert doubtful.value.code == "RecordDoubtful"
+    git(place.origin, "update-ref", REF, whole)
+    assert len((await far.origin(key)).lines) == 3
+
+
+async def test_what_cannot_be_remembered_is_not_read(place, tmp_path, monkeypatch):
+    """A mirror that takes no note would not see the next cut; two readers at a time are no hindrance."""
+    await place.anchored(1)
+    key, mirror = place.ledger.key(), tmp_path / "far.git"
+    far = GitAnchor(mirror, str(place.origin), RUNNER, tmp_path / "none.jsonl", "shop/test")
+    git(tmp_path, "init", "-q", "--bare", str(mirror))
+    lock = mirror / f"{SEEN}shop/test.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with pytest.raises(Denied, match="cannot be read") as refused:
+        await far.origin(key)
+    assert refused.value.code == "ProofUnreachable"
+    lock.unlink()
+    remember = anchor_module.Git.remember
+
+    async def beaten(self, ref, head, was):
+        await remember(self, ref, head, was)
+        await remember(self, ref, head, was)  # as git says it to the second of two
+
+    monkeypatch.setattr(anchor_module.Git, "remember", beaten)
+    assert (await far.origin(key)).lines == place.ledger.lines()
+    assert git(mirror, "rev-parse", f"{SEEN}shop/test") == place.head()
 
 
 async def test_a_ledger_is_given_back_by_its_anchor(place):

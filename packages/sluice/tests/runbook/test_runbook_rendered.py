@@ -8,7 +8,7 @@ import re
 import msgspec
 import pytest
 
-from sluice.gates import GATES
+from sluice.gates.run import GATES
 from sluice.model.policy import ChecklistItem
 from sluice.model.spec import EnvironmentName
 from sluice.runbook import Around, Lang, lint, render

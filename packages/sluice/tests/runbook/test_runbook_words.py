@@ -14,7 +14,7 @@ import sluice.runbook
 from sluice.checks import Target, server_probes
 from sluice.criteria import CRITERIA
 from sluice.engine import FORWARD, TERMINAL
-from sluice.gates import GATES
+from sluice.gates.run import GATES
 from sluice.hosts.system import SystemClock
 from sluice.model.errors import ExitCode
 from sluice.model.release import Artifact, Commit, Release, Slot

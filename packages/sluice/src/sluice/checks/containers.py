@@ -124,7 +124,7 @@ def _counted(now: Containers, running: list[Container]) -> list[str]:
 
 def served_by_containers(now: Containers, release: Release, slot: Slot) -> Finding:
     """`served-release` of a service that does not name its release: the images of its slot prove it. Pure."""
-    pinned = {name: image for name, image in release.artifact.digests.items() if not name.startswith("compose.")}
+    pinned = release.artifact.images
     here = [c for c in now.found if c.project == slot.unit and c.state == "running"]
     if not here:
         return Finding(SERVED, Verdict.FAIL, detail=f"No container of {slot.unit} runs.", fix="sluice status")

@@ -39,6 +39,7 @@ class PluginCall:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
             "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",  # an artifact stays as it was built; what is installed was compiled then
             "SLUICE_URL": self.url,
             "SLUICE_OLD_URL": self.old_url,
             "SLUICE_PUBLIC_URL": self.public_url,

@@ -17,9 +17,9 @@ from sluice.drive.planning import SPEC_PATHS, plan_rollout
 from sluice.drive.promotion import plan_promotion
 from sluice.drive.status import ingress_of
 from sluice.drive.steps import asked_for
-from sluice.gates import GATES
 from sluice.gates.attestation import Attestation
 from sluice.gates.recording import Recording, policy_spec, record
+from sluice.gates.run import GATES
 from sluice.gates.waivers import must_be_waivable
 from sluice.hosts.git_clone import NOTES, Clone
 from sluice.hosts.system import SystemClock
@@ -70,7 +70,7 @@ def _gates(session: Session, given: dict[str, object]) -> int:
         else:
             plan = await plan_rollout(world, branch, lambda _text: None)
         must_be_waivable(waivers, GATES, plan.policy.gates, world.environment)
-        asked = asked_for(plan, (request.owner, request.owner_source), "", waivers)
+        asked = asked_for(world, plan, (request.owner, request.owner_source), "", waivers)
         gates = await world.judge.gates(plan.commit, plan.candidate, plan.policy, lambda _finding: None, asked)
         if plan.promotion is not None:
             gates = [*gates, *(await confirm(world, plan, lambda _finding: None)).findings]

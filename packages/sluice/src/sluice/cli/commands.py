@@ -22,13 +22,12 @@ from sluice.cli.waiving import waive_option
 from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, Environment, load_service
 from sluice.drive import Drive, Request, Result
 from sluice.drive.audit import standing_waivers
+from sluice.drive.desk import may_smoke
 from sluice.drive.planning import SPEC_PATHS
 from sluice.drive.policy import policy_of
 from sluice.drive.status import status_of
 from sluice.hosts.ssh import parse_server
-from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, ExitCode, Refused
-from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Finding, Verdict, worst
 
 Command = Callable[..., int]
@@ -96,10 +95,12 @@ def rollout(
 
 @cli.command()
 @click.option("--owner", help="Who answers for this run (else $USER@host).")
+@click.option("--override", default="", help="Why it may be started though its artifact was changed; recorded.")
 @in_environment
-def rollback(session: Session, env: Environment, owner: str | None) -> int:
+def rollback(session: Session, env: Environment, owner: str | None, override: str) -> int:
     """Bring the last verified release back."""
-    result: Result = mutate(session, env, lambda drive: drive.rollback(request_of(owner)))
+    request = request_of(owner, override=override)
+    result: Result = mutate(session, env, lambda drive: drive.rollback(request))
     return result.exit_code
 
 
@@ -147,11 +148,9 @@ def smoke(session: Session, env: Environment) -> int:
     if serving is None:
         raise Refused("Nothing serves in this environment.", next="sluice rollout --branch BRANCH")
     release, slot = serving
-    if env.name is EnvironmentName.PROD and not Ledger(world.paths.ledger).went(release.id):
-        # Accounts and messages of a smoke are in prod only where somebody confirmed that something goes there.
-        raise Refused(f"No finished promotion brought {release.id} to prod.", next="sluice promote --env prod")
 
     async def judge() -> tuple[list[Finding], frozenset[str]]:
+        await may_smoke(world, release)
         policy = await policy_of(world, release.spec)
         findings = await world.judge.smoke(release, slot, policy, lambda _finding: None, public=True)
         return findings, frozenset(policy.watch.required_checks)

@@ -1,8 +1,9 @@
-"""Commands beside a run: lock and unlock an environment, and try the notifications."""
+"""Commands beside a run: lock, unlock and freeze an environment, and try the notifications."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from sluice.cli.tables import record_table
 from sluice.config import Environment
 from sluice.drive import Drive, Report
 from sluice.hosts.notify import Notifier
-from sluice.model.errors import ConfigError, ExitCode
+from sluice.ledger import Ledger, frozen_by
+from sluice.model.errors import ConfigError, ExitCode, UsageError
 from sluice.model.secret import Redactor
 from sluice.runner import LocalRunner
 
@@ -56,6 +58,40 @@ def lock(session: Session, env: Environment, reason: str, owner: str | None) -> 
 def unlock(session: Session, env: Environment, reason: str, owner: str | None) -> int:
     """Take rollouts again."""
     return _record(session, env, lambda drive: drive.unlock(request_of(owner), reason))
+
+
+@cli.command()
+@click.option("--until", default="", help="When it ends: a day or a time, ISO 8601; UTC where it names no zone.")
+@click.option("--lift", is_flag=True, help="End every freeze now.")
+@click.option("--reason", default="", help="Why; it is what the gate says to whoever is refused. Recorded.")
+@click.option("--owner", help="Who freezes (else the SSH key's principal, or $USER@host).")
+@in_environment
+def freeze(session: Session, env: Environment, until: str, lift: bool, reason: str, owner: str | None) -> int:
+    """Let the gate `freeze` refuse rollouts and promotions until a time; alone, say what is frozen."""
+    if until and lift:
+        raise UsageError("freeze until a time, or lift it?", next="--until TIME --reason WHY; or --lift --reason WHY")
+    if lift:
+        return _record(session, env, lambda drive: drive.unfreeze(request_of(owner), reason))
+    if until:
+        from sluice.ledger.export import moment
+
+        end = moment(until, "--until")
+        return _record(session, env, lambda drive: drive.freeze(request_of(owner), end, reason))
+    if reason or owner:
+        raise UsageError("freeze until when?", next="--until TIME --reason WHY; or --lift --reason WHY")
+    return _show_frozen(session, env)
+
+
+def _show_frozen(session: Session, env: Environment) -> int:
+    frozen = frozen_by(Ledger(env.paths.ledger).records(), dt.datetime.fromisoformat(env.clock.now()))
+    if session.json:
+        click.echo(msgspec.json.encode({"event": "frozen", "frozen": frozen}))
+        return 0
+    for one in frozen:
+        click.echo(f"{env.name.value} is frozen until {one.until}: {one.reason} ({one.owner}, since {one.since})")
+    if not frozen:
+        click.echo(f"{env.name.value} is not frozen by anybody; the policy's windows are judged by: sluice check")
+    return 0
 
 
 @cli.group()

@@ -95,14 +95,44 @@ def _verify_clone(session: Session, clone: Path, environment: str | None, servic
             f"{clone} has no ledger{' of that name' if audits else ''}.",
             next="git fetch origin 'refs/sluice/ledger/*:refs/sluice/ledger/*', or without --offline",
         )
-    return max(_tell(session, one.name, one.key, one.verdict, one.anchoring) for one in chosen)
+    return max(
+        _tell(session, one.name, one.key, one.verdict, one.anchoring, _of_clone(one.verdict, one.anchoring, one.seen))
+        for one in chosen
+    )
 
 
-def _tell(session: Session, name: str, key: str, verdict: Verification, anchoring: Anchoring | None) -> int:
+def _of_clone(verdict: Verification, anchoring: Anchoring | None, seen: int) -> list[str]:
+    """What a look from a clone proves, and what it does not."""
+    records = verdict.records
+    if anchoring is None:  # the clone's copy is the anchor; what is left open is where the origin stands now
+        return [f"{records} records as this clone has them; the origin was not asked (--offline)"]
+    if anchoring.problems or not verdict.ok:
+        return []
+    if seen:
+        known = f"the {seen} records that this clone saw before stand unchanged on the origin, {records - seen} are new"
+        return [f"{known}; they are signed by the key that it saw first"]
+    key = "that the key is the server's own (compare it with ledger.key.pub there)"
+    before = "that nothing was written anew or cut from the end before this look"
+    return [
+        f"proven: the {records} records on the origin follow each other, and this one key signed them all",
+        f"not proven, as this clone saw none of them before: {key}, and {before}",
+        "from now on this clone remembers them: whatever is changed later shows here",
+    ]
+
+
+def _tell(
+    session: Session,
+    name: str,
+    key: str,
+    verdict: Verification,
+    anchoring: Anchoring | None,
+    of_clone: list[str] | None = None,
+) -> int:
     """One ledger's verdict, and exit code 5 where anything was done to it."""
     problems = list(dict.fromkeys((*verdict.problems, *(anchoring.problems if anchoring else ()))))
     anchored = anchoring.anchored if anchoring else 0
-    notes = [*verdict.notes, *_tail(verdict.records, anchoring)]
+    tail = _tail(verdict.records, anchoring) if anchoring and of_clone is None else of_clone or []
+    notes = [*verdict.notes, *tail]
     if session.json:
         told = {
             "event": "verify",
@@ -128,9 +158,7 @@ def _tell(session: Session, name: str, key: str, verdict: Verification, anchorin
     return int(ExitCode.ROLLBACK_FAILED) if problems else 0
 
 
-def _tail(records: int, anchoring: Anchoring | None) -> list[str]:
-    if anchoring is None:  # a clone's copy is the anchor; what is left open is where the origin stands now
-        return [f"{records} records as this clone has them; the origin was not asked (--offline)"]
+def _tail(records: int, anchoring: Anchoring) -> list[str]:
     left = records - anchoring.anchored
     if left <= 0 and not anchoring.note:
         return [f"anchored: all {records} records are on the origin"] if not anchoring.problems else []

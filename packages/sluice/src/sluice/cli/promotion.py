@@ -12,11 +12,12 @@ import click
 import msgspec
 
 from sluice.cli.commands import cli, in_environment, mutate
-from sluice.cli.plans import plan_text
 from sluice.cli.session import Session, request_of, world_of
 from sluice.cli.waiving import waive_option
 from sluice.config import Environment
 from sluice.drive import Drive, Report, Result
+from sluice.drive.confirmation import plan_data, plan_text
+from sluice.drive.desk import desk_for
 from sluice.drive.facts import Plan
 from sluice.drive.planning import plan_rollout
 from sluice.drive.promotion import exceptions_of, plan_promotion
@@ -24,7 +25,7 @@ from sluice.drive.world import World
 from sluice.hosts.signing import sign
 from sluice.model.errors import UsageError
 from sluice.model.policy import Role
-from sluice.model.promotion import document, expiry
+from sluice.model.promotion import Approval, document, expiry
 from sluice.model.spec import EnvironmentName
 
 BEGIN = "-----BEGIN SSH SIGNATURE-----"
@@ -46,14 +47,21 @@ def plan(session: Session, env: Environment, branch: str, override: str, waivers
     if env.name is not EnvironmentName.PROD and not branch:
         raise UsageError("which branch?", next="--branch BRANCH")
     if env.name is EnvironmentName.PROD:
-        made = asyncio.run(plan_promotion(world, branch, _quiet, exceptions_of(waivers, override)))
+        made, given = asyncio.run(_confirmed(world, branch, exceptions_of(waivers, override)))
     else:
-        made = asyncio.run(plan_rollout(world, branch, _quiet))
+        made, given = asyncio.run(plan_rollout(world, branch, _quiet)), []
+    shown = made, world.environment.value, given
     if session.json:
-        click.echo(msgspec.json.encode({"event": "plan", "plan": session.redact_tree(msgspec.to_builtins(made))}))
+        told = {"plan": msgspec.to_builtins(made), "confirmation": plan_data(*shown)}
+        click.echo(msgspec.json.encode({"event": "plan", **session.redact_tree(told)}))
     else:
-        click.echo(session.redact(plan_text(made, world.environment.value)))
+        click.echo(session.redact(plan_text(*shown)))
     return 0
+
+
+async def _confirmed(world: World, branch: str, exceptions: dict[str, str]) -> tuple[Plan, list[Approval]]:
+    made = await plan_promotion(world, branch, _quiet, exceptions)
+    return made, await (await desk_for(world, made)).given()
 
 
 @cli.command()
@@ -141,7 +149,7 @@ def _hand_in(session: Session, env: Environment, role: Role, item: str, given: G
 def _text(world: World, made: Plan, item: str) -> str:
     if made.promotion is None:
         raise LookupError("not a promotion")
-    expires = expiry(world.clock.now(), made.policy.promotion.approval_ttl_s)
+    expires = expiry(world.clock.now(), made.promotion.rules.approval_ttl_s)
     return document((world.service, world.environment.value), made.hash, made.promotion, expires, item)
 
 

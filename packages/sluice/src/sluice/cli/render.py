@@ -78,6 +78,8 @@ class LineScreen:
                 self._watch(report)
             case "note":
                 self._line(f"      [dim]{escape(report.text)}[/]")
+            case "confirmation":
+                self._line(escape(report.text))
             case _:
                 pass
 

@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +24,10 @@ from sluice.cli.telling import Telling
 from sluice.config import Environment, load_host, load_service, open_environment
 from sluice.drive import Drive, Report, Request, Result, Tell, World
 from sluice.drive.judge import HostJudge
+from sluice.drive.proof import unpinned, vouched_records
+from sluice.drive.settings import settings_of
 from sluice.drive.siblings import siblings_of
-from sluice.drive.world import PromotionMeans, Sibling
+from sluice.drive.world import Elsewhere, PromotionMeans, Sibling
 from sluice.hosts.anchor import GitAnchor
 from sluice.hosts.approvals import FileApprovals
 from sluice.hosts.notify import Notifier
@@ -35,7 +37,7 @@ from sluice.hosts.signing import verify
 from sluice.hosts.ssh import Server
 from sluice.hosts.state import StatePaths, default_root
 from sluice.journal import read_all, redact_tree
-from sluice.ledger import Ledger
+from sluice.ledger import Ledger, PublicKey
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.spec import EnvironmentName, HostConfig
 
@@ -114,6 +116,7 @@ def world_of(env: Environment) -> World:
         load_service=load_service,
         siblings=lambda: siblings_of(env),
         promotion=_promotion(env),
+        settings=settings_of(env),
         anchor=anchor_of(env).push if env.host_service.anchor else None,
         notify=Notifier(Path(env.settings.notify_file), env.runner) if env.settings.notify_file else None,
     )
@@ -127,12 +130,13 @@ def anchor_of(env: Environment, environment: EnvironmentName | None = None) -> G
 
 
 def _promotion(env: Environment) -> PromotionMeans | None:
-    """Where nothing but promotions may go; what proves them is the service's test environment on this host."""
+    """Where nothing but promotions may go; what proves them is the service's test environment, here or elsewhere."""
     if env.name is not EnvironmentName.PROD:
         return None
     paths = StatePaths(env.paths.root, env.service, EnvironmentName.TEST.value)
+    here = EnvironmentName.TEST in env.host_service.env
     return PromotionMeans(
-        test=Sibling(paths, FileReleases(paths), env.host.keep_releases),
+        test=Sibling(paths, FileReleases(paths), env.host.keep_releases) if here else Elsewhere(lambda: _vouched(env)),
         approvals=FileApprovals(env.paths.env_dir / "approvals"),
         verify=functools.partial(verify, env.runner),
         runner=env.runner,
@@ -140,12 +144,21 @@ def _promotion(env: Environment) -> PromotionMeans | None:
     )
 
 
+async def _vouched(env: Environment) -> Sequence[dict[str, Any]]:
+    """The records of test on another host. Raises Denied."""
+    pinned = env.host_service.test_ledger_key
+    if not pinned:
+        raise unpinned(env.service)
+    copy = await anchor_of(env, EnvironmentName.TEST).origin(PublicKey.parse(pinned))
+    return vouched_records(copy, env.service)
+
+
 async def _doubt(env: Environment) -> str:
-    """Why the ledgers a promotion stands on are not believed, in a sentence; "" when they hold.
+    """Why the ledgers of this host that a promotion stands on are not believed, in a sentence; "" when they hold.
 
     Chain, signatures and journals always, and the copy on the origin where there is one.
     """
-    for name in (EnvironmentName.TEST, EnvironmentName.PROD):
+    for name in sorted(env.host_service.env, reverse=True):
         paths = StatePaths(env.paths.root, env.service, name.value)
         problems = list(Ledger(paths.ledger).verify(recorded_runs(paths.journal_dir)).problems)
         if env.host_service.anchor:

@@ -55,6 +55,7 @@ SCRIPTS = (
             "check",
             "lock",
             "unlock",
+            "freeze",
             "log",
         ),
     ),

@@ -15,6 +15,7 @@ from rich.table import Table
 from sluice.cli.render import MARKS
 from sluice.drive import Result
 from sluice.engine import State
+from sluice.gates.waivers import sentence
 from sluice.model.verdict import Finding, Verdict, worst
 
 RECORD_KEYS = (
@@ -29,7 +30,7 @@ RECORD_KEYS = (
     "migration_head",
 )
 RECORD_KEYS_2 = (
-    *("smoke_result", "decision", "outcome", "reason", "locked"),
+    *("smoke_result", "decision", "outcome", "reason", "locked", "until", "overridden", "died_in"),
     *("owner", "owner_source", "plan", "started", "ended"),
 )
 SHORTENED = {"tree", "artifact_key", "env_fingerprint", "plan", "previous", "hash"}
@@ -82,6 +83,8 @@ def record_table(record: Mapping[str, Any]) -> Table:
         value = str(record.get(key, ""))
         if value:
             table.add_row(key, escape(value[:16] if key in SHORTENED else value))
+    for waiver in record.get("waived_in_test") or ():
+        table.add_row("waived in test", escape(sentence(waiver)))
     return table
 
 

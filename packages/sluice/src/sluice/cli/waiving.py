@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sluice.gates import GATES
+from sluice.gates.run import GATES
 
 
 def _parsed(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:

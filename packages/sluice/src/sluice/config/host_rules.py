@@ -7,7 +7,9 @@ import urllib.parse
 from pathlib import Path
 
 from sluice.config.rules import LAST_PORT, NAME, Rules, is_address, is_http, wrong
+from sluice.ledger import PublicKey
 from sluice.model.spec import (
+    EnvironmentName,
     ForgeName,
     ForgeSettings,
     HostConfig,
@@ -40,6 +42,7 @@ class HostRules(Rules):
                 self._environment(one, f"{path}.env.{env.value}")
             if service.forge is not None:
                 self._forge(service.forge, f"{path}.forge")
+            self._test_elsewhere(service, f"{path}.test_ledger_key")
             self._separation(service, path)
         self._distinct(host)
 
@@ -60,6 +63,19 @@ class HostRules(Rules):
         self._must(named and deep, f"{path}.repository", "must be OWNER/NAME (of GitLab the whole path)")
         absolute = not forge.token_file or Path(forge.token_file).is_absolute()
         self._must(absolute, f"{path}.token_file", "must be an absolute path")
+
+    def _test_elsewhere(self, service: HostService, path: str) -> None:
+        if not service.test_ledger_key:
+            return
+        try:
+            PublicKey.parse(service.test_ledger_key)
+        except ValueError:
+            raise wrong(
+                self._where, path, "must be the line of ledger.key.pub, in the state folder of test's host (envs/test)"
+            ) from None
+        here = EnvironmentName.TEST in service.env
+        self._must(not here, path, "is for a host without env.test: where test is here, its own ledger proves")
+        self._must(EnvironmentName.PROD in service.env, path, "is what a promotion goes by, and there is no env.prod")
 
     def _environment(self, one: HostEnvironment, path: str) -> None:
         self._must(

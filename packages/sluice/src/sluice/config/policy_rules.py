@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sluice.config.rules import NAME, Rules
-from sluice.gates import GATES
+from sluice.gates.run import GATES
 from sluice.gates.windows import DAYS
 from sluice.hosts.signing import fingerprint
 from sluice.model.policy import FreezeWindow, GatesSpec, PromotionSpec, Proof, Signer

@@ -14,6 +14,7 @@ from sluice.checks.logs import SHARED_ALONE
 from sluice.drive.facts import Facts, Plan
 from sluice.drive.world import World
 from sluice.engine import Kind, State, marks_bad
+from sluice.gates.history import NAME as BAD_RELEASE
 from sluice.gates.waivers import sentence, taken
 from sluice.journal import redact_tree
 from sluice.ledger import Ledger
@@ -128,6 +129,7 @@ def _promoted(facts: Facts) -> dict[str, Any]:
         "from_version": about.from_version,
         "commits": [change.sha for change in about.commits],
         "promoted_policy_changes": list(about.policy_changed),
+        "waived_in_test": [dict(waiver) for waiver in about.waived_in_test],
         "approvals": signed,
     }
 
@@ -197,10 +199,55 @@ def waiver_record(world: World, facts: Facts) -> dict[str, Any]:
     }
 
 
+def override_record(world: World, facts: Facts) -> dict[str, Any]:
+    """That an artifact which had failed here was tried again, or one that was changed was gone back to: who said why.
+
+    `overridden` is the run that blamed it, or that verified it before it was changed. {}: nothing was overridden.
+    """
+    told = (one.metrics.get("run") for one in facts.findings.get(State.GATING.value, []) if one.metrics.get("override"))
+    blamed_by = facts.overrode or str(next(told, ""))
+    if not facts.override or not blamed_by:
+        return {}
+    commit = facts.effective_plan.commit
+    failed = [one for one in Ledger(world.paths.ledger).records() if one.get("run") == blamed_by]
+    keys = [facts.release.artifact.key if facts.release else "", *(str(one.get("artifact_key", "")) for one in failed)]
+    return {
+        "type": "override",
+        "run": facts.run,
+        "service": world.service,
+        "environment": world.environment.value,
+        "branch": commit.branch,
+        "version": commit.describe,
+        "commit": commit.sha,
+        "tree": commit.tree,
+        "artifact_key": next(filter(None, keys), ""),
+        "env_fingerprint": facts.effective_plan.env_fingerprint,
+        "overridden": blamed_by,
+        "reason": world.redactor(facts.override),
+        "outcome": f"overrode run {blamed_by}" if facts.kind is not Kind.ROLLBACK else f"changed since run {blamed_by}",
+        "owner": facts.owner,
+        "owner_source": facts.owner_source,
+        "ended": world.clock.now(),
+    }
+
+
 def waivers_of(records: Iterable[Mapping[str, Any]], release: Release | None) -> list[dict[str, Any]]:
-    """What was passed over for a release, wherever it serves: a rollback to it brings its waivers back too."""
-    found = (one for one in records if release is not None and (one["type"], one.get("run")) == ("waiver", release.id))
-    return [dict(waiver) for record in found for waiver in record["waivers"]]
+    """What was passed over for a release, wherever it serves: a rollback to it brings its waivers back too.
+
+    Of a promoted one also what was passed over on its way through test.
+    """
+    found: list[dict[str, Any]] = []
+    for record in records:
+        if release is None or record.get("run") != release.id:
+            continue
+        if record["type"] == "waiver":
+            found += [dict(waiver) for waiver in record["waivers"]]
+        elif record["type"] == "override":
+            found.append({"gate": BAD_RELEASE, "by": record["owner"], "reason": record["reason"], "verdict": "fail"})
+        elif record["type"] == "promotion":
+            passed = record.get("waived_in_test", ())
+            found += [{**waiver, "gate": f"in test: {waiver['gate']}"} for waiver in passed]
+    return found
 
 
 def standing_waivers(world: World) -> list[str]:
@@ -229,8 +276,9 @@ def recovery_record(world: World, facts: Facts, by: tuple[str, str], died_in: St
     }
 
 
-def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: str) -> dict[str, Any]:
-    """That somebody locked or unlocked the environment, and why."""
+def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: str, until: str = "") -> dict[str, Any]:
+    """That somebody locked or unlocked the environment, or froze it `until` a time or lifted that, and why."""
+    said = {"lock": "locked", "unlock": "unlocked", "freeze": f"frozen until {until}", "unfreeze": "unfrozen"}
     return {
         "type": verb,
         "run": run,
@@ -238,7 +286,8 @@ def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: 
         "environment": world.environment.value,
         "locked": world.redactor(reason) if verb == "lock" else "",
         "reason": world.redactor(reason),
-        "outcome": f"{verb}ed",
+        **({"until": until} if until else {}),
+        "outcome": said[verb],
         "owner": by[0],
         "owner_source": by[1],
         "ended": world.clock.now(),

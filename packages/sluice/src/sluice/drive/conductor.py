@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from sluice.drive.aftermath import (
 )
 from sluice.drive.audit import (
     lock_record,
+    override_record,
     record_of,
     recovery_record,
     signature_record,
@@ -41,7 +43,7 @@ from sluice.drive.walk import Walk, explain
 from sluice.drive.world import Report, Tell, World
 from sluice.engine import EXIT_CODES, TERMINAL, Event, Kind, State
 from sluice.journal import SUFFIX, Journal, Record, read_all
-from sluice.ledger import Ledger
+from sluice.ledger import Ledger, frozen_by
 from sluice.lock import Holder, hold
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.policy import Role
@@ -125,6 +127,20 @@ class Drive:
         """Take rollouts again. The ledger's record of it. Raises Refused when it is not locked or a run did not end."""
         return await self._say_lock("unlock", request, reason)
 
+    async def freeze(self, request: Request, until: dt.datetime, reason: str) -> dict[str, Any]:
+        """Let the gate `freeze` stop rollouts and promotions until that time; rollbacks go on. The ledger's record.
+
+        Freezes that hold already go on holding beside it. `until` has a zone.
+        """
+        end = f"{until.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if until <= dt.datetime.fromisoformat(self._world.clock.now()):
+            raise UsageError(f"{end} is over: what is frozen until then is not frozen.", next="name a time to come")
+        return await self._say_lock("freeze", request, reason, end)
+
+    async def unfreeze(self, request: Request, reason: str) -> dict[str, Any]:
+        """Lift every freeze that an operator made. The ledger's record. Raises Refused when there is none."""
+        return await self._say_lock("unfreeze", request, reason)
+
     async def sign(
         self, request: Request, role: Role, signed: Callable[[Plan], Awaitable[tuple[str, str]]]
     ) -> dict[str, Any]:
@@ -144,7 +160,7 @@ class Drive:
             await self._anchor(run)
             return record
 
-    async def _say_lock(self, verb: str, request: Request, reason: str) -> dict[str, Any]:
+    async def _say_lock(self, verb: str, request: Request, reason: str, until: str = "") -> dict[str, Any]:
         world = self._world
         if not reason.strip():
             raise UsageError(f"{verb} needs a reason: it is all the next person will know.", next="--reason 'WHY'")
@@ -159,8 +175,11 @@ class Drive:
                     )
                 if self._ledger.closed() is None:
                     raise Refused("The environment is not locked.", next=command(world, "status"))
+            now = dt.datetime.fromisoformat(world.clock.now())
+            if verb == "unfreeze" and not frozen_by(self._ledger.records(), now):
+                raise Refused("The environment is not frozen.", next=command(world, "status"))
             by = (request.owner, request.owner_source)
-            record = self._ledger.append(lock_record(world, verb, run, by, reason.strip()))
+            record = self._ledger.append(lock_record(world, verb, run, by, reason.strip(), until))
             await self._anchor(run)
             return record
 
@@ -248,9 +267,7 @@ class Drive:
         try:
             # A command that names what does not exist decided nothing about any release.
             if exit_code != ExitCode.USAGE:
-                if waivers := waiver_record(self._world, facts):
-                    self._ledger.append(waivers)
-                record = self._ledger.append(record_of(self._world, facts, outcome, exit_code, locks(facts, outcome)))
+                record = self._recorded(facts, outcome, exit_code)
             if recovered is not None:
                 by = (recovered[0].owner, recovered[0].owner_source)
                 self._ledger.append(recovery_record(self._world, facts, by, recovered[1], outcome))
@@ -262,14 +279,23 @@ class Drive:
                 journal.end(outcome, exit_code, bool(record), as_notes(seen, told))
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
-        if record or recovered is not None:
-            await self._anchor(facts.run)
-        if outcome is State.DONE:
-            await self._prune(facts.run)
+        # Neither needs the other, and both wait for others most of their time.
+        async with asyncio.TaskGroup() as both:
+            if record or recovered is not None:
+                both.create_task(self._anchor(facts.run))
+            if outcome is State.DONE:
+                both.create_task(self._prune(facts.run))
         result = self._result(walk, outcome, exit_code, record, seen)
         result = replace(result, recovered=recovered is not None)
         self._say("result", facts.run, result.world, msgspec.to_builtins(result))
         return result
+
+    def _recorded(self, facts: Facts, outcome: State, exit_code: int) -> dict[str, Any]:
+        """The run's record, after those of what it passed over."""
+        for beside in (waiver_record(self._world, facts), override_record(self._world, facts)):
+            if beside:
+                self._ledger.append(beside)
+        return self._ledger.append(record_of(self._world, facts, outcome, exit_code, locks(facts, outcome)))
 
     def _unwritten(self, walk: Walk, failure: SluiceError, outcome: State, exit_code: int) -> tuple[State, int]:
         """What a run ended as when that could not be written down."""

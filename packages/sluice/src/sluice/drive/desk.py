@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from sluice.drive.authorship import must_be_no_author
 from sluice.drive.facts import Plan
-from sluice.drive.promotion import means_of, same_refs
+from sluice.drive.promotion import means_of, plan_promotion, same_refs
 from sluice.drive.world import PromotionMeans, World
-from sluice.hosts.signing import Signed, fingerprint
+from sluice.hosts.signing import Signed
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role
 from sluice.model.promotion import Approval, Denial, Denied, Promotion, document, is_over, judge_text, used_in
+from sluice.model.release import Release
 from sluice.model.verdict import Finding, Verdict
 
 TAIL = 200  # letters of a failed command's last line: enough to know what it was
@@ -37,6 +39,29 @@ async def confirm(world: World, plan: Plan, on_finding: Callable[[Finding], None
     for finding, _ in found:
         on_finding(finding)
     return Confirmed([finding for finding, _ in found], [text for _, texts in found for text in texts])
+
+
+async def may_smoke(world: World, release: Release) -> None:
+    """Whether somebody confirmed that something goes to this environment: a promotion brought the release, or may now.
+
+    Accounts and messages of a smoke are real there. Without a promotion that ended well it takes as many approvals of
+    what would be promoted now as the promotion itself. Raises Denied.
+    """
+    if world.promotion is None or Ledger(world.paths.ledger).went(release.id):
+        return
+    try:
+        plan = await plan_promotion(world, "", lambda _text: None)
+        desk = await desk_for(world, plan)
+        approved, _ = await desk.approvals(desk.rules.approvals)
+        why, code, next_ = approved.detail, str(approved.metrics.get("code", "")), approved.fix
+    except Denied as denied:
+        why, code, next_ = denied.what, denied.code, denied.next
+    if code:
+        raise Denied(
+            code,
+            f"No finished promotion brought {release.id} to {world.environment.value}, and no approval holds: {why}",
+            next=next_ or "sluice promote --env prod",
+        )
 
 
 async def desk_for(world: World, plan: Plan) -> Desk:
@@ -67,6 +92,23 @@ class Desk:
 
     async def approvals(self, needed: int) -> tuple[Finding, list[Approval]]:
         """Whether so many different people approved."""
+        accepted, denied = await self._accepted()
+        if len(accepted) < needed:
+            missing = Denied(
+                Denial.APPROVAL_MISSING,
+                f"{len(accepted)} of {needed} approvals of plan {self._plan.hash[:12]}.",
+                next="sluice approve --env prod --key ~/.ssh/id_ed25519",
+            )
+            return _open("approval", (denied or missing).what, denied or missing), []
+        names = ", ".join(f"{one.principal} ({one.fingerprint})" for one in accepted)
+        return Finding("approval", Verdict.PASS, detail=f"Approved by {names}."), accepted
+
+    async def given(self) -> list[Approval]:
+        """The approvals that hold now, one of each person: for this plan, in time, and no run has acted on them."""
+        return (await self._accepted())[0]
+
+    async def _accepted(self) -> tuple[list[Approval], Denied | None]:
+        """Those that hold, and why the first of the others does not."""
         accepted: dict[str, Approval] = {}
         denied: Denied | None = None
         for text in self._standing(Role.APPROVE):
@@ -75,15 +117,7 @@ class Desk:
                 accepted.setdefault(text.principal, text)
             except Denied as failure:
                 denied = denied or failure
-        if len(accepted) < needed:
-            missing = Denied(
-                Denial.APPROVAL_MISSING,
-                f"{len(accepted)} of {needed} approvals of plan {self._plan.hash[:12]}.",
-                next="sluice approve --env prod --key ~/.ssh/id_ed25519",
-            )
-            return _open("approval", (denied or missing).what, denied or missing), []
-        names = ", ".join(f"{one.principal} ({one.fingerprint})" for one in accepted.values())
-        return Finding("approval", Verdict.PASS, detail=f"Approved by {names}."), list(accepted.values())
+        return list(accepted.values()), denied
 
     async def take_in(self, role: Role, text: str, signature: str, at: str, run: str) -> Approval:
         """A signature handed in now, judged as it will be when the plan is acted upon. Raises Denied, or UsageError."""
@@ -118,8 +152,8 @@ class Desk:
                 f"The signature of {signed.principal} was acted upon by a run before.",
                 next="sign the plan anew",
             )
-        if text.role is Role.APPROVE and promotion.approver_not_author:
-            self._is_no_author(signed)
+        if text.role is Role.APPROVE:
+            must_be_no_author(signed, self._plan.policy.signers, self._about)
         return signed
 
     async def _may_sign(self, text: Approval) -> Signed:
@@ -139,18 +173,6 @@ class Desk:
                 next="let somebody sign whom the policy of what serves now names",
             ) from bad
         return signed
-
-    def _is_no_author(self, signed: Signed) -> None:
-        signer = self._plan.policy.signers[signed.principal]
-        names = {signed.principal, *signer.authors}
-        keys = {fingerprint(key) for key in signer.keys}
-        for change in self._about.commits:
-            if names & {change.author, change.email} or (change.key and change.key in keys):
-                raise Denied(
-                    Denial.APPROVAL_BY_AUTHOR,
-                    f"{signed.principal} approved, and is the author of {change.sha[:12]} ({change.subject}).",
-                    next="let somebody approve who wrote none of it",
-                )
 
     @property
     def rules(self) -> PromotionSpec:

@@ -60,7 +60,12 @@ def policy_changes(candidate: ServiceSpec, policy: ServiceSpec) -> tuple[str, ..
 
 
 def with_hash(plan: Plan, service: str, environment: str) -> Plan:
-    """The plan with its hash: over everything that could change what the run does."""
+    """The plan with its hash: over everything that could change what the run does.
+
+    Of a promotion also over what host.toml says of the environment (Promotion.settings). Not over whether what serves
+    still runs (`old_alive`): where it died after somebody signed, the same release goes to the same place, and asking
+    for another signature would only make an outage longer. What is different then, nothing to go back to, is said.
+    """
     policy = msgspec.to_builtins(plan.policy)
     hashed = {
         "service": service,
@@ -95,6 +100,7 @@ class Facts(msgspec.Struct):
     partly: bool = False
     reason: str = ""
     code: str = ""  # of a refusal that has one of its own
+    overrode: str = ""  # the run that had blamed the artifact which was tried again
     signatures: list[Approval] = []  # that this promotion acts upon
     exit_code: int | None = None  # of a usage or configuration error, which the engine knows only as "given up"
     findings: dict[str, list[Finding]] = {}
@@ -106,6 +112,7 @@ class Facts(msgspec.Struct):
             if facts.get(key) is not None:
                 setattr(self, key, msgspec.convert(facts[key], kind))
         self.exit_code = facts.get("exit", self.exit_code)
+        self.overrode = str(facts.get("overrode", self.overrode))
         self.switched = self.switched or str(facts.get("switched", ""))
 
     def note(self, state: State, event: Event, notes: Mapping[str, Any]) -> None:

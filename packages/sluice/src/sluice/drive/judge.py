@@ -27,7 +27,7 @@ from sluice.runtimes.placeholders import render, values
 
 if TYPE_CHECKING:
     from sluice.criteria import WatchContext
-    from sluice.gates import Asked
+    from sluice.gates.context import Asked
 
 READ_BACK_S = 10.0  # of one question; an engine under load needs seconds to list its containers
 
@@ -43,7 +43,8 @@ class HostJudge:
     ) -> list[Finding]:
         """The gates of the policy, never the candidate's own."""
         # Here and in `watch`: every command makes a judge, and few ask it for these.
-        from sluice.gates import GateContext, run_gates
+        from sluice.gates.context import GateContext
+        from sluice.gates.run import run_gates
 
         env = self.environment
         context = GateContext(

@@ -53,10 +53,8 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
     policy_commit = await world.repo.resolve(world.policy_ref)
     policy = await read_service(world, policy_commit.sha, world.policy_ref)
     candidate = await read_service(world, commit.sha, branch)
-    release, slot, alive = await to_go_back_to(world)
-    if release is not None and not alive:
-        progress(f"{release.commit.describe} is remembered as serving, but does not run")
-    elif release is not None and slot is not None and not await world.runtime.alive(slot):
+    release, slot, alive = await to_go_back_to(world, progress)
+    if alive and release is not None and slot is not None and not await world.runtime.alive(slot):
         progress(f"{release.commit.describe} serves, but not everything of it runs")
     for told in (await world.ingress.edited(), await world.ingress.replacement()):
         if told:
@@ -76,8 +74,8 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
     return with_hash(plan, world.service, world.environment.value)
 
 
-async def to_go_back_to(world: World) -> tuple[Release | None, Slot | None, bool]:
-    """What is remembered as serving, and whether it serves still: whole, or at least it answers.
+async def to_go_back_to(world: World, progress: Progress) -> tuple[Release | None, Slot | None, bool]:
+    """What is remembered as serving, and whether it serves still: whole, or at least it answers; it is said if not.
 
     Where it does not, and users are on another release whose run could not be recorded (the disk was full), that
     one: else a rollout that fails would leave them with nothing.
@@ -88,7 +86,10 @@ async def to_go_back_to(world: World) -> tuple[Release | None, Slot | None, bool
     unrecorded = await what_serves(world)
     if unrecorded is not None and await _serves(world, *unrecorded):
         return *unrecorded, True
-    return *(remembered or (None, None)), False
+    if remembered is None:
+        return None, None, False
+    progress(f"{remembered[0].commit.describe} is remembered as serving, but does not run")
+    return *remembered, False
 
 
 async def _serves(world: World, release: Release, slot: Slot) -> bool:
@@ -176,3 +177,13 @@ def rollback_target(world: World, serving: tuple[Release, Slot] | None, *, alive
             next=f"sluice rollout --branch {target.commit.branch}",
         )
     return target
+
+
+def last_promoted(world: World) -> str:
+    """The commit that was promoted last on this host; "" where nothing was, or where that is done on another."""
+    for sibling in world.siblings():
+        done = [one for one in Ledger(sibling.paths.ledger).records() if one["type"] == Kind.PROMOTION.value]
+        good = [str(one["commit"]) for one in done if one.get("outcome") == "done" and one.get("commit")]
+        if good:
+            return good[-1]
+    return ""

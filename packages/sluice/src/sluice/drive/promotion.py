@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from sluice.drive.facts import Plan, policy_changes, steps_of, with_hash
 from sluice.drive.planning import read_service, to_go_back_to
-from sluice.drive.world import PromotionMeans, World
+from sluice.drive.proof import ROLLOUT, Tested, tested
+from sluice.drive.world import PromotionMeans, Sibling, World
 from sluice.engine import Kind
+from sluice.gates.standing import in_promotion
+from sluice.gates.waivers import passed_over
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
-from sluice.model.promotion import Denial, Denied, Promotion, proof_in, strictest
-from sluice.model.release import Artifact, Commit, Release
+from sluice.model.promotion import Denial, Denied, Promotion, approvers_of, strictest
+from sluice.model.release import CONTENT, INPUT, Artifact, Commit, Release
 from sluice.model.spec import ServiceSpec
 from sluice.ports import Progress
-
-TEST_ROLLOUT = "sluice rollout --env test --branch"
 
 
 def means_of(world: World) -> PromotionMeans:
@@ -46,14 +45,13 @@ async def plan_promotion(
     await world.repo.fetch()
     commit = await world.repo.resolve(world.policy_ref)
     policy = await read_service(world, commit.sha, world.policy_ref)
-    if doubt := await means.doubt():
-        raise Denied(Denial.RECORD_DOUBTFUL, doubt, next="sluice log verify --env test; sluice log verify --env prod")
-    old, slot, alive = await to_go_back_to(world)
+    await _must_hold(means)
+    old, slot, alive = await to_go_back_to(world, progress)
     if old is not None and alive and (old.commit.tree, old.env_fingerprint) == (commit.tree, fingerprint):
         raise Denied(Denial.ALREADY_SERVES, f"{commit.describe} serves already, with the same settings.")
     before = _policy_before(world, old)
     rules = strictest(policy.promotion, before.promotion if before else None)
-    proof = await _proven(world, means, commit, rules.proof_ttl_s)
+    proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
         commit=commit,
         candidate=policy,
@@ -70,9 +68,18 @@ async def plan_promotion(
             policy_changed=policy_changes(policy, before) if before else (),
             rules=rules,
             signers_before=before.signers if before else None,
+            authors=tuple(await world.repo.authors(commit.sha)) if rules.approver_not_author and old is None else (),
+            gates=in_promotion(policy.gates, exceptions or {}),
+            approvers=approvers_of(policy.signers, before.signers if before else None),
         ),
     )
     return with_hash(plan, world.service, world.environment.value)
+
+
+async def _must_hold(means: PromotionMeans) -> None:
+    if doubt := await means.doubt():
+        tests = "sluice log verify --env test; " if isinstance(means.test, Sibling) else ""
+        raise Denied(Denial.RECORD_DOUBTFUL, doubt, next=f"{tests}sluice log verify --env prod")
 
 
 def _never_a_branch(world: World, branch: str) -> None:
@@ -80,7 +87,7 @@ def _never_a_branch(world: World, branch: str) -> None:
         raise Denied(
             Denial.FEATURE_BRANCH,
             f"Never {world.environment.value} from a feature branch: {branch!r} is not {world.policy_ref!r}.",
-            next=f"{TEST_ROLLOUT} {branch}, merge it into {world.policy_ref}, then: sluice promote --env prod",
+            next=f"{ROLLOUT} {branch}, merge it into {world.policy_ref}, then: sluice promote --env prod",
         )
 
 
@@ -93,72 +100,29 @@ async def _what_changes(
     world: World,
     commit: Commit,
     old: Release | None,
-    proof: tuple[Release, Mapping[str, Any]],
+    proof: Tested,
     exceptions: dict[str, str],
 ) -> Promotion:
-    tested, record = proof
+    record = proof.record
     # What was passed over on the way through test was never judged: whoever signs, signs that too.
-    gates = record.get("gates") or ()
-    passed = {f"in test: {one['name']}": str(one.get("detail", "")) for one in gates if one.get("verdict") == "waived"}
+    passed = {f"in test: {one['gate']}": one["evidence"] for one in passed_over(record)}
     return Promotion(
         proof_run=str(record["run"]),
-        proof_branch=tested.commit.branch,
-        proof_commit=tested.commit.sha,
-        artifact_key=tested.artifact.key,
-        digests=_images(tested.artifact),
+        proof_branch=proof.branch,
+        proof_commit=proof.sha,
+        artifact_key=proof.artifact.key,
+        digests=_images(proof.artifact),
         from_version=old.commit.describe if old else "",
         to_version=commit.describe,
         commits=tuple(await world.repo.authored(old.commit.sha if old else "", commit.sha)),
         head_from=old.migration_head if old else "",
-        head_to=tested.migration_head,
+        head_to=proof.migration_head,
         policy_changed=(),
+        carried=proof.carried,
         exceptions=passed | exceptions,
+        waived_in_test=passed_over(record),
+        settings=dict(world.settings),
     )
-
-
-async def _proven(
-    world: World, means: PromotionMeans, commit: Commit, ttl_s: float
-) -> tuple[Release, Mapping[str, Any]]:
-    """The release of test that proves this commit's tree, and the record of the run that did. Raises Denied."""
-    records = Ledger(means.test.paths.ledger).records()
-    proof = proof_in(records, commit.tree, world.clock.now(), ttl_s)
-    if proof is None:
-        raise await _unproven(world, means, commit)
-    try:
-        tested = means.test.releases.get(str(proof["release"]))
-    except UsageError:
-        tested = None
-    if tested is None or not Path(tested.artifact.path).is_dir():
-        raise Denied(
-            Denial.ARTIFACT_GONE,
-            f"The artifact that passed test in run {proof['run']} is not on this host any more.",
-            next=f"{TEST_ROLLOUT} {world.policy_ref}",
-        )
-    return tested, proof
-
-
-async def _unproven(world: World, means: PromotionMeans, commit: Commit) -> Denied:
-    serving = means.test.releases.serving()
-    main = world.policy_ref
-    if serving is not None and not await _is_in(world, commit, serving[0].commit):
-        branch = serving[0].commit.branch
-        return Denied(
-            Denial.NOT_MERGED,
-            f"{branch!r} ({serving[0].commit.sha[:12]}) is what test proved, and it is not merged into {main!r}.",
-            next=f"merge {branch} into {main}; where the merge changes files, then: {TEST_ROLLOUT} {main}",
-        )
-    return Denied(
-        Denial.NOT_PROVEN,
-        f"{main} at {commit.sha[:12]} (tree {commit.tree[:12]}) was never proven in test.",
-        next=f"{TEST_ROLLOUT} {main}",
-    )
-
-
-async def _is_in(world: World, commit: Commit, other: Commit) -> bool:
-    try:
-        return await world.repo.contains(commit.sha, other.sha)
-    except UsageError:
-        return False  # a branch that was removed unmerged: the mirror may have dropped its commits
 
 
 def _policy_before(world: World, old: Release | None) -> ServiceSpec | None:
@@ -190,13 +154,50 @@ def adopted(plan: Plan, artifact: Artifact) -> Artifact:
     proven = plan.promotion
     if proven is None:
         return artifact
+    if proven.carried:
+        return _carried(proven, artifact)
     both = {name: digest for name, digest in _images(artifact).items() if name in proven.digests}
-    if artifact.key == proven.artifact_key and both == {name: proven.digests[name] for name in both}:
+    other = {name for name in both if both[name] != proven.digests[name]}
+    if artifact.key == proven.artifact_key and not other:
         return artifact
+    if artifact.key == proven.artifact_key and all(name.startswith(CONTENT) for name in other):
+        raise Denied(
+            Denial.ARTIFACT_CHANGED,
+            f"The artifact {artifact.key[:12]} was changed since it passed test: {', '.join(sorted(other))}.",
+            next=f"find out who writes there; then {ROLLOUT} {plan.commit.branch}, which builds it anew",
+        )
     raise Denied(
         Denial.ARTIFACT_DIFFERS,
         f"Here this commit makes the artifact {artifact.key[:12]}, and test proved {proven.artifact_key[:12]}: "
         "what is built from differs between the environments.",
+        next="take what differs out of the build (build arguments from the env file, say) and prove it in test again",
+    )
+
+
+def carried_images(plan: Plan) -> dict[str, str]:
+    """What passed test on another host, to be fetched here; none where it is on this one."""
+    proven = plan.promotion
+    return {name: proven.digests[name] for name in proven.carried} if proven is not None else {}
+
+
+def _carried(proven: Promotion, artifact: Artifact) -> Artifact:
+    """As `adopted`, of what passed test on another host, whose key holds what is that host's own. Raises Denied."""
+    said = {name.removeprefix(INPUT): one for name, one in artifact.digests.items() if name.startswith(INPUT)}
+    both = sorted(proven.carried.keys() & said.keys())
+    if not both:
+        raise Denied(
+            Denial.ARTIFACT_DIFFERS,
+            f"None of the images that passed test in run {proven.proof_run} is one of this environment.",
+            next="let both environments run the same services (`runtime` in host.toml, [compose] files)",
+        )
+    here = {name: (artifact.digests.get(name), said[name]) for name in both}
+    other = [name for name in both if here[name] != (proven.digests.get(name), proven.carried[name])]
+    if not other:
+        return artifact
+    raise Denied(
+        Denial.ARTIFACT_DIFFERS,
+        f"Here {', '.join(other)} would be made from something else, or be another image, than what test proved in "
+        f"run {proven.proof_run}: what is built from differs between the environments.",
         next="take what differs out of the build (build arguments from the env file, say) and prove it in test again",
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import msgspec
 
 from sluice.drive.audit import standing_waivers
 from sluice.drive.world import World
 from sluice.engine import State
 from sluice.journal import read_all
-from sluice.ledger import Ledger, closed_by
+from sluice.ledger import Ledger, closed_by, frozen_by
 from sluice.lock import is_held, read_holder
 from sluice.model.errors import StateCorrupted
 from sluice.model.verdict import Finding, Verdict
@@ -33,6 +35,7 @@ class Status(msgspec.Struct, frozen=True):
     lock: str = ""
     waivers: list[str] = []  # gates that were passed over for what serves: who, why
     locked: str = ""  # why no rollout is taken until `sluice unlock`
+    frozen: list[str] = []  # until when, why and by whom nothing new is let in; rollbacks are
     unfinished: list[str] = []
     last_record: str = ""
     damaged: list[str] = []
@@ -77,6 +80,10 @@ async def status_of(world: World) -> Status:
         closed = closed_by(records)
         if closed is not None:
             changes["locked"] = f"{closed.reason} (run {closed.run}, {closed.owner}, since {closed.since})"
+        now = dt.datetime.fromisoformat(world.clock.now())
+        changes["frozen"] = [
+            f"until {one.until}: {one.reason} ({one.owner}, since {one.since})" for one in frozen_by(records, now)
+        ]
         if records:
             last = records[-1]
             changes["last_record"] = f"{last['n']}: {last['type']} {last['outcome']}, {last['ended']}, {last['owner']}"

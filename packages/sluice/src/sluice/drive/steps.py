@@ -12,13 +12,16 @@ from typing import Any
 
 import msgspec
 
-from sluice.drive.desk import confirm, refusal, still_so
+from sluice.drive.confirmation import plan_data, plan_text
+from sluice.drive.desk import confirm, desk_for, refusal, still_so
 from sluice.drive.facts import Facts, Plan
-from sluice.drive.planning import plan_rollback, plan_rollout
-from sluice.drive.promotion import adopted, exceptions_of, plan_promotion, same_refs
+from sluice.drive.planning import last_promoted, plan_rollback, plan_rollout
+from sluice.drive.promotion import adopted, carried_images, exceptions_of, plan_promotion, same_refs
+from sluice.drive.unchanged import must_be_unaltered
 from sluice.drive.world import World
 from sluice.engine import Event, Kind, State
-from sluice.gates import GATES, Asked
+from sluice.gates.context import Asked
+from sluice.gates.run import GATES
 from sluice.gates.waivers import must_be_waivable
 from sluice.journal import read_all
 from sluice.ledger import Ledger
@@ -45,9 +48,12 @@ class Outcome:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def asked_for(plan: Plan, who: tuple[str, str], override: str, waivers: Mapping[str, str]) -> Asked:
-    """What the gates are told of a plan and of whoever wants it. A promotion's secrets are those since the last one."""
-    since = plan.old_release.commit.sha if plan.promotion and plan.old_release else ""
+def asked_for(world: World, plan: Plan, who: tuple[str, str], override: str, waivers: Mapping[str, str]) -> Asked:
+    """What the gates are told of a plan and of whoever wants it. Secrets of the policy's branch: since a promotion."""
+    if plan.promotion is not None:
+        since = plan.old_release.commit.sha if plan.old_release else ""
+    else:
+        since = last_promoted(world) if plan.commit.branch == world.policy_ref else ""
     return Asked(who[0], override, waivers, plan.env_fingerprint, plan.old_release, since, who[1])
 
 
@@ -81,9 +87,10 @@ class Steps:
         on_finding: Callable[[Finding], None],
         on_progress: Callable[[str], None],
         on_reading: Callable[[dict[str, Any]], None],
+        on_plan: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        """`on_finding`, `on_progress` and `on_reading` (how the watch stands) are told things while they happen."""
-        self._world, self._facts = world, facts
+        """They are told things while they happen: `on_reading` how the watch stands, `on_plan` what is confirmed."""
+        self._world, self._facts, self._on_plan = world, facts, on_plan
         self._on_finding, self._on_progress, self._on_reading = on_finding, on_progress, on_reading
         self._do: dict[State, Callable[[], Awaitable[Outcome]]] = {
             State.PLANNING: self._plan,
@@ -137,6 +144,8 @@ class Steps:
         if facts.kind is Kind.PROMOTION:
             exceptions = exceptions_of(facts.waivers, facts.override)
             plan = await plan_promotion(self._world, facts.branch, self._on_progress, exceptions)
+            shown = plan, self._world.environment.value, await (await desk_for(self._world, plan)).given()
+            self._on_plan(plan_text(*shown), plan_data(*shown))
         else:
             plan = await plan_rollout(self._world, facts.branch, self._on_progress)
         return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan)})
@@ -144,7 +153,7 @@ class Steps:
     async def _gate(self) -> Outcome:
         plan, told = self._facts.effective_plan, self._facts
         must_be_waivable(told.waivers, GATES, plan.policy.gates, self._world.environment)
-        asked = asked_for(plan, (told.owner, told.owner_source), told.override, told.waivers)
+        asked = asked_for(self._world, plan, (told.owner, told.owner_source), told.override, told.waivers)
         findings = await self._world.judge.gates(plan.commit, plan.candidate, plan.policy, self._on_finding, asked)
         facts: dict[str, Any] = {}
         if plan.promotion is not None:
@@ -159,7 +168,8 @@ class Steps:
 
     async def _build(self) -> Outcome:
         plan, world = self._facts.effective_plan, self._world
-        artifact = adopted(plan, await world.runtime.build(plan.commit, plan.candidate, self._on_progress))
+        images = carried_images(plan)
+        artifact = adopted(plan, await world.runtime.build(plan.commit, plan.candidate, self._on_progress, images))
         bad = Ledger(world.paths.ledger).bad_run(artifact.key, plan.env_fingerprint)
         if bad and not self._facts.override:
             raise Refused(
@@ -176,7 +186,7 @@ class Steps:
             env_fingerprint=plan.env_fingerprint,
             created_at=world.clock.now(),
         )
-        return Outcome(Event.OK, {"release": msgspec.to_builtins(release)})
+        return Outcome(Event.OK, {"release": msgspec.to_builtins(release), "overrode": bad})
 
     async def _migrate(self) -> Outcome:
         release = self._facts.release
@@ -196,6 +206,7 @@ class Steps:
             warm = await self._warm_slot(release)
             if warm is not None:
                 return warm
+            self._facts.overrode = await must_be_unaltered(self._world, release, self._facts.override)
         return self._world.runtime.choose_slot(release, [plan.old_slot] if plan.old_slot else [])
 
     async def _warm_slot(self, release: Release) -> Slot | None:
@@ -217,7 +228,7 @@ class Steps:
         notes = evidence([finding])
         if finding.verdict is not Verdict.PASS:
             notes["log"] = await self._world.runtime.tail(slot, LOG_LINES)
-        return Outcome(judged([finding]), notes=notes)
+        return Outcome(judged([finding]), {"overrode": self._facts.overrode}, notes)
 
     async def _smoke_private(self) -> Outcome:
         release, slot = self._facts.running
@@ -281,16 +292,25 @@ class Steps:
             await world.ingress.point(None)
             return Outcome(Event.NONE)
         release, slot = old
+        altered = await self._altered(release, slot)
         lacking = await self._revive(release, slot)
         await world.ingress.ensure()
         await world.ingress.point(slot)
         await self._read_back(release, slot)
         # Users first: what may run only once follows them back.
         lacking = lacking or await self._hand_back(release, slot)
+        lacking = lacking or altered
         smoked = await self._smoke(release, slot, public=True)
         if lacking:
             return Outcome(Event.PARTLY, notes={**smoked.notes, "reason": lacking})
         return Outcome(Event.OK if smoked.event is Event.OK else Event.PARTLY, notes=smoked.notes)
+
+    async def _altered(self, release: Release, slot: Slot) -> str:
+        """What is started again though it is not what was verified. Users come first; that it is so is said."""
+        if await self._world.runtime.alive(slot):
+            return ""
+        why = await self._world.runtime.changed(release.artifact)
+        return f"The old release {release.id} serves, but its artifact was changed: {why}" if why else ""
 
     async def _revive(self, release: Release, slot: Slot) -> str:
         """The old slot answers afterwards. What of it could not be started, or "". Raises StepFailed."""

@@ -34,7 +34,7 @@ class Walk:
     def __init__(self, world: World, facts: Facts, journal: Journal, tell: Tell) -> None:
         """The facts are filled while the run goes on."""
         self._world, self.facts, self._journal, self._tell = world, facts, journal, tell
-        self._steps = Steps(world, facts, self._on_finding, self._on_progress, self._on_reading)
+        self._steps = Steps(world, facts, self._on_finding, self._on_progress, self._on_reading, self._on_plan)
         self._state = State.PLANNING
         self._step: asyncio.Task[Outcome] | None = None
         self._interrupted = False
@@ -179,6 +179,10 @@ class Walk:
 
     def _on_reading(self, data: dict[str, Any]) -> None:
         self._report("watch", step=self._state.value, data=redact_tree(data, self._world.redactor))
+
+    def _on_plan(self, text: str, data: dict[str, Any]) -> None:
+        told = redact_tree(data, self._world.redactor)
+        self._report("confirmation", step=self._state.value, text=text, data=told)
 
     def _on_progress(self, text: str) -> None:
         self._report("progress", step=self._state.value, text=text)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from sluice.gates import Asked
+from sluice.gates.context import Asked
 from sluice.hosts.signing import Signed
 from sluice.model.policy import Role, Signer
 from sluice.model.promotion import Approval
@@ -85,7 +85,8 @@ class Judge(Protocol):
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that happened, for the terminal and for `--json`. Every text in it is redacted."""
 
-    event: str  # run | step | finding | progress | watch | note | result; of a transcript also opened, ended
+    # run | step | confirmation | finding | progress | watch | note | result; of a transcript also opened, ended
+    event: str
     at: str
     run: str = ""
     step: str = ""
@@ -109,6 +110,13 @@ class Sibling:
     keep: int  # how many verified releases may be gone back to
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The test environment of another host: all that is known of it here is what its ledger says."""
+
+    records: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]  # oldest first, each vouched for; raises Denied
+
+
 class Approvals(Protocol):
     """What people signed for an environment (sluice.hosts.approvals.FileApprovals)."""
 
@@ -129,11 +137,11 @@ class Verify(Protocol):
 class PromotionMeans:
     """What a promotion works with besides."""
 
-    test: Sibling  # the environment that proves
+    test: Sibling | Elsewhere  # the environment that proves
     approvals: Approvals
     verify: Verify
     runner: Runner  # for the items of the checklist that a machine looks at
-    doubt: Callable[[], Awaitable[str]]  # why the ledger of test or of this environment is not believed; "": it is
+    doubt: Callable[[], Awaitable[str]]  # why a ledger of this host is not believed, test's or this one's; "": all are
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +167,4 @@ class World:
     notify: Notify | None = None
     anchor: BringTail | None = None  # None: host.toml says `anchor = false`
     promotion: PromotionMeans | None = None  # where branches are rolled out there is none
+    settings: Mapping[str, str] = field(default_factory=dict)  # of host.toml (sluice.drive.settings)

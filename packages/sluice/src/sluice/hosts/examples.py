@@ -13,6 +13,8 @@ min_free_mb = 1024                    # less on the disk fails the quick-check
 [service.rooms]
 repo = "git@git.example.org:team/rooms.git"  # mirrored bare; code comes only from here
 policy_ref = "main"            # gates, watch and promotion rules are read from this ref, never from the candidate
+# where there is no env.test here, but on another host: the line of envs/test/ledger.key.pub in its state folder
+# test_ledger_key = "ssh-ed25519 AAAA…"
 anchor = true                  # push each environment's ledger to refs/sluice/ledger/rooms/ENV of `repo`
 demo = false                   # true: several environments under one user on this machine are accepted
 
@@ -124,13 +126,14 @@ summary_letters = 20
 fragments = "changes/"
 docs = [{code = ["packages/rooms/**"], docs = ["docs/**", "README.md"], but = ["**/tests/**"]}]
 freeze = [{name = "weekend", kind = "deny", zone = "Europe/Moscow", days = ["sat", "sun"], exempt = ["ann"]}]
+freeze_exempt = ["ann"]        # owners whom what an operator froze (`sluice freeze`) does not stop
 allowed_secrets = [{path = "tests/**", digest = "0011223344556677", reason = "a sample key", reviewed_by = "ann"}]
 never_waive = ["no-secrets"]
 
 [promotion]                    # what an artifact needs to reach prod
 approvals = 1                  # of different people
 approval_ttl_s = 3600
-approver_not_author = true
+approver_not_author = true     # "by-key": every commit must also be signed with a key of somebody else in [signers]
 proof_ttl_s = 604800           # an older success in test is stale
 checklist = [
   {id = "backup", text = "The database was backed up today.", text_ru = "Сегодня сделана резервная копия базы."},

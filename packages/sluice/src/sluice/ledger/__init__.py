@@ -7,7 +7,7 @@ was rewritten as a whole and signed anew shows against the anchor. Explained in 
 
 from sluice.ledger.anchor import Anchoring, Copy
 from sluice.ledger.chain import GENESIS, Problem, Tampering, Verification, record_hash, verify_records
-from sluice.ledger.file import Closed, Ledger, closed_by
+from sluice.ledger.file import Closed, Frozen, Ledger, closed_by, frozen_by
 from sluice.ledger.signing import PublicKey
 
 __all__ = [
@@ -15,12 +15,14 @@ __all__ = [
     "Anchoring",
     "Closed",
     "Copy",
+    "Frozen",
     "Ledger",
     "Problem",
     "PublicKey",
     "Tampering",
     "Verification",
     "closed_by",
+    "frozen_by",
     "record_hash",
     "verify_records",
 ]

@@ -84,6 +84,8 @@ def as_markdown(records: Sequence[Record]) -> str:
     lines = ["# Audit trail", "", *(f"| {' | '.join(row)} |" for row in rows)]
     for record in records:
         told = {key: str(record.get(key) or "") for key in ("reason", "override", "locked")}
+        passed = (f"{one['gate']}, by {one['by']}: {one['reason']}" for one in record.get("waived_in_test") or ())
+        told["waived in test"] = "; ".join(passed)
         said = "; ".join(f"{key}: {_md(text)}" for key, text in told.items() if text)
         if said:
             lines += ["", f"Record {_md(str(record['n']))} (run {_md(str(record.get('run', '')))}): {said}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,28 @@ def closed_by(records: Iterable[Mapping[str, Any]]) -> Closed | None:
         elif record.get("locked"):
             closed = Closed(*(str(record.get(key, "")) for key in ("locked", "ended", "owner", "run")))
     return closed
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """That an operator lets nothing new in until a time (ISO 8601): why, since when, by whom, by which record."""
+
+    reason: str
+    until: str
+    since: str
+    owner: str
+    run: str
+
+
+def frozen_by(records: Iterable[Mapping[str, Any]], now: dt.datetime) -> list[Frozen]:
+    """The freezes that hold at this moment: each for itself until its end, all until somebody lifts them. Pure."""
+    frozen: list[Frozen] = []
+    for record in records:
+        if record["type"] == "unfreeze":
+            frozen.clear()
+        elif record["type"] == "freeze":
+            frozen.append(Frozen(*(str(record.get(key, "")) for key in ("reason", "until", "ended", "owner", "run"))))
+    return [one for one in frozen if now < dt.datetime.fromisoformat(one.until)]
 
 
 class Ledger:

@@ -6,8 +6,11 @@ A candidate must not judge itself: what it would change here is shown in the pla
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final, Literal
 
 import msgspec
+
+BY_KEY: Final = "by-key"  # the stricter value of approver_not_author
 
 
 class Role(StrEnum):
@@ -94,6 +97,7 @@ class GatesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fragments: str = "changes/"
     docs: tuple[DocsRule, ...] = ()
     freeze: tuple[FreezeWindow, ...] = ()
+    freeze_exempt: tuple[str, ...] = ()  # owners whom what an operator froze (`sluice freeze`) does not stop
     allowed_secrets: tuple[AllowedSecret, ...] = ()
     never_waive: tuple[str, ...] = ("no-secrets",)  # gates no waiver may pass over
 
@@ -113,6 +117,8 @@ class PromotionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     approvals: int = 1  # of different people
     approval_ttl_s: float = 3600
-    approver_not_author: bool = False  # by key and by the names in [signers]
+    # True: by key where a commit is signed, and by the names in [signers]. "by-key": every commit must be signed, and
+    # with a key of somebody else.
+    approver_not_author: bool | Literal["by-key"] = False
     proof_ttl_s: float = 7 * 24 * 3600  # an older success in test is stale
     checklist: tuple[ChecklistItem, ...] = ()

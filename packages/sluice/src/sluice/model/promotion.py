@@ -9,14 +9,16 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from sluice.model.errors import Refused
-from sluice.model.policy import PromotionSpec, Role, Signer
+from sluice.model.policy import BY_KEY, PromotionSpec, Role, Signer
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
+DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
+SHOWN = 80  # letters of each: an address or a path, whole
 
 
 class Denial(StrEnum):
@@ -27,7 +29,9 @@ class Denial(StrEnum):
     NOT_PROVEN = "NotProven"  # this tree never ran in test
     NEWEST_FAILED = "NewestAttemptFailed"  # an older success does not count
     PROOF_STALE = "ProofStale"
+    PROOF_UNREACHABLE = "ProofUnreachable"  # test is on another host, and its ledger on the origin cannot be asked for
     ARTIFACT_GONE = "ArtifactGone"
+    ARTIFACT_CHANGED = "ArtifactChanged"  # what lies on disk is not what passed test
     ARTIFACT_DIFFERS = "ArtifactDiffers"
     ALREADY_SERVES = "AlreadyServes"
     PLAN_ALTERED = "PlanAltered"  # what was signed is not what would be done now
@@ -36,11 +40,21 @@ class Denial(StrEnum):
     APPROVAL_TOO_LONG = "ApprovalTooLong"  # it would hold for longer than the policy lets it
     APPROVAL_USED = "ApprovalUsed"  # replayed: a run has acted on it
     APPROVAL_BY_AUTHOR = "ApprovalByAuthor"
+    AUTHOR_UNKNOWN = "AuthorUnknown"  # a commit is not signed by a known key, and the policy asks for that
     POLICY_CHANGED = "PolicyChanged"  # only the candidate's own policy would accept the signature
     CHECKLIST_OPEN = "ChecklistOpen"
     REFS_MOVED = "RefsMoved"
     RECORD_DOUBTFUL = "RecordDoubtful"  # a ledger that proves or remembers does not hold
     ENV_CHANGED = "EnvChanged"  # the env file is another than the plan's
+
+
+class GateStanding(StrEnum):
+    """How a gate stands in a promotion, before anything is asked."""
+
+    REQUIRED = "required"  # it judges
+    OFF = "off"  # the policy has no rules for it
+    MERGED = "merged"  # asked of branches, and was when this one came in
+    WAIVED = "waived"  # it judges, and is passed over
 
 
 class Denied(Refused):
@@ -60,6 +74,14 @@ class Authored(msgspec.Struct, frozen=True):
     author: str
     email: str
     key: str = ""  # fingerprint of the SSH key it was signed with, where it was
+    committer: str = ""
+    committer_email: str = ""
+    others: tuple[str, ...] = ()  # names and addresses of its `Co-authored-by` lines
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """By which names and addresses it says who made it."""
+        return (self.author, self.email, self.committer, self.committer_email, *self.others)
 
 
 class Promotion(msgspec.Struct, frozen=True):
@@ -72,13 +94,19 @@ class Promotion(msgspec.Struct, frozen=True):
     digests: dict[str, str]
     from_version: str  # "" when nothing serves
     to_version: str
-    commits: tuple[Authored, ...]
+    commits: tuple[Authored, ...]  # the first time: the newest alone
     head_from: str  # the schema's head
     head_to: str
     policy_changed: tuple[str, ...]  # against the policy of what serves
     exceptions: dict[str, str] = {}  # gate -> why it is passed over: whoever signs, signs them too
     rules: PromotionSpec = PromotionSpec()  # the stricter of the policy's and of those of what serves
     signers_before: dict[str, Signer] | None = None  # who must accept the signatures too; None the first time
+    carried: dict[str, str] = {}  # of a test on another host, by its images: what its Compose files say of each
+    gates: dict[str, str] = {}  # how each stands (GateStanding), in their order
+    approvers: tuple[str, ...] = ()  # who may approve, by the policy and by that of what serves
+    authors: tuple[Authored, ...] = ()  # the first time, where it is asked who wrote it: a commit of each who ever did
+    waived_in_test: tuple[dict[str, str], ...] = ()  # gate, by, reason and verdict of what test passed over
+    settings: dict[str, str] = {}  # what host.toml says of this environment: where and as whom it will run
 
 
 def strictest(now: PromotionSpec, before: PromotionSpec | None) -> PromotionSpec:
@@ -89,10 +117,14 @@ def strictest(now: PromotionSpec, before: PromotionSpec | None) -> PromotionSpec
     return PromotionSpec(
         approvals=max(now.approvals, before.approvals),
         approval_ttl_s=min(now.approval_ttl_s, before.approval_ttl_s),
-        approver_not_author=now.approver_not_author or before.approver_not_author,
+        approver_not_author=_stricter(now.approver_not_author, before.approver_not_author),
         proof_ttl_s=min(now.proof_ttl_s, before.proof_ttl_s),
         checklist=(*now.checklist, *(item for item in before.checklist if item.id not in known)),
     )
+
+
+def _stricter(now: bool | Literal["by-key"], before: bool | Literal["by-key"]) -> bool | Literal["by-key"]:
+    return BY_KEY if BY_KEY in (now, before) else now or before
 
 
 def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: float) -> Mapping[str, Any] | None:
@@ -156,11 +188,48 @@ class Approval(msgspec.Struct, frozen=True):
         return {key: value for key, _, value in pairs}
 
 
+def approvers_of(now: Mapping[str, Signer], before: Mapping[str, Signer] | None) -> tuple[str, ...]:
+    """Whose signature approves: by a key that the policy, and the one before it where there is one, name. Pure."""
+    old = {key for one in (before or {}).values() if Role.APPROVE in one.may for key in _bare(one)}
+    known = {name: one for name, one in now.items() if Role.APPROVE in one.may}
+    return tuple(name for name, one in known.items() if before is None or old & _bare(one))
+
+
+def _bare(signer: Signer) -> set[str]:
+    """The keys without their comments."""
+    return {" ".join(key.split()[:2]) for key in signer.keys}
+
+
+def judged_by(about: Promotion) -> dict[str, str]:
+    """What a promotion is judged by, in words: the gates as they stand, the checklist, and who approves. Pure."""
+    rules = about.rules
+    gates = {
+        kind: ", ".join(name for name, standing in about.gates.items() if standing == kind) or "none"
+        for kind in GateStanding
+    }
+    items = (f"{one.id} ({'a command' if one.command else 'signed off'})" for one in rules.checklist)
+    author = ", not by an author" if rules.approver_not_author else ""
+    author += " (by key)" if rules.approver_not_author == BY_KEY else ""
+    people = ", ".join(about.approvers) or "nobody in [signers]"
+    return {
+        "gates": gates[GateStanding.REQUIRED],
+        "gates waived": gates[GateStanding.WAIVED],
+        "gates judged before the merge": gates[GateStanding.MERGED],
+        "gates switched off by the policy": gates[GateStanding.OFF],
+        "checklist": ", ".join(items) or "none",
+        "approvals": f"{rules.approvals} of: {people}{author}",
+    }
+
+
+def schema_of(about: Promotion) -> str:
+    """The schema's head, and what it was where it changes. Pure."""
+    if about.head_from and about.head_from != about.head_to:
+        return f"{about.head_from} -> {about.head_to}"
+    return about.head_to or "none"
+
+
 def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, item: str = "") -> str:
     """The text that is signed; with `item` that of one item of the checklist. `where`: service and environment."""
-    schema = about.head_to or "none"
-    if about.head_from != about.head_to and about.head_from:
-        schema = f"{about.head_from} -> {about.head_to}"
     lines = [
         "Sluice checklist item" if item else "Sluice approval",
         f"service: {where[0]}",
@@ -170,9 +239,11 @@ def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, 
         f"from: {about.from_version or 'nothing serves'}",
         f"to: {about.to_version}",
         f"commits: {len(about.commits)}",
-        f"schema: {schema}",
+        f"schema: {schema_of(about)}",
         f"policy changes: {', '.join(about.policy_changed) or 'none'}",
+        *(f"{name}: {said}" for name, said in judged_by(about).items()),
         f"exceptions: {'; '.join(f'{gate} ({why})' for gate, why in sorted(about.exceptions.items())) or 'none'}",
+        *(f"server {name}: {value}" for name, value in sorted(about.settings.items())),
         f"proven in test: run {about.proof_run}",
         f"expires: {expires}",
     ]
@@ -198,7 +269,8 @@ def judge_text(text: Approval, expected: str, now: str, ttl_s: float) -> None:
     if text.document != expected:
         raise Denied(
             Denial.PLAN_ALTERED,
-            f"What {who} signed (plan {text.says.get('plan', '')[:12]}) is not what would be done now.",
+            f"What {who} signed (plan {text.says.get('plan', '')[:12]}) is not what would be done now: "
+            f"{_differences(text.document, expected)}.",
             next="look at `sluice plan --env prod` again and sign that",
         )
     left = (_expires(text) - _time(now)).total_seconds()
@@ -211,6 +283,24 @@ def judge_text(text: Approval, expected: str, now: str, ttl_s: float) -> None:
             f"The signature of {who} would hold until {until}; the policy's limit is {ttl_s / 3600:g} hours.",
             next="sign the text that `sluice approve --print` shows",
         )
+
+
+def _differences(signed: str, expected: str) -> str:
+    """Which lines say something else, in words; of the plan's hash alone, what it may be about."""
+    was, now = (dict(line.partition(": ")[::2] for line in text.splitlines()[1:]) for text in (signed, expected))
+    other = [name for name in (now | was) if was.get(name) != now.get(name) and name != "plan"]
+    found = [
+        f"{_short(name)}, now {_short(now.get(name))}, was {_short(was.get(name))}" for name in other[:DIFFERENCES]
+    ]
+    if len(other) > DIFFERENCES:
+        found.append(f"and {len(other) - DIFFERENCES} more lines")
+    return "; ".join(found) or "a commit, a rule of the policy or a value of the env file is another"
+
+
+def _short(text: str | None) -> str:
+    """What somebody handed in may be long, and anything."""
+    plain = _plain(text or "")
+    return (f"{plain[:SHOWN]}…" if len(plain) > SHOWN else plain) or "not said"
 
 
 def is_over(text: Approval, now: str) -> bool:

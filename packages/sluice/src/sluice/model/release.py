@@ -25,6 +25,11 @@ class FileChange(msgspec.Struct, frozen=True):
     path: str
 
 
+COMPOSE = "compose."  # digests under such a name are not images, but what the Compose files say
+INPUT = f"{COMPOSE}input."  # of one service: what its image is made from or named
+CONTENT = "content:"  # of one part of the artifact on disk (own, python.NAME, node.NAME): see runtimes/content.py
+
+
 class Artifact(msgspec.Struct, frozen=True):
     """What was built once for (tree, build inputs). Two commits with one tree share it."""
 
@@ -33,7 +38,12 @@ class Artifact(msgspec.Struct, frozen=True):
     tree: str
     python: dict[str, str] = {}  # environment name -> its bin directory
     node: dict[str, str] = {}  # build name -> its output directory
-    digests: dict[str, str] = {}  # Compose service -> image by digest or id; "compose.ENV" -> sha256 of its file
+    digests: dict[str, str] = {}  # Compose service -> image by digest or id; INPUT, CONTENT, "compose.ENV": sha256
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Compose service -> its image, by digest or id."""
+        return {name: one for name, one in self.digests.items() if not name.startswith((COMPOSE, CONTENT))}
 
 
 class Release(msgspec.Struct, frozen=True):

@@ -78,6 +78,7 @@ class HostService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: dict[EnvironmentName, HostEnvironment]
     policy_ref: str = "main"
     forge: ForgeSettings | None = None
+    test_ledger_key: str = ""  # test is on another host: the public key its ledger is signed by, as in ledger.key.pub
     anchor: bool = True  # push each environment's ledger to refs/sluice/ledger/SERVICE/ENV of `repo`
     demo: bool = False  # a demonstration on one machine: several environments under one user are accepted, and said so
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sluice.criteria import CRITERIA
 from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, State
 from sluice.engine import Kind as RunKind
-from sluice.gates import GATES
+from sluice.gates.run import GATES
 from sluice.model.policy import ChecklistItem, Role
 from sluice.model.spec import EnvironmentName
 from sluice.runbook import phrases as say

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 
 from sluice.criteria import CRITERIA
-from sluice.gates import GATES
-from sluice.model.policy import Proof, Role
+from sluice.gates.run import GATES
+from sluice.gates.standing import switched_on
+from sluice.model.policy import Role
 from sluice.model.spec import ServiceSpec
 from sluice.runbook.check_items import CHECK_ITEMS, HOST_ITEMS, PLUGIN_ITEMS
 from sluice.runbook.gate_items import GATE_ITEMS
@@ -25,14 +26,6 @@ class Standing(StrEnum):
     OFF = "off"
 
 
-_GATES: Mapping[str, Callable[[ServiceSpec], bool]] = {
-    "checks-passed": lambda one: bool(
-        one.gates.checks or one.gates.checks_status or one.gates.checks_proof is Proof.STATUS
-    ),
-    "pr-summary": lambda one: bool(one.gates.summary),
-    "docs-changed": lambda one: bool(one.gates.docs),
-    "freeze": lambda one: bool(one.gates.freeze),
-}
 _SOURCES: Mapping[str, Callable[[ServiceSpec], bool]] = {
     "ws-disconnects": lambda one: bool(one.smoke.canary),
     "messages": lambda one: bool(one.smoke.canary),
@@ -50,7 +43,7 @@ def may_approve(policy: ServiceSpec) -> bool:
 _RULES: Mapping[str, Callable[[ServiceSpec], bool]] = {
     "checklist": lambda one: bool(one.promotion.checklist),
     "approval": lambda one: one.promotion.approvals > 0,
-    "approver-not-author": lambda one: one.promotion.approver_not_author,
+    "approver-not-author": lambda one: bool(one.promotion.approver_not_author),
 }
 
 
@@ -65,8 +58,9 @@ def standing(item: Item, policy: ServiceSpec, *, containers: bool = True) -> Sta
         return _criterion(item.id, policy)
     if (item.id == "websocket" and not policy.checks.websocket_path) or (item.id in CONTAINERS and not containers):
         return Standing.OFF
-    table = _GATES if item.kind is Kind.GATE else _RULES if item.kind is Kind.RULE else {}
-    holds = table.get(item.id)
+    if item.kind is Kind.GATE:
+        return Standing.ENFORCED if switched_on(item.id, policy.gates) else Standing.OFF
+    holds = _RULES.get(item.id) if item.kind is Kind.RULE else None
     return Standing.ENFORCED if holds is None or holds(policy) else Standing.OFF
 
 

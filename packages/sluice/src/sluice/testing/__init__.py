@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sluice.drive import Drive, Report, Request, Sibling, World
 from sluice.drive.world import PromotionMeans
-from sluice.gates import Asked
+from sluice.gates.context import Asked
 from sluice.gates.waivers import waived
 from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths
@@ -80,6 +80,8 @@ class MemoryWorld:
     specs: dict[str, ServiceSpec] = field(default_factory=dict)  # a branch's own sluice.toml, else SPEC
     shared: dict[str, list[str]] = field(default_factory=dict)  # branch -> what it would share with a neighbour
     stuck: dict[str, str] = field(default_factory=dict)  # branch -> why it could not be started again
+    digests: dict[str, str] = field(default_factory=lambda: {"a": "b", "content:own": "c"})  # of what is built
+    altered: str = ""  # what of every artifact is not as it was built
     kept: list[str] = field(default_factory=list)  # the releases whose artifacts the last pruning left
     keep: int = 5  # verified releases to go back to
     told: list[tuple[str, str]] = field(default_factory=list)  # title and body of every notification
@@ -99,6 +101,7 @@ class MemoryWorld:
     unmerged: set[str] = field(default_factory=set)  # commits that are in no other branch
     author: str = "ann"  # of every commit between two releases
     promotion: PromotionMeans | None = None
+    settings: dict[str, str] = field(default_factory=dict)  # of host.toml
     runs: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -130,6 +133,7 @@ class MemoryWorld:
             siblings=lambda: [Sibling(self.paths, self.releases, self.keep)],
             notify=self.notify,
             promotion=self.promotion,
+            settings=self.settings,
         )
 
     def drive(self, after_entry: Callable[[str], None] | None = None) -> Drive:
@@ -169,6 +173,9 @@ class MemoryWorld:
     async def authored(self, base: str, tip: str) -> list[Authored]:
         return [Authored(tip, f"since {base[:6]}", self.author, f"{self.author}@example.org")]
 
+    async def authors(self, tip: str) -> list[Authored]:
+        return await self.authored("", tip)
+
     async def patch(self, sha: str) -> str:
         return sha
 
@@ -184,10 +191,20 @@ class MemoryWorld:
         await self._reach(f"overlaps of {spec.name}")
         return self.shared.get(commit.branch, [])
 
-    async def build(self, commit: Commit, spec: ServiceSpec, progress: Progress) -> Artifact:
+    async def build(
+        self,
+        commit: Commit,
+        spec: ServiceSpec,
+        progress: Progress,
+        images: Mapping[str, str] | None = None,  # noqa: ARG002 - the port's shape
+    ) -> Artifact:
         await self._reach("build")
         progress(f"building {spec.name}")
-        return Artifact(key=f"key-{commit.tree}", path=str(self.artifact), tree=commit.tree, digests={"a": "b"})
+        return Artifact(key=f"key-{commit.tree}", path=str(self.artifact), tree=commit.tree, digests=self.digests)
+
+    async def changed(self, artifact: Artifact) -> str:
+        await self._reach(f"look at {artifact.key}")
+        return self.altered
 
     async def migrate(self, release: Release, progress: Progress) -> str:
         await self._reach("migrate")
