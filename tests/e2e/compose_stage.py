@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import msgspec
 from sluice.config import Environment, load_host, load_service, open_environment
 from sluice.model.release import Release, Slot
 
-SERVICE = "rv"
-FIRST_PORT, LAST_PORT, PUBLIC_PORT = 19200, 19219, 19220
+# Files of tests run side by side: each process has a service of its own, and each file its ports.
+SERVICE = f"rv{os.getpid()}"
 WAIT = "import signal, sys, threading; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); threading.Event().wait()"
 SERVE = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8000)"
 ENDED = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); " + SERVE
@@ -26,8 +27,8 @@ COMPOSE: dict[str, Any] = {
     },
     "volumes": {"data": None},
 }
-TOML = """
-name = "rv"
+TOML = f"""
+name = "{SERVICE}"
 [run]
 ready_timeout_s = 20
 stop_grace_s = 1
@@ -50,7 +51,8 @@ def command(*argv: str) -> str:
 class Stage:
     """An origin and one environment; everything it starts is removed with it."""
 
-    def __init__(self, folder: Path, base: str) -> None:
+    def __init__(self, folder: Path, base: str, port: int) -> None:
+        """`port`: the public one; the twenty after it are the slots'."""
         self.folder, self.origin = folder, folder / "origin"
         self.origin.mkdir()
         self._git("init", "--quiet")
@@ -58,8 +60,8 @@ class Stage:
         self.say(f"BASE={base}")
         (folder / "host.toml").write_text(
             f'[service.{SERVICE}]\nrepo = "{self.origin}"\n[service.{SERVICE}.env.test]\nruntime = "compose"\n'
-            f'public_url = "http://127.0.0.1:{PUBLIC_PORT}"\nenv_file = "{self.env_file}"\n'
-            f"ports = [{FIRST_PORT}, {LAST_PORT}]\n"
+            f'public_url = "http://127.0.0.1:{port}"\nenv_file = "{self.env_file}"\n'
+            f"ports = [{port + 1}, {port + 20}]\n"
         )
         self.env = self.open("state")
         self.slots: list[tuple[Release, Slot]] = []

@@ -73,8 +73,14 @@ def compose(engine: Engine, image: str, settings: dict[str, str]) -> Iterator[Ca
     engine.docker("tag", image, f"boltorezka:{settings['IMAGE_TAG']}")
 
     def run(overlays: Sequence[str], *arguments: str) -> str:
-        argv = ["--project-name", settings["project"], *files(overlays), *arguments]
-        return engine.compose(*argv, environment=settings)
+        project = ["--project-name", settings["project"], *files(overlays)]
+        try:
+            return engine.compose(*project, *arguments, environment=settings)
+        except AssertionError as error:
+            # Why a container did not come up is in its own words, and it goes with the test.
+            for words in (("ps", "--all"), ("logs", "--tail", "30")):
+                error.add_note(engine.compose(*project, *words, environment=settings))
+            raise
 
     yield run
     engine.remove(f"com.docker.compose.project={settings['project']}")

@@ -11,7 +11,7 @@ from crowd import DRAINED, REQUESTS_PER_SECOND, SOCKETS, Seen, crowd
 from images import Images
 from rooms_world import Ran, RoomsWorld
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 PORTS = {"process": 23700, "compose": 23800}
 BACK_S = 2.0  # every socket, after it was cut

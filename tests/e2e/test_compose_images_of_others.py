@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from compose_stage import TOML, Stage, changed, command
+from compose_stage import SERVICE, TOML, Stage, changed, command
 
 from sluice.config import load_service
 from sluice.model.errors import ConfigError
 
 pytestmark = pytest.mark.e2e
 
+PORT = 19260
+
 
 @pytest.fixture
 async def stage(tmp_path, images) -> AsyncIterator[Stage]:
     """A fresh environment."""
-    made = Stage(tmp_path, images.python)
+    made = Stage(tmp_path, images.python, PORT)
     yield made
     await made.clean()
 
@@ -33,8 +35,8 @@ async def test_a_service_nobody_could_see_become_ready_is_refused_before_anythin
 
 async def test_a_worker_of_the_image_that_the_route_builds_runs_that_one(stage):
     """It only names the image, which no registry has: what was just built is what it runs."""
-    document = changed(web={"image": "rv/app"})
-    document["services"]["worker"]["image"] = "rv/app"
+    document = changed(web={"image": f"{SERVICE}/app"})
+    document["services"]["worker"]["image"] = f"{SERVICE}/app"
     release, _ = await stage.serve(await stage.release(document))
     assert release.artifact.digests["worker"] == release.artifact.digests["web"]
     (worker,) = await stage.containers("worker")

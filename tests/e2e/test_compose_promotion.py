@@ -76,3 +76,20 @@ def test_prod_runs_the_images_that_passed_test(world: TinyWorld) -> None:
     assert world.lines("migrations") == [world.shas["main"]]
     world.good("verify", "--env", "prod")
     world.good("smoke", "--env", "prod")
+
+
+def test_a_file_beside_the_images_that_was_changed_is_not_promoted(world: TinyWorld) -> None:
+    """The images are those of test, the exported tree is not: refused by name, nothing starts, and test mends it."""
+    world.good("rollout", "--branch", "main")
+    release = world.releases.all()[0]
+    assert release.artifact.digests.keys() >= {"content:own", "web"}
+    changed = Path(release.artifact.path) / "tree" / "compose.yaml"
+    changed.write_text(changed.read_text() + "\n")
+    refused = world.run("promote", "--env", "prod")
+    assert (refused.code, "tree/compose.yaml is another" in refused.text) == (1, True), refused.text
+    assert not [one for one in world.containers() if "-prod-" in one["project"]]
+    again = world.good("rollout", "--branch", "main")
+    assert "tree/compose.yaml is another. It is left as it is" in again.text
+    world.good("approve", "--env", "prod", "--key", str(world.folder / "bob"))
+    world.good("promote", "--env", "prod")
+    assert set(images_of(world, "prod")) == {"web", "worker", "store"}

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_compose_runtime import COMPOSE, SERVER, TOML, Stage, ask, docker
+from test_compose_runtime import COMPOSE, SERVER, SERVICE, TOML, Stage, ask, docker
 from workbench import wait_until
 
 pytestmark = pytest.mark.e2e
+
+PORT = 18330
 
 
 @pytest.fixture
@@ -60,11 +62,11 @@ async def test_a_release_keeps_its_images_when_tags_move_and_local_copies_go(tmp
     compose = json.loads(json.dumps(COMPOSE))
     compose["services"]["side"]["image"] = tag
     toml = TOML.replace("port = 8000\n", f'port = 8000\nregistry = "{registry}/team"\n', 1)
-    stage = Stage(tmp_path, images.python)
+    stage = Stage(tmp_path, images.python, PORT)
     try:
         release = await stage.release(compose, toml)
         pins = release.artifact.digests
-        assert pins["web"].startswith(f"{registry}/team/crt-web@sha256:")
+        assert pins["web"].startswith(f"{registry}/team/{SERVICE}-web@sha256:")
         assert pins["side"].startswith(f"{registry}/tools/side@sha256:")
         other = await stage.release(compose, toml, SERVER + "# other\n")
         docker("tag", other.artifact.digests["web"], tag)
@@ -83,8 +85,10 @@ async def test_a_release_keeps_its_images_when_tags_move_and_local_copies_go(tmp
 
 
 def forget(registry: str) -> None:
-    """Remove what this registry's names point at."""
-    named = ["docker", "images", "--quiet", "--filter", f"reference={registry}/*/*"]
-    listed = subprocess.run(named, capture_output=True, text=True, check=True).stdout.split()
-    for image in set(listed):
-        subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
+    """Remove this registry's names. By name: one of the images is the base of others, which run beside this test."""
+    named = ["docker", "images", "--digests", "--filter", f"reference={registry}/*/*", "--format", "{{json .}}"]
+    for line in subprocess.run(named, capture_output=True, text=True, check=True).stdout.splitlines():
+        image = json.loads(line)
+        for name in (f"{image['Repository']}:{image['Tag']}", f"{image['Repository']}@{image['Digest']}"):
+            if "<none>" not in name:
+                subprocess.run(["docker", "rmi", "--force", name], capture_output=True, check=False)

@@ -18,11 +18,13 @@ from sluice.runtimes.build import key_lock
 
 pytestmark = pytest.mark.e2e
 
+PORT = 19200
+
 
 @pytest.fixture
 async def stage(tmp_path, images) -> AsyncIterator[Stage]:
     """A fresh environment."""
-    made = Stage(tmp_path, images.python)
+    made = Stage(tmp_path, images.python, PORT)
     yield made
     await made.clean()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 import urllib.request
@@ -18,8 +19,10 @@ from sluice.model.release import Release, Slot
 
 pytestmark = pytest.mark.e2e
 
-SERVICE = "crt"
-PORTS = (18300, 18319)
+# Files of tests run side by side, and another one has such a stage: of the same ports, names or layers of an image, one
+# would take away what the other one builds upon.
+SERVICE = f"crt{os.getpid()}"
+PORT = 18300
 SERVER = """
 import http.server, os, signal, socket, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -38,7 +41,7 @@ COMPOSE = {
     "services": {
         "web": {
             "build": {"context": ".", "args": {"BASE": "${BASE}"}},
-            "container_name": "crt-fixed",
+            "container_name": f"{SERVICE}-fixed",
             "ports": ["8000:8000"],
             "environment": {"WORDS": "${WORDS}"},
             "depends_on": {"store": {"condition": "service_started"}, "side": {"condition": "service_started"}},
@@ -50,7 +53,7 @@ COMPOSE = {
     "volumes": {"data": None},
 }
 TOML = """
-name = "crt"
+name = "SERVICE"
 [run]
 ready_timeout_s = 20
 stop_grace_s = 2
@@ -67,7 +70,7 @@ ready_after_s = 0.2
 ready_after_s = 0.2
 [compose.services.store]
 ready_command = ["python3", "-c", "open('/data/seen', 'a')"]
-"""
+""".replace("SERVICE", SERVICE)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -85,7 +88,8 @@ def docker(*arguments: str) -> None:
 class Stage:
     """An origin and one environment; everything it starts is removed with it."""
 
-    def __init__(self, folder: Path, base: str) -> None:
+    def __init__(self, folder: Path, base: str, port: int = PORT) -> None:
+        """`port`: the public one; the twenty after it are the slots'."""
         self.folder, self.origin = folder, folder / "origin"
         self.origin.mkdir()
         git(self.origin, "init", "--quiet")
@@ -94,7 +98,7 @@ class Stage:
         self.env_file.chmod(0o600)
         (folder / "host.toml").write_text(
             f'[service.{SERVICE}]\nrepo = "{self.origin}"\n[service.{SERVICE}.env.test]\nruntime = "compose"\n'
-            f'public_url = "http://127.0.0.1:18320"\nenv_file = "{self.env_file}"\nports = [{PORTS[0]}, {PORTS[1]}]\n'
+            f'public_url = "http://127.0.0.1:{port}"\nenv_file = "{self.env_file}"\nports = [{port + 1}, {port + 20}]\n'
         )
         self.env: Environment = open_environment(load_host(folder / "host.toml"), folder / "state", SERVICE, "test")
         self.slots: list[tuple[Release, Slot]] = []
@@ -102,7 +106,11 @@ class Stage:
 
     async def release(self, compose: dict | None = None, toml: str = TOML, server: str = SERVER) -> Release:
         """Commit these files and build them."""
-        files = {"compose.json": json.dumps(compose or COMPOSE), "sluice.toml": toml, "server.py": server}
+        files = {
+            "compose.json": json.dumps(compose or COMPOSE),
+            "sluice.toml": toml,
+            "server.py": f"# {SERVICE}\n{server}",
+        }
         files["Dockerfile"] = 'ARG BASE\nFROM ${BASE}\nCOPY server.py /server.py\nCMD ["python3", "/server.py"]\n'
         for name, text in files.items():
             (self.origin / name).write_text(text)
@@ -132,7 +140,7 @@ class Stage:
         for project in {slot.unit for _, slot in self.slots}:
             for network in await engine.networks({"com.docker.compose.project": project}):
                 await engine.remove_network(network.id)
-        docker("volume", "rm", "--force", "crt-test_data")
+        docker("volume", "rm", "--force", f"{SERVICE}-test_data")
         for image in await engine.images({"dev.sluice.built-for": SERVICE}):
             for name in image.tags or (image.id,):
                 await engine.remove_image(name)
@@ -199,13 +207,13 @@ async def test_a_worker_runs_once_wherever_it_is_handed_to(stage):
     await stage.env.runtime.hand_over(first, one, two)
     await stage.env.runtime.stop(second, two)
     left = await names(stage, one)
-    assert left == {f"{name}@{one.unit}" for name in ("web", "side", "worker")} | {"store@crt-test-shared"}
+    assert left == {f"{name}@{one.unit}" for name in ("web", "side", "worker")} | {f"store@{SERVICE}-test-shared"}
     assert not await stage.env.runtime.alive(two)
     containers = await stage.env.runtime.containers(first, one)
     assert {expected.service for expected in containers.expected} == {"web", "side", "worker", "store"}
     await stage.env.runtime.stop(first, one)
     await stage.env.runtime.stop(first, one)
-    assert await names(stage, one) == {"store@crt-test-shared"}
+    assert await names(stage, one) == {f"store@{SERVICE}-test-shared"}
 
 
 async def test_starting_again_adopts_what_a_kill_left(stage):
@@ -217,7 +225,7 @@ async def test_starting_again_adopts_what_a_kill_left(stage):
     assert ask(slot)["me"] == before
     engine = stage.env.runtime._engine
     for found in await engine.containers({"com.docker.compose.project": slot.unit}):
-        await engine.disconnect("sluice-crt-test", found.id)
+        await engine.disconnect(f"sluice-{SERVICE}-test", found.id)
         await engine.stop(found.id, 1)
     await stage.env.runtime.start(release, slot)
     assert ask(slot)["store"]
@@ -244,7 +252,7 @@ async def test_a_changed_shared_service_is_refused_kept_or_recreated_as_policy_s
     engine = stage.env.runtime._engine
 
     async def store() -> str:
-        (found,) = await engine.containers({"com.docker.compose.project": "crt-test-shared"})
+        (found,) = await engine.containers({"com.docker.compose.project": f"{SERVICE}-test-shared"})
         return found.id
 
     before = await store()

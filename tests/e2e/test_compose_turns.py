@@ -13,6 +13,8 @@ from sluice.model.verdict import Verdict
 
 pytestmark = pytest.mark.e2e
 
+PORT = 19230
+
 
 class Street:
     """An external network, and somebody else's container on it who asks for names."""
@@ -42,7 +44,7 @@ class Street:
 @pytest.fixture
 async def stage(tmp_path, images) -> AsyncIterator[Stage]:
     """A fresh environment."""
-    made = Stage(tmp_path, images.python)
+    made = Stage(tmp_path, images.python, PORT)
     yield made
     await made.clean()
 

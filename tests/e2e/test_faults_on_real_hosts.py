@@ -217,6 +217,19 @@ def garbled(content: bytes) -> bytes:
     return content[:place] + b"]" + content[place + 1 :]
 
 
+def put(path: Path, content: bytes) -> None:
+    """The file with this content, in one step.
+
+    One that is written in place is empty for a moment, and empty is valid YAML: Traefik, which watches its folder,
+    would drop the route and answer 404, where it goes on with what it knew of a file that it cannot read.
+    """
+    # Beside the folder, not in it, where whoever lists the folder would find a second file.
+    beside = path.parent.with_name(f"{path.parent.name}.{path.name}")
+    beside.write_bytes(content)
+    beside.chmod(path.stat().st_mode & 0o777)
+    beside.replace(path)
+
+
 FILES: dict[str, Callable[[TinyWorld], Path]] = {
     "journal": lambda world: newest(world.paths.journal_dir, f"*{SUFFIX}"),
     "ledger": lambda world: world.paths.ledger,
@@ -232,7 +245,7 @@ def test_a_damaged_file_is_refused_by_name_and_never_overwritten(world, what):
     path, served, branch = FILES[what](world), world.served(), other(world)
     good = path.read_bytes()
     damaged = garbled(good)
-    path.write_bytes(damaged)
+    put(path, damaged)
     try:
         for command in (("rollout", "--branch", branch), ("rollback",)):
             done = world.run(*command)
@@ -242,7 +255,7 @@ def test_a_damaged_file_is_refused_by_name_and_never_overwritten(world, what):
             assert path.read_bytes() == damaged
             assert world.served() == served
     finally:
-        path.write_bytes(good)
+        put(path, good)
     world.good("rollout", "--branch", branch)
 
 

@@ -14,7 +14,7 @@ import pytest
 from images import Images
 from tiny import COMPOSE, TinyWorld
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 PORT = 23900
 COUNT = 20

@@ -243,7 +243,8 @@ class TinyWorld:
     def _make_origin(self) -> None:
         self._work.mkdir()
         self._git("init", "--quiet")
-        (self._work / "server.py").write_text(SERVER)
+        # Worlds side by side share no layer either: one that ends would take away what another one builds upon.
+        (self._work / "server.py").write_text(f"# {self.service}\n{SERVER}")
         (self._work / "Dockerfile").write_text(DOCKERFILE)
         (self._work / "compose.yaml").write_text(json.dumps(COMPOSE, indent=1))
         spec = SPEC.format(name=self.service, python=sys.executable, watch_s=self.watch_s)

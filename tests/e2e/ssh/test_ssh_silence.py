@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 # Gives up coming back after a second of tries.
 HASTY = "import sluice.cli.remote_run as r; r.RETURN_S = 1.0; import sys; from sluice.cli import main; sys.exit(main())"
 # OPTIONS of sluice.hosts.ssh: a question every 5 s, and the fourth silence is the end.

