@@ -113,6 +113,15 @@ class Rootfs:
         """Make a name for something."""
         self.links[Path(path)] = str(target)
 
+    def move(self, folder: Path, to: Path) -> None:
+        """What was added from below a folder of this machine lies below another one in the image."""
+
+        def there(path: Path) -> Path:
+            return to / path.relative_to(folder) if path.is_relative_to(folder) else path
+
+        self.files = {there(path): source for path, source in self.files.items()}
+        self.links = {there(path): str(there(Path(target))) for path, target in self.links.items()}
+
     def key(self, changes: Sequence[str]) -> str:
         """Equal for equal content; files are told apart as make does it, by size and time."""
         digest = hashlib.sha256(json.dumps([RECIPE, list(changes)]).encode())
@@ -200,7 +209,9 @@ def _postgres() -> str:
     programs = [home / "bin" / name for name in ("postgres", "initdb", "pg_isready", "psql")]
     root.add_programs(*programs)
     for program in programs:
-        root.link(f"/usr/local/bin/{program.name}", program)
+        root.link(f"/usr/local/bin/{program.name}", program.resolve())
+    # Away from where the checkout lies: below /tmp, say, a container's own /tmp would hide it.
+    root.move(package.parent.resolve(), Path("/usr/lib/postgresql"))
     root.texts[Path("/usr/local/bin/docker-entrypoint.sh")] = (POSTGRES_ENTRYPOINT, 0o755)
     root.folders |= {
         Path("/var/lib/postgresql/data"): (0o700, POSTGRES_UID),

@@ -280,7 +280,7 @@ SETTINGS: Mapping[str, Setting] = {
         _list(_network), "127.0.0.0/8,::1/128", "networks whose word about the client's address is taken"
     ),
     "HEARTBEAT_S": Setting(_seconds(0.1, 300), "25", "seconds between heartbeats of a socket"),
-    "DRAIN_SPREAD_S": Setting(_seconds(0, 3), "2", "seconds over which sockets are asked to come back on a drain"),
+    "DRAIN_SPREAD_S": Setting(_seconds(0, 3), "3", "seconds over which sockets are asked to come back on a drain"),
     "LOG_LEVEL": Setting(_one_of(LOG_LEVELS), "info", "how much is logged"),
 }
 
