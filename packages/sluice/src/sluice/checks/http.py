@@ -18,6 +18,7 @@ MAX_BODY = 64 * 1024  # /health and /version are tiny; a server gone wrong must 
 PROBE_TIMEOUT_S = 2.0  # a health answer that takes longer is a bad one
 READY_IN_A_ROW = 3  # one lucky answer of a starting server is not readiness
 READY_INTERVAL_S = 0.1
+READY_AGAIN_S = 0.05  # after a good answer: who is about to fall over does so within the first requests
 
 
 def client(ca_file: str = "") -> httpx.AsyncClient:
@@ -73,7 +74,7 @@ async def wait_ready(url: str, spec: RunSpec, clock: Clock, alive: Callable[[], 
             if in_a_row >= READY_IN_A_ROW:
                 waited = clock.monotonic() - started
                 return _ready(Verdict.PASS, waited, f"Ready after {waited:.1f} s.")
-            await clock.sleep(READY_INTERVAL_S)
+            await clock.sleep(READY_AGAIN_S if in_a_row else READY_INTERVAL_S)
     return _ready(Verdict.FAIL, waited, f"Not ready after {spec.ready_timeout_s:g} s: {last}.")
 
 

@@ -51,11 +51,14 @@ class GitMirror:
     def __init__(self, paths: HasRepo, url: str, runner: LocalRunner) -> None:
         """Touches nothing; `fetch` makes the mirror."""
         self._git_dir = paths.repo
+        # What a commit says of itself, and the tags of the last fetch of it: several gates ask for the same branch.
+        self._known: dict[str, tuple[str, str, str, str]] = {}
         self._url = url
         self._runner = runner
 
     async def fetch(self) -> None:
         """See ports.Repo. An interrupted fetch leaves a mirror that the next one repairs."""
+        self._known.clear()
         # Each time: on a mirror that is there it changes nothing, on one that a kill left half made it adds the rest.
         await self._ok(["git", "init", "--quiet", "--bare", "--template=", str(self._git_dir)], "be created")
         done = await self._run(
@@ -78,11 +81,16 @@ class GitMirror:
                 f"there is no branch {branch!r} in {without_password(self._url)}.",
                 next=f"push it, or use one of: {', '.join(await self._near(branch)) or '(the repository is empty)'}",
             )
-        fields = (await self._text(["log", "-1", "--no-show-signature", "--format=%T%x00%an%x00%cI", sha])).split("\0")
-        # --always gives the short sha where there is no tag, so there is always a version.
-        describe = await self._text(["describe", "--tags", "--always", sha])
-        tree, author, when = (field.strip() for field in fields)
-        return Commit(sha, tree, branch, describe.strip(), author, when)
+        if sha not in self._known:
+            # --always gives the short sha where there is no tag, so there is always a version.
+            told, describe = await asyncio.gather(
+                self._text(["log", "-1", "--no-show-signature", "--format=%T%x00%an%x00%cI", sha]),
+                self._text(["describe", "--tags", "--always", sha]),
+            )
+            tree, author, when = (field.strip() for field in told.split("\0"))
+            self._known[sha] = (tree, describe.strip(), author, when)
+        tree, describe, author, when = self._known[sha]
+        return Commit(sha, tree, branch, describe, author, when)
 
     async def contains(self, sha: str, ancestor: str) -> bool:
         """Whether `ancestor` (a ref or a commit) is in the history of `sha`."""
