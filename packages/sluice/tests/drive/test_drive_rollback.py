@@ -13,7 +13,7 @@ from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, StateCorrupted, StepFailed
 from sluice.model.verdict import Verdict
-from sluice.testing import ASKED, MemoryWorld, Request
+from sluice.testing import ASKED, Killed, MemoryWorld, Request, killer
 
 MAIN = Request("ann@host", "test", "main")
 BAD = Request("ann@host", "test", "feature/bad")
@@ -266,7 +266,7 @@ async def test_a_cold_rollback_starts_nothing_that_was_changed(tmp_path):
 
 
 async def test_a_changed_release_is_gone_back_to_when_somebody_says_why(tmp_path):
-    """Users may need it at once: it goes, and who said why is a ledger record of its own, also after a kill."""
+    """Users may need it at once: it goes, and who said why is a ledger record of its own."""
     memory = await established(tmp_path, "feature/good")
     memory.altered = "tree/cache/index is another"
     asked = replace(ASKED, override="the service fills tree/cache itself")
@@ -276,6 +276,19 @@ async def test_a_changed_release_is_gone_back_to_when_somebody_says_why(tmp_path
     (said,) = [one for one in records if one["type"] == "override"]
     assert (said["reason"], said["overridden"]) == ("the service fills tree/cache itself", "run-0001")
     assert said["run"] == records[-1]["run"]
+
+
+@pytest.mark.parametrize("entry", ["intent:starting", "observed:starting", "observed:switching"])
+async def test_who_had_a_changed_release_started_is_known_after_a_kill_too(tmp_path, entry):
+    """It may have run by then: whoever recovers it, the override is recorded once, under the name of who gave it."""
+    memory = await established(tmp_path, "feature/good")
+    memory.altered = "tree/cache/index is another"
+    asked = replace(ASKED, override="the service fills tree/cache itself")
+    with pytest.raises(Killed):
+        await memory.drive(killer(entry)).rollback(asked)
+    await memory.drive().resume(Request("carl@host", "flag"))
+    records = [one for one in Ledger(memory.paths.ledger).records() if one["type"] == "override"]
+    assert [(one["owner"], one["overridden"]) for one in records] == [(ASKED.owner, "run-0001")]
 
 
 async def test_a_cold_rollback_believes_the_ledger_and_not_the_release(tmp_path):

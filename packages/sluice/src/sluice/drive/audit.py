@@ -175,14 +175,10 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
     }
 
 
-def waiver_record(world: World, facts: Facts) -> dict[str, Any]:
-    """What this run passed over, each with who answers for it, why, and what the gate had said. {}: nothing."""
-    waivers = taken(facts.findings.get(State.GATING.value, []))
-    if not waivers:
-        return {}
+def _about(world: World, facts: Facts) -> dict[str, Any]:
+    """Of what a record beside the run's own speaks: which commit went where, in which run, and who answers for it."""
     commit = facts.effective_plan.commit
     return {
-        "type": "waiver",
         "run": facts.run,
         "service": world.service,
         "environment": world.environment.value,
@@ -190,12 +186,23 @@ def waiver_record(world: World, facts: Facts) -> dict[str, Any]:
         "version": commit.describe,
         "commit": commit.sha,
         "tree": commit.tree,
-        "waivers": redact_tree(waivers, world.redactor),
-        "reason": world.redactor("; ".join(map(sentence, waivers))),
-        "outcome": f"waived {', '.join(one['gate'] for one in waivers)}",
         "owner": facts.owner,
         "owner_source": facts.owner_source,
         "ended": world.clock.now(),
+    }
+
+
+def waiver_record(world: World, facts: Facts) -> dict[str, Any]:
+    """What this run passed over, each with who answers for it, why, and what the gate had said. {}: nothing."""
+    waivers = taken(facts.findings.get(State.GATING.value, []))
+    if not waivers:
+        return {}
+    return {
+        "type": "waiver",
+        **_about(world, facts),
+        "waivers": redact_tree(waivers, world.redactor),
+        "reason": world.redactor("; ".join(map(sentence, waivers))),
+        "outcome": f"waived {', '.join(one['gate'] for one in waivers)}",
     }
 
 
@@ -208,26 +215,16 @@ def override_record(world: World, facts: Facts) -> dict[str, Any]:
     blamed_by = facts.overrode or str(next(told, ""))
     if not facts.override or not blamed_by:
         return {}
-    commit = facts.effective_plan.commit
     failed = [one for one in Ledger(world.paths.ledger).records() if one.get("run") == blamed_by]
     keys = [facts.release.artifact.key if facts.release else "", *(str(one.get("artifact_key", "")) for one in failed)]
     return {
         "type": "override",
-        "run": facts.run,
-        "service": world.service,
-        "environment": world.environment.value,
-        "branch": commit.branch,
-        "version": commit.describe,
-        "commit": commit.sha,
-        "tree": commit.tree,
+        **_about(world, facts),
         "artifact_key": next(filter(None, keys), ""),
         "env_fingerprint": facts.effective_plan.env_fingerprint,
         "overridden": blamed_by,
         "reason": world.redactor(facts.override),
         "outcome": f"overrode run {blamed_by}" if facts.kind is not Kind.ROLLBACK else f"changed since run {blamed_by}",
-        "owner": facts.owner,
-        "owner_source": facts.owner_source,
-        "ended": world.clock.now(),
     }
 
 

@@ -100,7 +100,7 @@ class Facts(msgspec.Struct):
     partly: bool = False
     reason: str = ""
     code: str = ""  # of a refusal that has one of its own
-    overrode: str = ""  # the run that had blamed the artifact which was tried again
+    overrode: str = ""  # the run that had blamed the artifact, or verified it before it was changed
     signatures: list[Approval] = []  # that this promotion acts upon
     exit_code: int | None = None  # of a usage or configuration error, which the engine knows only as "given up"
     findings: dict[str, list[Finding]] = {}

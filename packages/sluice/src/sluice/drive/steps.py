@@ -122,6 +122,7 @@ class Steps:
         told: dict[str, Any] = {"plan_hash": plan.hash if plan else ""}
         if state is State.STARTING:
             told["slot"] = msgspec.to_builtins(new or await self._choose_slot())
+            told["overrode"] = facts.overrode  # before anything runs: a kill must not lose who answers for it
         elif state in {State.SWITCHING, State.WATCHING, State.RESTORING}:
             told |= {"new": new.url if new else "", "old": old.url if old else ""}
             if state is State.SWITCHING:
@@ -228,7 +229,7 @@ class Steps:
         notes = evidence([finding])
         if finding.verdict is not Verdict.PASS:
             notes["log"] = await self._world.runtime.tail(slot, LOG_LINES)
-        return Outcome(judged([finding]), {"overrode": self._facts.overrode}, notes)
+        return Outcome(judged([finding]), notes=notes)
 
     async def _smoke_private(self) -> Outcome:
         release, slot = self._facts.running
