@@ -22,7 +22,7 @@ from sluice.model.spec import RunSpec, ServiceSpec
 from sluice.model.verdict import Verdict
 from sluice.runner import LocalRunner
 
-CHECKS = (("test", "-f", "README.md"), ("sh", "-c", 'test -z "$(git -C / rev-parse 2>/dev/null)"'))
+CHECKS = (("test", "-f", "README.md"), ("test", "-f", "a.txt"))
 POLICY = GatesSpec(checks=CHECKS)
 
 
@@ -272,6 +272,53 @@ async def test_a_check_sees_the_commit_and_not_the_work_tree(desk):
     (desk.folder / "a.txt").write_text("changed\n")
     policy = GatesSpec(checks=(("sh", "-c", "! test -e extra.txt && grep -q 1 a.txt"),))
     assert (await desk.record(policy=policy, push=False)).results[0].exit_code == 0
+
+
+async def test_a_check_may_ask_git(desk):
+    """What git says there is the commit's: files, tag, history, nothing left over; the clone is left untouched."""
+    desk.git("tag", "v7")
+    desk.git("config", "core.hooksPath", "hooks")
+    (desk.folder / "extra.txt").write_text("x")
+    asked = (
+        ("status", "--porcelain"),
+        ("for-each-ref", "refs/heads", "refs/tags", "refs/remotes"),
+        ("rev-parse", "HEAD"),
+    )
+    before = [desk.git(*words) for words in asked]
+    script = (
+        'test "$(git describe --tags)" = v7 && test -z "$(git status --porcelain)" && '
+        'test "$(git rev-list --count HEAD)" = "$1" && test "$(git ls-files | tr "\n" " ")" = "$2" && '
+        'test "$(git rev-parse origin/main)" = "$3" && test -z "$(git remote)" && '
+        "git -c user.name=x -c user.email=x@x commit -q --allow-empty -m x && git tag theirs"
+    )
+    told = desk.git("rev-list", "--count", "HEAD"), " ".join([*desk.git("ls-files").split(), ""])
+    policy = GatesSpec(checks=(("sh", "-c", script, "sh", *told, desk.git("rev-parse", "origin/main")),))
+    assert (await desk.record(policy=policy, push=False)).results[0].exit_code == 0
+    assert [desk.git(*words) for words in asked] == before
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("sh", "-c", "echo 2 > a.txt"),
+        ("rm", "a.txt"),
+        ("chmod", "+x", "a.txt"),
+        ("sh", "-c", "echo 2 > a.txt; git add a.txt"),
+    ],
+    ids=["written", "removed", "mode", "written-and-added"],
+)
+async def test_a_check_that_changes_the_commits_files_is_not_recorded(desk, argv):
+    """A formatter that mends before the tests run would let something pass that nobody committed."""
+    with pytest.raises(Refused, match=r"changed a\.txt: what passes after that is not") as caught:
+        await desk.record(policy=GatesSpec(checks=(argv, ("true",))))
+    assert "Nothing was recorded" in caught.value.world
+    assert codes(await desk.judge()) == ["ChecksNoNote"]
+
+
+async def test_a_check_may_leave_files_of_its_own(desk):
+    """Caches and what is built are no part of the commit."""
+    policy = GatesSpec(checks=(("sh", "-c", "mkdir -p build && echo x > build/out"), ("test", "-f", "build/out")))
+    assert len((await desk.record(policy=policy, push=False)).results) == 2
 
 
 async def test_a_folder_without_a_clone_and_a_ref_without_a_commit(desk, tmp_path):

@@ -62,8 +62,12 @@ async def record(recording: Recording, ref: str) -> Attestation:
                 f"A clean export of {sha[:12]} is not its tree ({found[:12]} instead of {tree[:12]}).",
                 next="take export-ignore and export-subst out of .gitattributes; submodules cannot be recorded",
             )
+        await made.clone.make_clone(export, sha)
         started = made.clock.now()
-        results = [await _run(made, argv, export) for argv in checks]
+        results = []
+        for argv in checks:
+            results.append(await _run(made, argv, export))
+            await _must_be_unchanged(made, argv, export, sha, tree)
         document = document_of(
             Attestation(
                 commit=sha,
@@ -94,6 +98,20 @@ async def _run(made: Recording, argv: tuple[str, ...], export: Path) -> Ran:
         raise Refused(f"{shlex.join(argv)} {how}.", world="Nothing was recorded.", next="mend it, commit, and repeat")
     made.progress(f"{shlex.join(argv)}: good, {done.ms / 1000:.1f} s")
     return Ran(argv, done.exit_code, done.ms)
+
+
+async def _must_be_unchanged(made: Recording, argv: tuple[str, ...], export: Path, sha: str, tree: str) -> None:
+    """What a check mended by itself, the next one would pass without anybody having committed it. Raises Refused."""
+    now = await made.clone.tree_of(export, tracked_by=sha)
+    if now == tree:
+        return
+    paths = await made.clone.paths_between(tree, now)
+    others = f" and {len(paths) - 1} more" if paths[1:] else ""
+    raise Refused(
+        f"{shlex.join(argv)} changed {paths[0]}{others}: what passes after that is not {sha[:12]}.",
+        world="Nothing was recorded.",
+        next="let it look without writing (a formatter's --check, `npm ci`), or commit what it writes, and repeat",
+    )
 
 
 def _environment(mine: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.hosts.git import FETCH_S, LOCAL_S, GitMirror, local_environment, network_environment
+from sluice.hosts.git import FETCH_S, LOCAL_S, SAFE, GitMirror, local_environment, network_environment
 from sluice.model.errors import Refused, StepFailed, UsageError
 from sluice.runner import LocalRunner
 
@@ -44,17 +44,49 @@ class Clone(GitMirror):
         """Whether there is such a commit."""
         return await self._sha(ref) is not None
 
-    async def tree_of(self, folder: Path) -> str:
-        """The hash of what lies in a folder, as git would commit it, every ignored file too. Raises StepFailed."""
+    async def tree_of(self, folder: Path, tracked_by: str = "") -> str:
+        """The hash of what lies in a folder, as git would commit it, every ignored file too. Raises StepFailed.
+
+        With `tracked_by`, a commit, it is that of this commit's own files as they are there now.
+        """
+        commands = (
+            [["read-tree", tracked_by], ["add", "--update", "."]] if tracked_by else [["add", "--all", "--force", "."]]
+        )
         with tempfile.TemporaryDirectory(prefix="sluice-index-") as beside:
             environment = local_environment() | {"GIT_INDEX_FILE": str(Path(beside, "index"))}
             base = ["git", "-c", "core.safecrlf=false", "-c", "core.fsmonitor=false", f"--git-dir={self._git_dir}"]
-            for words in (["add", "--all", "--force", "."], ["write-tree"]):
+            for words in (*commands, ["write-tree"]):
                 argv = [*base, f"--work-tree={folder}", *words]
                 done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
                 if done.exit_code:
                     raise StepFailed(f"the tree of {folder} cannot be told: {done.stderr.strip()[-200:]}.")
         return done.stdout.strip()
+
+    async def paths_between(self, tree: str, other: str) -> list[str]:
+        """Which files differ between two trees."""
+        told = await self._text(["diff-tree", "-r", "-z", "--name-only", "--no-renames", tree, other])
+        return told.split("\0")[:-1]
+
+    async def make_clone(self, folder: Path, sha: str) -> None:
+        """Make a repository at this commit of an exported tree, with the history of this one. Raises StepFailed.
+
+        For commands that ask git: which files there are, since when, by which tag, against origin/main. It borrows our
+        objects, and has no remote and no hooks: what is done in it stays in it.
+        """
+        mine, environment = folder / ".git", local_environment()
+        clone = ["clone", "--quiet", "--shared", "--mirror", "--template=", "--", str(self._git_dir), str(mine)]
+        made = ["git", *SAFE, f"--git-dir={mine}", f"--work-tree={folder}"]
+        for argv in (
+            ["git", *SAFE, *clone],
+            [*made, "config", "core.bare", "false"],
+            [*made, "config", "--remove-section", "remote.origin"],  # a push in there must not reach this one
+            [*made, "update-ref", "--no-deref", "HEAD", sha],
+            [*made, "read-tree", sha],
+            [*made, "update-index", "-q", "--refresh"],
+        ):
+            done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
+            if done.exit_code:
+                raise StepFailed(f"{folder} cannot be made a clone of {self._git_dir}: {done.stderr.strip()[-200:]}.")
 
     async def add_note(self, sha: str, line: str, who: str) -> None:
         """Add one line to what is known of a commit; the newest KEPT stay. `who` is the notes commit's author."""
