@@ -152,12 +152,14 @@ class Town:
         assert Ledger(self.prod.paths.ledger).records()[-1]["refusal"] == code
 
     async def not_taken(self, code, **how):
-        """A signature is not taken in, with this code, and nothing is kept of it."""
+        """A signature is not taken in, with this code, which is recorded; the signature is not kept."""
         kept = len(self.approvals.all())
         with pytest.raises(Denied) as denied:
             await self.signed(**how)
         assert denied.value.code == code
         assert len(self.approvals.all()) == kept
+        record = Ledger(self.prod.paths.ledger).records()[-1]
+        assert (record["type"], record["outcome"], record["refusal"]) == ("approval", "refused", code)
 
 
 @pytest.fixture

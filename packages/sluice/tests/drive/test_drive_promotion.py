@@ -266,12 +266,15 @@ async def test_two_approvals_are_of_two_people(pair):
     ],
 )
 async def test_a_signature_that_does_not_hold_is_not_taken_in(pair, how, code):
-    """Each way to be wrong has its own code; nothing is kept."""
+    """Each way to be wrong has its own code, which is recorded; the signature is not kept."""
     with pytest.raises(Denied) as denied:
         await pair.signed(**how)
     assert denied.value.code == code
     assert pair.prod.promotion.approvals.all() == []
-    assert Ledger(pair.prod.paths.ledger).records() == []
+    (record,) = Ledger(pair.prod.paths.ledger).records()
+    assert (record["type"], record["outcome"], record["refusal"]) == ("approval", "refused", code)
+    assert (record["owner"], record["principal"], record["reason"]) == (ASK.owner, "", denied.value.what)
+    assert Ledger(pair.prod.paths.ledger).verify().ok
 
 
 async def test_an_approval_ends(pair):

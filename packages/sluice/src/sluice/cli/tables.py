@@ -30,7 +30,19 @@ RECORD_KEYS = (
     "migration_head",
 )
 RECORD_KEYS_2 = (
-    *("smoke_result", "decision", "outcome", "reason", "locked", "until", "overridden", "died_in"),
+    *("item", "principal", "signed_with", "expires"),
+    *(
+        "smoke_result",
+        "decision",
+        "outcome",
+        "refusal",
+        "reason",
+        "override",
+        "locked",
+        "until",
+        "overridden",
+        "died_in",
+    ),
     *("owner", "owner_source", "plan", "started", "ended"),
 )
 SHORTENED = {"tree", "artifact_key", "env_fingerprint", "plan", "previous", "hash"}

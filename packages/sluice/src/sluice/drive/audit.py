@@ -20,7 +20,7 @@ from sluice.journal import redact_tree
 from sluice.ledger import Ledger
 from sluice.model.errors import StateCorrupted
 from sluice.model.policy import Role
-from sluice.model.promotion import Approval
+from sluice.model.promotion import Approval, Denied, shortened
 from sluice.model.release import Release
 from sluice.model.verdict import Finding, Verdict, worst
 
@@ -291,8 +291,13 @@ def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: 
     }
 
 
-def signature_record(world: World, plan: Plan, text: Approval, by: tuple[str, str]) -> dict[str, Any]:
-    """That somebody approved a plan, or signed off an item of its checklist, and who handed that in."""
+def signature_record(
+    world: World, plan: Plan, text: Approval, by: tuple[str, str], denied: Denied | None = None
+) -> dict[str, Any]:
+    """That somebody approved a plan, or signed off an item of its checklist, and who handed that in.
+
+    `denied`: why it was not taken in; then nothing of what the text says was proven to be anybody's.
+    """
     return {
         "type": "approval" if text.role is Role.APPROVE else "sign-off",
         "run": text.run,
@@ -302,12 +307,13 @@ def signature_record(world: World, plan: Plan, text: Approval, by: tuple[str, st
         "commit": plan.commit.sha,
         "tree": plan.commit.tree,
         "plan": plan.hash,
-        "item": text.says.get("item", ""),
+        "item": shortened(text.says.get("item", "")),
         "principal": text.principal,
         "signed_with": text.fingerprint,
         "digest": text.digest,
-        "expires": text.says.get("expires", ""),
-        "outcome": "signed",
+        "expires": shortened(text.says.get("expires", "")),
+        "outcome": "refused" if denied else "signed",
+        **({"refusal": denied.code, "reason": world.redactor(denied.what)} if denied else {}),
         "owner": by[0],
         "owner_source": by[1],
         "ended": text.at,

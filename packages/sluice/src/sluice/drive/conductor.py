@@ -47,6 +47,7 @@ from sluice.ledger import Ledger, frozen_by
 from sluice.lock import Holder, hold
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.policy import Role
+from sluice.model.promotion import Approval, Denied
 from sluice.model.verdict import Verdict
 
 # After these the world is known and one good release serves, or none did: another command may go on.
@@ -146,16 +147,23 @@ class Drive:
     ) -> dict[str, Any]:
         """Take in somebody's signature of what would be promoted now. The ledger's record of it.
 
-        `signed` gives the text and its signature, for the plan. Raises Denied: nothing is kept then.
+        `signed` gives the text and its signature, for the plan. Raises Denied: the signature is not kept then, and that
+        somebody handed it in is recorded.
         """
         world, run = self._world, self._world.new_run_id()
         with self._held(f"{role.value} of a promotion", run, request):
             exceptions = exceptions_of(request.waivers, request.override)
             plan = await plan_promotion(world, "", lambda _text: None, exceptions)
             desk = await desk_for(world, plan)
-            text = await desk.take_in(role, *await signed(plan), at=world.clock.now(), run=run)
+            by, given = (request.owner, request.owner_source), await signed(plan)
+            try:
+                text = await desk.take_in(role, *given, at=world.clock.now(), run=run)
+            except Denied as denied:
+                refused = Approval(role, *given, principal="", fingerprint="", at=world.clock.now(), run=run)
+                self._ledger.append(signature_record(world, plan, refused, by, denied))
+                await self._anchor(run)
+                raise
             means_of(world).approvals.add(text)
-            by = (request.owner, request.owner_source)
             record = self._ledger.append(signature_record(world, plan, text, by))
             await self._anchor(run)
             return record

@@ -289,18 +289,20 @@ def _differences(signed: str, expected: str) -> str:
     """Which lines say something else, in words; of the plan's hash alone, what it may be about."""
     was, now = (dict(line.partition(": ")[::2] for line in text.splitlines()[1:]) for text in (signed, expected))
     other = [name for name in (now | was) if was.get(name) != now.get(name) and name != "plan"]
-    found = [
-        f"{_short(name)}, now {_short(now.get(name))}, was {_short(was.get(name))}" for name in other[:DIFFERENCES]
-    ]
+    found = [f"{_said(name)}, now {_said(now.get(name))}, was {_said(was.get(name))}" for name in other[:DIFFERENCES]]
     if len(other) > DIFFERENCES:
         found.append(f"and {len(other) - DIFFERENCES} more lines")
     return "; ".join(found) or "a commit, a rule of the policy or a value of the env file is another"
 
 
-def _short(text: str | None) -> str:
+def _said(text: str | None) -> str:
+    return shortened(text or "") or "not said"
+
+
+def shortened(text: str) -> str:
     """What somebody handed in may be long, and anything."""
-    plain = _plain(text or "")
-    return (f"{plain[:SHOWN]}…" if len(plain) > SHOWN else plain) or "not said"
+    plain = _plain(text)
+    return f"{plain[:SHOWN]}…" if len(plain) > SHOWN else plain
 
 
 def is_over(text: Approval, now: str) -> bool:
