@@ -18,7 +18,7 @@ from sluice.hosts.signing import BadSignature, Signed
 from sluice.ledger import Ledger
 from sluice.model.errors import UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role, Signer
-from sluice.model.promotion import Denial, Denied, document, expiry
+from sluice.model.promotion import Denial, Denied, document, expiry, proof_in
 from sluice.model.release import Completed
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
@@ -186,6 +186,18 @@ async def test_what_test_rolled_back_from_is_refused(pair):
     assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
     assert (await pair.test.drive().rollback(ASK)).exit_code == 0
     await pair.denied("NewestAttemptFailed")
+
+
+@pytest.mark.parametrize("outcome", ["done", "degraded", "rolled_back", "rollback_failed"])
+def test_a_rollback_from_it_counts_however_it_ended(outcome):
+    """Also one that left something behind, or came back to where it had begun: somebody saw a reason to leave."""
+    good = {"type": "rollout", "tree": "t", "release": "r1", "run": "1", "outcome": "done", "decision": "go"}
+    good |= {"smoke_result": "pass", "ended": "2026-11-23T10:00:00Z"}
+    left = {"type": "rollback", "tree": "old", "release": "r0", "from_release": "r1", "run": "2"}
+    now = "2026-11-23T11:00:00Z"
+    assert proof_in([good, {**left, "outcome": "refused", "decision": "refused"}], "t", now, 7200) == good
+    with pytest.raises(Denied, match="rolled back from, in run 2"):
+        proof_in([good, {**left, "outcome": outcome, "decision": "rollback"}], "t", now, 7200)
 
 
 async def test_an_old_proof_is_stale(pair):

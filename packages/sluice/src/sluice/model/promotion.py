@@ -137,7 +137,8 @@ def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: f
     for record in records:
         if record["type"] == "rollout" and record.get("tree") == tree and record.get("release"):
             newest = record
-        elif record["type"] == "rollback" and record.get("outcome") == "done":
+        # However the way back ended: whoever took it had seen something.
+        elif record["type"] == "rollback" and record.get("decision") == "rollback":
             left[str(record.get("from_release"))] = str(record["run"])
     if newest is None:
         return None
