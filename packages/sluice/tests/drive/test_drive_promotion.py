@@ -188,14 +188,50 @@ async def test_what_test_rolled_back_from_is_refused(pair):
     await pair.denied("NewestAttemptFailed")
 
 
+@pytest.mark.parametrize("entry", ["begin", "intent:building", "observed:smoking_private", "intent:watching"])
+async def test_an_attempt_that_did_not_end_is_waited_for(pair, entry):
+    """The same tree went to test again, and that was killed or still runs: the older success says nothing meanwhile."""
+    await pair.signed("bob")
+    with pytest.raises(Killed):
+        await pair.test.drive(killer(entry)).rollout(MAIN)
+    result = await pair.denied("NewestAttemptOpen")
+    assert "sluice resume --env test" in result.next
+    await pair.test.drive().resume(ASK)
+    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+
+
+async def test_a_rollback_that_did_not_end_is_waited_for(pair):
+    """Somebody is just leaving what test proved."""
+    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
+    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
+    with pytest.raises(Killed):
+        await pair.test.drive(killer("intent:switching")).rollback(ASK)
+    await pair.denied("NewestAttemptOpen")
+
+
+async def test_what_else_goes_on_in_test_is_nobodys_business(pair):
+    """A rollout of another tree, killed half-way, says nothing of this one."""
+    await pair.signed("bob")
+    with pytest.raises(Killed):
+        await pair.test.drive(killer("intent:watching")).rollout(Request("ann@host", "test", "feature/good"))
+    assert (await pair.promote()).exit_code == 0
+
+
 @pytest.mark.parametrize("outcome", ["done", "degraded", "rolled_back", "rollback_failed"])
 def test_a_rollback_from_it_counts_however_it_ended(outcome):
-    """Also one that left something behind, or came back to where it had begun: somebody saw a reason to leave."""
+    """Also one that left something behind, or came back to where it had begun: somebody saw a reason to leave.
+
+    A refused one changed nothing, and what had died and was started again was not left.
+    """
     good = {"type": "rollout", "tree": "t", "release": "r1", "run": "1", "outcome": "done", "decision": "go"}
     good |= {"smoke_result": "pass", "ended": "2026-11-23T10:00:00Z"}
     left = {"type": "rollback", "tree": "old", "release": "r0", "from_release": "r1", "run": "2"}
     now = "2026-11-23T11:00:00Z"
-    assert proof_in([good, {**left, "outcome": "refused", "decision": "refused"}], "t", now, 7200) == good
+    again = {**left, "release": "r1", "outcome": "done", "decision": "rollback"}
+    for no_reason in ({**left, "outcome": "refused", "decision": "refused"}, again):
+        assert proof_in([good, no_reason], "t", now, 7200) == good
     with pytest.raises(Denied, match="rolled back from, in run 2"):
         proof_in([good, {**left, "outcome": outcome, "decision": "rollback"}], "t", now, 7200)
 

@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 
+from sluice.drive.facts import facts_of
 from sluice.drive.unchanged import altered
 from sluice.drive.world import Elsewhere, PromotionMeans, Sibling, World
+from sluice.engine import Kind
+from sluice.journal import read_all
 from sluice.ledger import Copy, Ledger
 from sluice.model.errors import UsageError
 from sluice.model.promotion import Denial, Denied, proof_in
@@ -43,6 +46,7 @@ async def tested(world: World, means: PromotionMeans, commit: Commit, ttl_s: flo
 
 
 async def _here(world: World, test: Sibling, commit: Commit, ttl_s: float) -> Tested:
+    _must_have_ended(test, commit)
     proof = proof_in(Ledger(test.paths.ledger).records(), commit.tree, world.clock.now(), ttl_s)
     if proof is None:
         serving = test.releases.serving()
@@ -66,6 +70,20 @@ async def _here(world: World, test: Sibling, commit: Commit, ttl_s: float) -> Te
         )
     told = (release.commit.branch, release.commit.sha, release.artifact, release.migration_head)
     return Tested(dict(proof), *told)
+
+
+def _must_have_ended(test: Sibling, commit: Commit) -> None:
+    """What still runs in test, or was killed there, may end badly: until it is recorded nobody knows. Raises Denied."""
+    for record in read_all(test.paths.journal_dir, repair=False) if test.paths.journal_dir.is_dir() else ():
+        facts = None if record.ended else facts_of(record)
+        if facts is None or (facts.kind is Kind.ROLLOUT and facts.plan and facts.plan.commit.tree != commit.tree):
+            continue
+        raise Denied(
+            Denial.NEWEST_OPEN,
+            f"Run {facts.run}, a {facts.kind.value} in test by {facts.owner}, did not end yet: it stands in "
+            f"{record.state.value}. What came before it does not count.",
+            next="sluice status --env test; where nothing runs there any more: sluice resume --env test",
+        )
 
 
 async def _there(world: World, test: Elsewhere, commit: Commit, ttl_s: float) -> Tested:

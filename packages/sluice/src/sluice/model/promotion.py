@@ -28,6 +28,7 @@ class Denial(StrEnum):
     NOT_MERGED = "NotMerged"  # what was proven in test is not in the policy's branch
     NOT_PROVEN = "NotProven"  # this tree never ran in test
     NEWEST_FAILED = "NewestAttemptFailed"  # an older success does not count
+    NEWEST_OPEN = "NewestAttemptOpen"  # it did not end: it still runs, or was killed
     PROOF_STALE = "ProofStale"
     PROOF_UNREACHABLE = "ProofUnreachable"  # test is on another host, and its ledger on the origin cannot be asked for
     ARTIFACT_GONE = "ArtifactGone"
@@ -137,8 +138,10 @@ def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: f
     for record in records:
         if record["type"] == "rollout" and record.get("tree") == tree and record.get("release"):
             newest = record
-        # However the way back ended: whoever took it had seen something.
-        elif record["type"] == "rollback" and record.get("decision") == "rollback":
+        # However the way back ended: whoever took it had seen something. What died and was started again was not left.
+        elif (record["type"], record.get("decision")) == ("rollback", "rollback") and (
+            record.get("from_release") != record.get("release")
+        ):
             left[str(record.get("from_release"))] = str(record["run"])
     if newest is None:
         return None
