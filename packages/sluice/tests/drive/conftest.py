@@ -24,6 +24,8 @@ from sluice.model.spec import EnvironmentName
 from sluice.runner import LocalRunner
 from sluice.testing import MemoryWorld
 
+from .pair import proven_pair
+
 ASK = Request("olga@host", "test")
 SPEC = """
 name = "shop"
@@ -166,3 +168,9 @@ class Town:
 def town(tmp_path):
     """A town."""
     return Town(tmp_path)
+
+
+@pytest.fixture
+async def pair(tmp_path):
+    """Proven in test, nothing in prod yet."""
+    return await proven_pair(tmp_path)

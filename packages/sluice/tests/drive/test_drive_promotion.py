@@ -1,4 +1,4 @@
-"""Promotions: only what test proved, merged, confirmed by those who may; every refusal has its code and is recorded."""
+"""Promotions: only what was confirmed, by those who may; every refusal has its code and is recorded."""
 
 from __future__ import annotations
 
@@ -9,121 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sluice.drive import Request, Sibling
-from sluice.drive.promotion import plan_promotion
-from sluice.drive.world import PromotionMeans
 from sluice.engine import FORWARD, State
-from sluice.hosts.approvals import FileApprovals
-from sluice.hosts.signing import BadSignature, Signed
 from sluice.ledger import Ledger
 from sluice.model.errors import UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role, Signer
-from sluice.model.promotion import Denial, Denied, document, expiry, proof_in
-from sluice.model.release import Completed
-from sluice.model.spec import EnvironmentName
+from sluice.model.promotion import Denial, Denied, document, expiry
 from sluice.model.verdict import Verdict
-from sluice.testing import SPEC, Killed, MemoryWorld, commit_of, killer
+from sluice.testing import Killed, commit_of, killer
 
-ASK = Request("olga@host", "test")
-MAIN = Request("ann@host", "test", "main")
-SIGNERS = {
-    "bob": Signer(("ssh-ed25519 bob",), (Role.APPROVE, Role.CHECKLIST)),
-    "eve": Signer(("ssh-ed25519 eve",), (Role.APPROVE,)),
-    "ann": Signer(("ssh-ed25519 ann",), (Role.APPROVE,), ("Ann A.",)),
-}
-POLICY = msgspec.structs.replace(SPEC, signers=SIGNERS, promotion=PromotionSpec(approver_not_author=True))
-
-
-class Signatures:
-    """Stands in for ssh-keygen: a signature is `KEY over DIGEST of the text`."""
-
-    def __init__(self) -> None:
-        self.answers = {"test -w /data": 0}
-
-    @staticmethod
-    def sign(text, key):
-        return f"{key} over {hash(text)}"
-
-    async def verify(self, raw, signature, signers, role):
-        key, _, digest = signature.partition(" over ")
-        if digest != str(hash(raw.decode())):
-            raise BadSignature("SignatureAltered", "altered")
-        for name, signer in signers.items():
-            if f"ssh-ed25519 {key}" in signer.keys:
-                if role not in signer.may:
-                    raise BadSignature("SignatureRole", "not for that")
-                return Signed(name, f"SHA256:{key}")
-        raise BadSignature("SignatureForeign", "nobody's")
-
-    async def run(self, argv, *, timeout_s, **_options):
-        words = " ".join(argv)
-        return Completed(tuple(argv), self.answers.get(words, 1), "", f"{words}: no", 1, timed_out=timeout_s < 0)
-
-
-async def nothing():
-    """No doubt about the ledgers."""
-    return ""
-
-
-@dataclasses.dataclass
-class Pair:
-    """A test environment where `main` is proven, and the prod it is promoted to."""
-
-    test: MemoryWorld
-    prod: MemoryWorld
-    tools: Signatures
-
-    def policy(self, promotion=POLICY.promotion, signers=None):
-        spec = msgspec.structs.replace(POLICY, promotion=promotion, signers=signers or SIGNERS)
-        self.prod.specs["main"] = spec
-
-    async def plan(self):
-        return await plan_promotion(self.prod.world(), "", lambda _text: None)
-
-    async def signed(self, key, *, role=Role.APPROVE, item="", ttl_s=3600.0, alter="", expires=""):
-        async def sign(plan):
-            until = expires or expiry(self.prod.clock.now(), ttl_s)
-            text = document(("shop", "prod"), plan.hash, plan.promotion, until, item)
-            signature = self.tools.sign(text, key)
-            return text.replace("commits: 1", alter) if alter else text, signature
-
-        return await self.prod.drive().sign(ASK, role, sign)
-
-    async def promote(self, branch=""):
-        return await self.prod.drive().promote(Request("olga@host", "test", branch))
-
-    async def denied(self, code, branch=""):
-        """The promotion is refused with this code, that is recorded, and prod is as it was."""
-        before = self.prod.pointed
-        result = await self.promote(branch)
-        assert (result.exit_code, result.record["refusal"]) == (1, code), result.what
-        assert result.record["type"] == "promotion"
-        assert self.prod.pointed == before
-        assert Ledger(self.prod.paths.ledger).verify().ok
-        return result
-
-
-@pytest.fixture
-async def pair(tmp_path):
-    """Proven in test, nothing in prod yet."""
-    for name in ("test", "prod"):
-        (tmp_path / name).mkdir()
-    test = MemoryWorld(tmp_path / "test")
-    assert (await test.drive().rollout(MAIN)).exit_code == 0
-    tools = Signatures()
-    prod = MemoryWorld(tmp_path / "prod", environment=EnvironmentName.PROD)
-    prod.clock = test.clock
-    prod.artifact = test.artifact
-    approvals = FileApprovals(prod.paths.env_dir / "approvals")
-    prod.promotion = PromotionMeans(Sibling(test.paths, test.releases, 5), approvals, tools.verify, tools, nothing)
-    pair = Pair(test, prod, tools)
-    pair.policy()
-    return pair
-
-
-def later(pair, seconds):
-    """Time passes."""
-    pair.prod.clock.elapsed += seconds
+from .pair import ASK, SIGNERS, later
 
 
 async def test_what_was_proven_and_approved_reaches_prod(pair):
@@ -140,147 +34,6 @@ async def test_what_was_proven_and_approved_reaches_prod(pair):
     assert pair.prod.serving_release() == record["release"]
     kinds = [one["type"] for one in Ledger(pair.prod.paths.ledger).records()]
     assert kinds == ["approval", "promotion"]
-
-
-async def test_a_feature_branch_never_reaches_prod(pair):
-    """Neither by promote nor by rollout, whatever was approved."""
-    await pair.signed("bob")
-    await pair.denied("FeatureBranch", "feature/good")
-    result = await pair.prod.drive().rollout(Request("olga@host", "test", "feature/good"))
-    assert (result.exit_code, result.record["refusal"]) == (1, "FeatureBranch")
-
-
-async def test_what_is_not_merged_is_refused(pair):
-    """A success of a branch in test says nothing about main, which lacks it."""
-    pair.prod.branches.add("release")
-    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
-    pair.prod.unmerged.add(commit_of("feature/good").sha)
-    world = dataclasses.replace(pair.prod.world(), policy_ref="release")
-    with pytest.raises(Denied) as denied:
-        await plan_promotion(world, "", lambda _text: None)
-    assert denied.value.code == "NotMerged"
-    assert "merge feature/good into release" in denied.value.next
-
-
-async def test_a_tree_that_test_never_saw_is_refused(pair):
-    """Main moved on: what was proven is not what it holds now."""
-    pair.prod.branches.add("release")
-    world = dataclasses.replace(pair.prod.world(), policy_ref="release")
-    with pytest.raises(Denied) as denied:
-        await plan_promotion(world, "", lambda _text: None)
-    assert denied.value.code == "NotProven"
-
-
-async def test_the_newest_attempt_counts(pair):
-    """An older success in test does not count once the same tree failed there, nor once it was rolled back from."""
-    pair.test.verdicts["watch", "main"] = Verdict.FAIL
-    failed = await pair.test.drive().rollout(dataclasses.replace(MAIN, override="try"))
-    assert failed.exit_code == 3
-    result = await pair.denied("NewestAttemptFailed")
-    assert failed.run in result.what
-
-
-async def test_what_test_rolled_back_from_is_refused(pair):
-    """Somebody left this release in test by hand: its success is no proof any more."""
-    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
-    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
-    assert (await pair.test.drive().rollback(ASK)).exit_code == 0
-    await pair.denied("NewestAttemptFailed")
-
-
-@pytest.mark.parametrize("entry", ["begin", "intent:building", "observed:smoking_private", "intent:watching"])
-async def test_an_attempt_that_did_not_end_is_waited_for(pair, entry):
-    """The same tree went to test again, and that was killed or still runs: the older success says nothing meanwhile."""
-    await pair.signed("bob")
-    with pytest.raises(Killed):
-        await pair.test.drive(killer(entry)).rollout(MAIN)
-    result = await pair.denied("NewestAttemptOpen")
-    assert "sluice resume --env test" in result.next
-    await pair.test.drive().resume(ASK)
-    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
-    await pair.signed("bob")
-    assert (await pair.promote()).exit_code == 0
-
-
-async def test_a_rollback_that_did_not_end_is_waited_for(pair):
-    """Somebody is just leaving what test proved."""
-    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
-    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
-    with pytest.raises(Killed):
-        await pair.test.drive(killer("intent:switching")).rollback(ASK)
-    await pair.denied("NewestAttemptOpen")
-
-
-async def test_what_else_goes_on_in_test_is_nobodys_business(pair):
-    """A rollout of another tree, killed half-way, says nothing of this one."""
-    await pair.signed("bob")
-    with pytest.raises(Killed):
-        await pair.test.drive(killer("intent:watching")).rollout(Request("ann@host", "test", "feature/good"))
-    assert (await pair.promote()).exit_code == 0
-
-
-@pytest.mark.parametrize("outcome", ["done", "degraded", "rolled_back", "rollback_failed"])
-def test_a_rollback_from_it_counts_however_it_ended(outcome):
-    """Also one that left something behind, or came back to where it had begun: somebody saw a reason to leave.
-
-    A refused one changed nothing, and what had died and was started again was not left.
-    """
-    good = {"type": "rollout", "tree": "t", "release": "r1", "run": "1", "outcome": "done", "decision": "go"}
-    good |= {"smoke_result": "pass", "ended": "2026-11-23T10:00:00Z"}
-    left = {"type": "rollback", "tree": "old", "release": "r0", "from_release": "r1", "run": "2"}
-    now = "2026-11-23T11:00:00Z"
-    again = {**left, "release": "r1", "outcome": "done", "decision": "rollback"}
-    for no_reason in ({**left, "outcome": "refused", "decision": "refused"}, again):
-        assert proof_in([good, no_reason], "t", now, 7200) == good
-    with pytest.raises(Denied, match="rolled back from, in run 2"):
-        proof_in([good, {**left, "outcome": outcome, "decision": "rollback"}], "t", now, 7200)
-
-
-async def test_an_old_proof_is_stale(pair):
-    """The policy says how old a success in test may be."""
-    pair.policy(PromotionSpec(proof_ttl_s=60))
-    later(pair, 61)
-    await pair.denied("ProofStale")
-
-
-async def test_an_artifact_that_is_gone_is_refused(pair):
-    """What would be built anew is not what was proven."""
-    pair.test.artifact.rmdir()
-    await pair.denied("ArtifactGone")
-
-
-async def test_another_artifact_is_refused(pair):
-    """Prod's own settings must not change what is built."""
-    await pair.signed("bob")
-    pair.prod.digests = {"a": "other"}
-    await pair.denied("ArtifactDiffers")
-
-
-async def test_an_artifact_that_was_changed_on_disk_is_refused(pair):
-    """What passed test is read again: when it is planned, and, with its key, once more when it is taken for prod."""
-    await pair.signed("bob")
-    pair.prod.altered = "tree/app.py is another"
-    result = await pair.denied("ArtifactChanged")
-    assert "tree/app.py is another" in result.what
-    assert "build" not in pair.prod.log
-    with pytest.raises(Denied) as denied:
-        await pair.signed("bob")
-    assert denied.value.code == "ArtifactChanged"
-    pair.prod.altered = ""
-    pair.prod.digests = {"a": "b", "content:own": "changed while the gates ran"}
-    result = await pair.denied("ArtifactChanged")
-    assert "content:own" in result.what
-    assert "start" not in pair.prod.log
-
-
-@pytest.mark.parametrize("digests", [{"a": "b", "content:own": "another"}, {"a": "b"}, {}])
-async def test_a_release_that_names_other_contents_than_the_ledger_is_refused(pair, digests):
-    """Its file lies beside what was changed; the record of the run that proved it is signed."""
-    release = next(iter(pair.test.releases.all()))
-    changed = msgspec.structs.replace(release.artifact, digests=digests)
-    pair.test.releases.save(msgspec.structs.replace(release, artifact=changed))
-    result = await pair.denied("ArtifactChanged")
-    assert "the ledger" in result.what
 
 
 async def test_nobody_approved(pair):

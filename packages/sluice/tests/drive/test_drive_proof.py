@@ -1,0 +1,158 @@
+"""What proves a promotion: the newest attempt in test, merged, and the very artifact it left."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import pytest
+
+from sluice.drive import Request
+from sluice.drive.promotion import plan_promotion
+from sluice.model.policy import PromotionSpec
+from sluice.model.promotion import Denied, proof_in
+from sluice.model.verdict import Verdict
+from sluice.testing import Killed, commit_of, killer
+
+from .pair import ASK, MAIN, later
+
+
+async def test_a_feature_branch_never_reaches_prod(pair):
+    """Neither by promote nor by rollout, whatever was approved."""
+    await pair.signed("bob")
+    await pair.denied("FeatureBranch", "feature/good")
+    result = await pair.prod.drive().rollout(Request("olga@host", "test", "feature/good"))
+    assert (result.exit_code, result.record["refusal"]) == (1, "FeatureBranch")
+
+
+async def test_what_is_not_merged_is_refused(pair):
+    """A success of a branch in test says nothing about main, which lacks it."""
+    pair.prod.branches.add("release")
+    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
+    pair.prod.unmerged.add(commit_of("feature/good").sha)
+    world = dataclasses.replace(pair.prod.world(), policy_ref="release")
+    with pytest.raises(Denied) as denied:
+        await plan_promotion(world, "", lambda _text: None)
+    assert denied.value.code == "NotMerged"
+    assert "merge feature/good into release" in denied.value.next
+
+
+async def test_a_tree_that_test_never_saw_is_refused(pair):
+    """Main moved on: what was proven is not what it holds now."""
+    pair.prod.branches.add("release")
+    world = dataclasses.replace(pair.prod.world(), policy_ref="release")
+    with pytest.raises(Denied) as denied:
+        await plan_promotion(world, "", lambda _text: None)
+    assert denied.value.code == "NotProven"
+
+
+async def test_the_newest_attempt_counts(pair):
+    """An older success in test does not count once the same tree failed there, nor once it was rolled back from."""
+    pair.test.verdicts["watch", "main"] = Verdict.FAIL
+    failed = await pair.test.drive().rollout(dataclasses.replace(MAIN, override="try"))
+    assert failed.exit_code == 3
+    result = await pair.denied("NewestAttemptFailed")
+    assert failed.run in result.what
+
+
+async def test_what_test_rolled_back_from_is_refused(pair):
+    """Somebody left this release in test by hand: its success is no proof any more."""
+    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
+    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
+    assert (await pair.test.drive().rollback(ASK)).exit_code == 0
+    await pair.denied("NewestAttemptFailed")
+
+
+@pytest.mark.parametrize("entry", ["begin", "intent:building", "observed:smoking_private", "intent:watching"])
+async def test_an_attempt_that_did_not_end_is_waited_for(pair, entry):
+    """The same tree went to test again, and that was killed or still runs: the older success says nothing meanwhile."""
+    await pair.signed("bob")
+    with pytest.raises(Killed):
+        await pair.test.drive(killer(entry)).rollout(MAIN)
+    result = await pair.denied("NewestAttemptOpen")
+    assert "sluice resume --env test" in result.next
+    await pair.test.drive().resume(ASK)
+    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+
+
+async def test_a_rollback_that_did_not_end_is_waited_for(pair):
+    """Somebody is just leaving what test proved."""
+    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
+    assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
+    with pytest.raises(Killed):
+        await pair.test.drive(killer("intent:switching")).rollback(ASK)
+    await pair.denied("NewestAttemptOpen")
+
+
+async def test_what_else_goes_on_in_test_is_nobodys_business(pair):
+    """A rollout of another tree, killed half-way, says nothing of this one."""
+    await pair.signed("bob")
+    with pytest.raises(Killed):
+        await pair.test.drive(killer("intent:watching")).rollout(Request("ann@host", "test", "feature/good"))
+    assert (await pair.promote()).exit_code == 0
+
+
+@pytest.mark.parametrize("outcome", ["done", "degraded", "rolled_back", "rollback_failed"])
+def test_a_rollback_from_it_counts_however_it_ended(outcome):
+    """Also one that left something behind, or came back to where it had begun: somebody saw a reason to leave.
+
+    A refused one changed nothing, and what had died and was started again was not left.
+    """
+    good = {"type": "rollout", "tree": "t", "release": "r1", "run": "1", "outcome": "done", "decision": "go"}
+    good |= {"smoke_result": "pass", "ended": "2026-11-23T10:00:00Z"}
+    left = {"type": "rollback", "tree": "old", "release": "r0", "from_release": "r1", "run": "2"}
+    now = "2026-11-23T11:00:00Z"
+    again = {**left, "release": "r1", "outcome": "done", "decision": "rollback"}
+    for no_reason in ({**left, "outcome": "refused", "decision": "refused"}, again):
+        assert proof_in([good, no_reason], "t", now, 7200) == good
+    with pytest.raises(Denied, match="rolled back from, in run 2"):
+        proof_in([good, {**left, "outcome": outcome, "decision": "rollback"}], "t", now, 7200)
+
+
+async def test_an_old_proof_is_stale(pair):
+    """The policy says how old a success in test may be."""
+    pair.policy(PromotionSpec(proof_ttl_s=60))
+    later(pair, 61)
+    await pair.denied("ProofStale")
+
+
+async def test_an_artifact_that_is_gone_is_refused(pair):
+    """What would be built anew is not what was proven."""
+    pair.test.artifact.rmdir()
+    await pair.denied("ArtifactGone")
+
+
+async def test_another_artifact_is_refused(pair):
+    """Prod's own settings must not change what is built."""
+    await pair.signed("bob")
+    pair.prod.digests = {"a": "other"}
+    await pair.denied("ArtifactDiffers")
+
+
+async def test_an_artifact_that_was_changed_on_disk_is_refused(pair):
+    """What passed test is read again: when it is planned, and, with its key, once more when it is taken for prod."""
+    await pair.signed("bob")
+    pair.prod.altered = "tree/app.py is another"
+    result = await pair.denied("ArtifactChanged")
+    assert "tree/app.py is another" in result.what
+    assert "build" not in pair.prod.log
+    with pytest.raises(Denied) as denied:
+        await pair.signed("bob")
+    assert denied.value.code == "ArtifactChanged"
+    pair.prod.altered = ""
+    pair.prod.digests = {"a": "b", "content:own": "changed while the gates ran"}
+    result = await pair.denied("ArtifactChanged")
+    assert "content:own" in result.what
+    assert "start" not in pair.prod.log
+
+
+@pytest.mark.parametrize("digests", [{"a": "b", "content:own": "another"}, {"a": "b"}, {}])
+async def test_a_release_that_names_other_contents_than_the_ledger_is_refused(pair, digests):
+    """Its file lies beside what was changed; the record of the run that proved it is signed."""
+    release = next(iter(pair.test.releases.all()))
+    changed = msgspec.structs.replace(release.artifact, digests=digests)
+    pair.test.releases.save(msgspec.structs.replace(release, artifact=changed))
+    result = await pair.denied("ArtifactChanged")
+    assert "the ledger" in result.what
