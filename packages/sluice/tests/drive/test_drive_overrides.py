@@ -10,6 +10,7 @@ from sluice.drive import Request
 from sluice.drive.audit import standing_waivers, waivers_of
 from sluice.drive.desk import may_smoke
 from sluice.drive.status import status_of
+from sluice.drive.unchanged import digest_of
 from sluice.gates.waivers import passed_over
 from sluice.ledger import Ledger
 from sluice.ledger.export import as_csv, as_markdown
@@ -182,7 +183,7 @@ def test_a_promotion_recorded_before_this_was_kept_has_none():
 
 
 async def unfinished(town):
-    """Prod serves something that no finished promotion brought, and main has something new that test proved."""
+    """Prod serves what a promotion brought that left something behind, and main has something new that test proved."""
     await town.proven()
     await town.signed()
     assert (await town.promote()).exit_code == 0
@@ -190,6 +191,8 @@ async def unfinished(town):
 
     other = msgspec.structs.replace(release, id="run-0000")
     town.prod.releases.save(other)
+    told = {"outcome": "degraded", "decision": "go", "release": other.id, "release_digest": digest_of(other)}
+    Ledger(town.prod.paths.ledger).append({"type": "promotion", "run": other.id, **told})
     town.prod.running[slot.unit] = other.id
     town.prod.releases.set_serving(other, slot)
     town.commit("more", "more")

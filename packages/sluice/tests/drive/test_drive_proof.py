@@ -156,3 +156,25 @@ async def test_a_release_that_names_other_contents_than_the_ledger_is_refused(pa
     pair.test.releases.save(msgspec.structs.replace(release, artifact=changed))
     result = await pair.denied("ArtifactChanged")
     assert "the ledger" in result.what
+
+
+async def test_the_file_of_what_serves_is_held_against_the_ledger(pair):
+    """By its policy signatures are judged too: whoever writes the state folder must not name who may approve."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    release, _ = pair.prod.releases.serving()
+    mallory = {**release.spec.signers, "mallory": release.spec.signers["bob"]}
+    pair.prod.releases.save(
+        msgspec.structs.replace(release, spec=msgspec.structs.replace(release.spec, signers=mallory))
+    )
+    result = await pair.denied("RecordDoubtful")
+    assert "says something else than was recorded" in result.what
+
+
+async def test_the_file_of_what_was_proven_is_held_against_the_ledger(pair):
+    """A release of test that says other commands than those which were proven proves nothing."""
+    (release,) = pair.test.releases.all()
+    other = msgspec.structs.replace(release.spec, run=msgspec.structs.replace(release.spec.run, command=("x",)))
+    pair.test.releases.save(msgspec.structs.replace(release, spec=other))
+    await pair.denied("ArtifactChanged")

@@ -299,7 +299,48 @@ async def test_a_cold_rollback_believes_the_ledger_and_not_the_release(tmp_path)
     memory.releases.save(msgspec.structs.replace(release, artifact=changed))
     result = await memory.drive().rollback(ASKED)
     assert (result.exit_code, memory.serving_release()) == (1, "run-0002")
-    assert "the ledger" in result.what
+    assert "was recorded in run run-0001" in result.what
+
+
+def planted(memory, **changes):
+    """Somebody who can write the state folder puts a release there, newer than any and said to be verified."""
+    release = msgspec.structs.replace(memory.releases.get("run-0001"), id="run-0009", **changes)
+    memory.releases.save(release)
+    return release
+
+
+async def test_a_release_that_no_run_left_is_not_gone_back_to(tmp_path):
+    """It lies there, verified by its own word; the ledger does not know it, and one that it knows is taken."""
+    memory = await established(tmp_path, "feature/good")
+    planted(memory, verified=True)
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (0, "run-0001")
+
+
+async def test_where_only_such_a_release_lies_there_somebody_has_to_say_why(tmp_path):
+    """Refused by name; with a reason it goes, and that is a record of its own."""
+    memory = await established(tmp_path, "feature/good")
+    planted(memory)
+    memory.paths.releases_dir.joinpath("run-0001.json").unlink()
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (1, "run-0002")
+    assert "the ledger has no run that left the release run-0009" in result.what
+    assert "--override" in result.next
+    result = await memory.drive().rollback(replace(ASKED, override="the ledger was begun anew on Monday"))
+    assert (result.exit_code, memory.serving_release()) == (0, "run-0009")
+    (record,) = [one for one in Ledger(memory.paths.ledger).records() if one["type"] == "override"]
+    assert (record["overridden"], record["reason"]) == ("run-0009", "the ledger was begun anew on Monday")
+
+
+async def test_a_release_whose_command_was_changed_is_not_started(tmp_path):
+    """What it runs is a part of what was recorded, not only what it runs from."""
+    memory = await established(tmp_path, "feature/good")
+    release = memory.releases.get("run-0001")
+    run = msgspec.structs.replace(release.spec.run, command=("evil",))
+    memory.releases.save(msgspec.structs.replace(release, spec=msgspec.structs.replace(release.spec, run=run)))
+    result = await memory.drive().rollback(ASKED)
+    assert (result.exit_code, memory.serving_release()) == (1, "run-0002")
+    assert "says something else than was recorded" in result.what
 
 
 async def test_a_warm_rollback_starts_nothing_and_so_reads_nothing(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sluice.drive.facts import Plan, facts_of, policy_changes, steps_of, with_hash
+from sluice.drive.unchanged import forged, must_be_recorded
 from sluice.drive.world import World
 from sluice.engine import Kind
 from sluice.journal import read_all
@@ -99,11 +100,15 @@ async def _serves(world: World, release: Release, slot: Slot) -> bool:
     return (await world.judge.read_back(slot.url, release, slot)).verdict is Verdict.PASS
 
 
-async def plan_rollback(world: World) -> tuple[Plan, Release]:
-    """The plan and the release to go back to. Needs no origin: the mirror has the policy. Raises Refused."""
+async def plan_rollback(world: World, override: str = "") -> tuple[Plan, Release, str]:
+    """The plan, the release to go back to, and what `override` overrode of it (must_be_recorded).
+
+    Needs no origin: the mirror has the policy. Raises Refused.
+    """
     serving = await what_serves(world)
     alive = serving is not None and await world.runtime.alive(serving[1])
     target = rollback_target(world, serving, alive=alive)
+    overrode = must_be_recorded(world, target, override)
     policy, policy_sha = target.spec, ""
     for path in SPEC_PATHS:
         raw = await world.repo.read(world.policy_ref, path)
@@ -124,7 +129,7 @@ async def plan_rollback(world: World) -> tuple[Plan, Release]:
         policy_changed=(),
         old_alive=alive,
     )
-    return with_hash(plan, world.service, world.environment.value), target
+    return with_hash(plan, world.service, world.environment.value), target, overrode
 
 
 async def what_serves(world: World) -> tuple[Release, Slot] | None:
@@ -152,10 +157,11 @@ def _addresses(slot: Slot) -> set[str]:
 def rollback_target(world: World, serving: tuple[Release, Slot] | None, *, alive: bool) -> Release:
     """The newest verified release that does not serve now and was not itself rolled back from.
 
-    Where what serves is dead and there is no other, it is started again. Raises Refused when there is nothing to go
-    to, or when its artifact is gone.
+    One that the ledger knows comes before any that lies there without a record. Where what serves is dead and there is
+    no other, it is started again. Raises Refused when there is nothing to go to, or when its artifact is gone.
     """
-    left = Ledger(world.paths.ledger).rolled_back_from()
+    ledger = Ledger(world.paths.ledger)
+    left, records = ledger.rolled_back_from(), ledger.records()
     verified = [release for release in world.releases.all() if release.verified and release.id not in left]
     others = [release for release in verified if serving is None or release.id != serving[0].id]
     candidates = others or ([] if alive else verified)
@@ -169,7 +175,7 @@ def rollback_target(world: World, serving: tuple[Release, Slot] | None, *, alive
             world=now,
             next="sluice rollout a branch that is good",
         )
-    target = max(candidates, key=lambda release: release.id)
+    target = max(candidates, key=lambda release: (not forged(records, release), release.id))
     if not Path(target.artifact.path).is_dir():
         raise Refused(
             f"The artifact of {target.id} ({target.commit.sha[:12]}) is gone: {target.artifact.path}.",

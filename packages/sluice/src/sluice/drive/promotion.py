@@ -9,6 +9,7 @@ import msgspec
 from sluice.drive.facts import Plan, policy_changes, steps_of, with_hash
 from sluice.drive.planning import read_service, to_go_back_to
 from sluice.drive.proof import ROLLOUT, Tested, tested
+from sluice.drive.unchanged import forged
 from sluice.drive.world import PromotionMeans, Sibling, World
 from sluice.engine import Kind
 from sluice.gates.standing import in_promotion
@@ -49,6 +50,7 @@ async def plan_promotion(
     old, slot, alive = await to_go_back_to(world, progress)
     if old is not None and alive and (old.commit.tree, old.env_fingerprint) == (commit.tree, fingerprint):
         raise Denied(Denial.ALREADY_SERVES, f"{commit.describe} serves already, with the same settings.")
+    _must_be_known(world, old)
     before = _policy_before(world, old)
     rules = strictest(policy.promotion, before.promotion if before else None)
     proof = await tested(world, means, commit, rules.proof_ttl_s)
@@ -74,6 +76,16 @@ async def plan_promotion(
         ),
     )
     return with_hash(plan, world.service, world.environment.value)
+
+
+def _must_be_known(world: World, old: Release | None) -> None:
+    """What serves is what a run left, by the signed ledger: its file's policy judges signatures too. Raises Denied."""
+    if old is not None and (why := forged(Ledger(world.paths.ledger).records(), old)):
+        raise Denied(
+            Denial.RECORD_DOUBTFUL,
+            f"What serves in {world.environment.value} is not what was recorded: {why}.",
+            next="find out who writes in the state folder; sluice rollback --env prod, then the same command",
+        )
 
 
 async def _must_hold(means: PromotionMeans) -> None:

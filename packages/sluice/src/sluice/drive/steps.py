@@ -139,8 +139,9 @@ class Steps:
 
     async def _plan(self) -> Outcome:
         if self._facts.kind is Kind.ROLLBACK:
-            plan, target = await plan_rollback(self._world)
-            return Outcome(Event.OK, {"plan": msgspec.to_builtins(plan), "release": msgspec.to_builtins(target)})
+            plan, target, overrode = await plan_rollback(self._world, self._facts.override)
+            told = {"plan": msgspec.to_builtins(plan), "release": msgspec.to_builtins(target), "overrode": overrode}
+            return Outcome(Event.OK, told)
         facts = self._facts
         if facts.kind is Kind.PROMOTION:
             exceptions = exceptions_of(facts.waivers, facts.override)
@@ -207,7 +208,8 @@ class Steps:
             warm = await self._warm_slot(release)
             if warm is not None:
                 return warm
-            self._facts.overrode = await must_be_unaltered(self._world, release, self._facts.override)
+            changed = await must_be_unaltered(self._world, release, self._facts.override)
+            self._facts.overrode = changed or self._facts.overrode
         return self._world.runtime.choose_slot(release, [plan.old_slot] if plan.old_slot else [])
 
     async def _warm_slot(self, release: Release) -> Slot | None:

@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from sluice.drive.world import World
+from sluice.journal import canonical
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused
 from sluice.model.release import Release
+
+
+def digest_of(release: Release) -> str:
+    """Of everything a release's file says, but whether it was verified: that is what the record with this is about."""
+    return hashlib.sha256(canonical(msgspec.to_builtins(msgspec.structs.replace(release, verified=False)))).hexdigest()
+
+
+def forged(records: Iterable[Mapping[str, Any]], release: Release) -> str:
+    """Why the file of a release is not believed: no run that was done left it, or it says something else now.
+
+    Only the ledger is signed: whoever can write the state folder can write a release's file, and its commands run
+    with the environment's secrets. "": it is as it was recorded, or the ledger has no run that was done at all (it was
+    begun anew): then nothing tells.
+    """
+    done = [one for one in records if one.get("release_digest") and _left(one)]
+    mine = [one for one in done if one.get("release") == release.id]
+    if not mine:
+        return f"the ledger has no run that left the release {release.id}" if done else ""
+    if mine[0]["release_digest"] != digest_of(release):
+        return f"the file of the release {release.id} says something else than was recorded in run {mine[0]['run']}"
+    return ""
+
+
+def _left(record: Mapping[str, Any]) -> bool:
+    """Whether this run left its release with users; not everything has to have gone well after that."""
+    return record.get("outcome") == "done" or (record.get("outcome"), record.get("decision")) == ("degraded", "go")
+
+
+def must_be_recorded(world: World, release: Release, override: str) -> str:
+    """Before anything is read out of a release's file: "", or its id where an override lets a forged one pass.
+
+    Raises Refused.
+    """
+    why = forged(Ledger(world.paths.ledger).records(), release)
+    if not why or override:
+        return release.id if why else ""
+    raise Refused(
+        f"{release.commit.describe} ({release.id}) is not gone back to: {why}.",
+        world="Nothing was started.",
+        next="find out who writes there; where that is known and harmless (a ledger that was begun anew, say): "
+        "sluice rollback --override 'WHY'",
+    )
 
 
 async def altered(world: World, release: Release, record: Mapping[str, Any]) -> str:
@@ -20,6 +66,8 @@ async def altered(world: World, release: Release, record: Mapping[str, Any]) -> 
     recorded = (str(record.get("artifact_key")), dict(record.get("artifact_digests") or {}))
     if recorded != (artifact.key, artifact.digests):
         return f"the release {release.id} names another artifact than its record in the ledger"
+    if record.get("release_digest") != digest_of(release):
+        return f"the file of the release {release.id} says something else than its record in the ledger"
     return await world.runtime.changed(artifact)
 
 
