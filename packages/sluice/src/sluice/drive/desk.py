@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
 from sluice.drive.authorship import must_be_no_author
 from sluice.drive.facts import Plan
-from sluice.drive.promotion import means_of, plan_promotion, same_refs
+from sluice.drive.promotion import means_of, plan_promotion
 from sluice.drive.world import PromotionMeans, World
 from sluice.hosts.signing import Signed
 from sluice.ledger import Ledger
@@ -224,26 +224,3 @@ class Desk:
 
 def _open(name: str, detail: str, denied: Denied) -> Finding:
     return Finding(name, Verdict.FAIL, detail=detail, fix=denied.next, metrics={"code": denied.code})
-
-
-def refusal(findings: Iterable[Finding]) -> str:
-    """The code of the first finding that has one."""
-    return next((str(one.metrics["code"]) for one in findings if one.metrics.get("code")), "")
-
-
-async def still_so(world: World, plan: Plan, signatures: Sequence[Approval]) -> None:
-    """The env file, and of a promotion branch and signatures, are as they were confirmed. Raises Denied."""
-    if world.fingerprint() != plan.env_fingerprint:
-        raise Denied(
-            Denial.ENV_CHANGED, "The env file changed since the plan was made.", next="type the same command again"
-        )
-    if plan.promotion is None:
-        return
-    await same_refs(world, plan)
-    for text in signatures:
-        if is_over(text, world.clock.now()):
-            raise Denied(
-                Denial.APPROVAL_EXPIRED,
-                f"The signature of {text.principal} ended while this was built.",
-                next="sign the plan anew; what was built is kept",
-            )

@@ -217,15 +217,3 @@ def _carried(proven: Promotion, artifact: Artifact) -> Artifact:
 def _images(artifact: Artifact) -> dict[str, str]:
     """Without what is each environment's own: its rendered Compose file."""
     return {name: digest for name, digest in artifact.digests.items() if not name.startswith("compose.")}
-
-
-async def same_refs(world: World, plan: Plan) -> None:
-    """The branch is where it was when the plan was signed. Raises Denied."""
-    await world.repo.fetch()
-    now = await world.repo.resolve(world.policy_ref)
-    if now.sha != plan.commit.sha:
-        raise Denied(
-            Denial.REFS_MOVED,
-            f"{world.policy_ref} moved from {plan.commit.sha[:12]} to {now.sha[:12]} while this was confirmed.",
-            next="sluice plan --env prod",
-        )

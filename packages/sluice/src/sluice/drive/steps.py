@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from sluice.drive.confirmation import plan_data, plan_text
-from sluice.drive.desk import confirm, desk_for, refusal, still_so
+from sluice.drive.desk import confirm, desk_for
 from sluice.drive.facts import Facts, Plan
 from sluice.drive.planning import last_promoted, plan_rollback, plan_rollout
-from sluice.drive.promotion import adopted, carried_images, exceptions_of, plan_promotion, same_refs
+from sluice.drive.promotion import adopted, carried_images, exceptions_of, plan_promotion
+from sluice.drive.recheck import must_be_proven_still, must_be_there_still, must_have_its_env, must_hold_still
 from sluice.drive.unchanged import must_be_unaltered
 from sluice.drive.world import World
 from sluice.engine import Event, Kind, State
@@ -25,7 +26,8 @@ from sluice.gates.run import GATES
 from sluice.gates.waivers import must_be_waivable
 from sluice.journal import read_all
 from sluice.ledger import Ledger
-from sluice.model.errors import Refused, StepFailed
+from sluice.model.errors import StepFailed
+from sluice.model.promotion import Denial, Denied
 from sluice.model.release import Release, Slot
 from sluice.model.verdict import Finding, Verdict, worst
 
@@ -75,6 +77,14 @@ def evidence(findings: list[Finding], required: frozenset[str] = frozenset()) ->
 def _worst_first(findings: list[Finding]) -> list[Finding]:
     order = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
     return [f for verdict in order for f in findings if f.verdict is verdict and not f.dry_run]
+
+
+def refusal(findings: list[Finding]) -> str:
+    """The code under which gates refuse: of the finding whose sentence is the reason; of one without, its name."""
+    first = next(iter(_worst_first(findings)), None)
+    if first is None:
+        return ""
+    return str(first.metrics.get("code") or next(iter(first.metrics.get("codes") or ()), first.name))
 
 
 class Steps:
@@ -162,10 +172,10 @@ class Steps:
             confirmed = await confirm(self._world, plan, self._on_finding)
             findings = [*findings, *confirmed.findings]
             facts["signatures"] = msgspec.to_builtins(confirmed.signatures)
-            await same_refs(self._world, plan)
+            await must_be_there_still(self._world, plan)
         event = judged(findings)
-        if event is Event.OK and self._world.fingerprint() != plan.env_fingerprint:
-            raise Refused("The env file changed while the gates ran.", next="type the same command again")
+        if event is Event.OK:
+            must_have_its_env(self._world, plan)
         return Outcome(event, facts, {**evidence(findings), "code": refusal(findings)})
 
     async def _build(self) -> Outcome:
@@ -174,9 +184,11 @@ class Steps:
         artifact = adopted(plan, await world.runtime.build(plan.commit, plan.candidate, self._on_progress, images))
         bad = Ledger(world.paths.ledger).bad_run(artifact.key, plan.env_fingerprint)
         if bad and not self._facts.override:
-            raise Refused(
+            raise Denied(
+                Denial.BAD_RELEASE,
                 f"This artifact ({artifact.key[:12]}) failed in this environment before, in run {bad}.",
-                next=f"fix the branch, or say why it is good now: --override 'REASON' (see: sluice log --run {bad})",
+                next="fix the branch, or say why it is good now: --override 'REASON' "
+                f"(see: sluice log --env {world.environment.value} --run {bad})",
             )
         release = Release(
             id=self._facts.run,
@@ -195,7 +207,7 @@ class Steps:
         if release is None:
             raise LookupError("nothing built yet")
         # A build takes minutes: what was confirmed before it must hold still, and nothing is touched yet.
-        await still_so(self._world, self._facts.effective_plan, self._facts.signatures)
+        await must_hold_still(self._world, self._facts.effective_plan, self._facts.signatures)
         head = await self._world.runtime.migrate(release, self._on_progress)
         migrated = msgspec.structs.replace(release, migration_head=head)
         return Outcome(Event.OK, {"release": msgspec.to_builtins(migrated)}, {"head": head})
@@ -221,13 +233,17 @@ class Steps:
         return None
 
     async def _start(self) -> Outcome:
-        release, slot = self._facts.running
+        """A migration may take long, too: nothing is started but what was confirmed, with what it was confirmed for."""
+        (release, slot), plan = self._facts.running, self._facts.effective_plan
+        must_have_its_env(self._world, plan)
+        await must_be_proven_still(self._world, plan)
         if replaced := await self._world.ingress.replacement():
             self._on_progress(replaced)
         await self._world.ingress.ensure()
         await self._world.runtime.start(release, slot)
         finding = await self._world.judge.ready(release, slot)
         self._on_finding(finding)
+        must_have_its_env(self._world, plan)
         notes = evidence([finding])
         if finding.verdict is not Verdict.PASS:
             notes["log"] = await self._world.runtime.tail(slot, LOG_LINES)
@@ -240,7 +256,10 @@ class Steps:
             # Nothing more is asked of a server that is not the release: its answers would be about something else.
             self._on_finding(served)
             return Outcome(judged([served]), notes=evidence([served]))
-        return await self._smoke(release, slot, public=False)
+        smoked = await self._smoke(release, slot, public=False)
+        if smoked.event is Event.OK:
+            await must_be_proven_still(self._world, self._facts.effective_plan)  # the last moment before users see it
+        return smoked
 
     async def _switch(self) -> Outcome:
         release, slot = self._facts.running

@@ -13,10 +13,8 @@ from sluice.drive.facts import Facts
 from sluice.drive.steps import Outcome, Steps
 from sluice.drive.world import Report, Tell, World
 from sluice.engine import PASSED_OVER, STEPS, TERMINAL, UNSTOPPABLE, Event, State, advance
-from sluice.gates.waivers import BadWaiver
 from sluice.journal import Journal, redact_tree
-from sluice.model.errors import ConfigError, ExitCode, ProbeBroken, SluiceError, StepFailed, UsageError
-from sluice.model.promotion import Denied
+from sluice.model.errors import ConfigError, ExitCode, ProbeBroken, Refused, SluiceError, StepFailed, UsageError
 from sluice.model.verdict import Finding
 
 # Before the switch a broken probe gets one more chance (sluice.md). An undo is worth three tries: what stands in its
@@ -25,6 +23,7 @@ TRIES_FORWARD = 2
 TRIES_UNDO = 3
 UNDO_PAUSE_S = 0.5
 ENGINE_BACK_S = 60.0  # a container engine that is being updated comes back within this, and with it what it ran
+NO_CODES = frozenset({Refused.code, StepFailed.code})  # they say that something was refused or failed, and not what
 ENGINE_PAUSE_S = 2.0  # between looks for it: each is two entries of the journal
 
 
@@ -110,7 +109,8 @@ class Walk:
     def _failed(self, state: State, failure: Exception) -> Outcome:
         self.errors.append(failure)
         self._unreachable = isinstance(failure, StepFailed) and bool(failure.data.get("unreachable"))
-        notes = {"reason": explain(failure), "code": failure.code if isinstance(failure, Denied | BadWaiver) else ""}
+        code = failure.code if isinstance(failure, SluiceError) else ""
+        notes = {"reason": explain(failure), "code": "" if code in NO_CODES else code}
         if state in UNSTOPPABLE or isinstance(failure, ProbeBroken):
             return Outcome(Event.BROKEN, notes=notes)
         if isinstance(failure, StepFailed) and failure.bad_release:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sluice.hosts.git_authors import LOG, NOBODY, commits_of
-from sluice.model.errors import Refused, StepFailed, UsageError
+from sluice.model.errors import OriginUnreachable, Refused, StepFailed, UsageError
 from sluice.model.promotion import Authored
 from sluice.model.release import Commit, Completed, FileChange
 from sluice.runner import LocalRunner, minimal_environment
@@ -67,7 +67,7 @@ class GitMirror:
             environment=network_environment(),
         )
         if done.exit_code:
-            raise Refused(
+            raise OriginUnreachable(
                 f"the repository {without_password(self._url)} cannot be fetched: {_last_line(done)}.",
                 world="Nothing was changed; what serves goes on serving.",
                 next="check `repo` in host.toml, and that this user can run `git ls-remote` on it",

@@ -4,6 +4,7 @@ SluiceError
 ├── UsageError          2   the command line names something that does not exist
 ├── ConfigError         2   host.toml or sluice.toml: `path` says which key
 ├── Refused             1   before the switch: the world is as it was
+│   └── OriginUnreachable   the repository cannot be fetched
 ├── Locked              6   another run holds the environment: who, what, since when
 ├── StepFailed              a step of a run failed; the engine decides what follows from where it stood
 │   └── ProbeBroken         the step could not be judged (a probe broke): never a bad release
@@ -66,6 +67,12 @@ class Refused(SluiceError):
     """Sluice will not do this; the world is as it was."""
 
     code, exit_code = "Refused", ExitCode.REFUSED
+
+
+class OriginUnreachable(Refused):
+    """The service's repository cannot be fetched."""
+
+    code = "OriginUnreachable"
 
 
 class Locked(SluiceError):

@@ -46,6 +46,7 @@ class Denial(StrEnum):
     CHECKLIST_OPEN = "ChecklistOpen"
     REFS_MOVED = "RefsMoved"
     RECORD_DOUBTFUL = "RecordDoubtful"  # a ledger that proves or remembers does not hold
+    BAD_RELEASE = "BadRelease"  # what would be started failed in this environment before
     ENV_CHANGED = "EnvChanged"  # the env file is another than the plan's
 
 
