@@ -58,7 +58,7 @@ def test_what_another_host_proved_counts_by_the_key_that_is_pinned(shop, far, tm
     shop.git("update-ref", ref, head)
     refused(far, "ArtifactGone")
     (tmp_path / "origin").rename(tmp_path / "away")
-    refused(far, "", "cannot be fetched", "git ls-remote")
+    refused(far, "OriginUnreachable", "cannot be fetched", "git ls-remote")
 
 
 def test_a_branch_of_prods_host_alone_is_never_proven(shop, far):

@@ -9,6 +9,8 @@ import pytest
 
 from sluice.drive import Request
 from sluice.drive.promotion import plan_promotion
+from sluice.ledger import Ledger
+from sluice.model.errors import UsageError
 from sluice.model.policy import PromotionSpec
 from sluice.model.promotion import Denied, proof_in
 from sluice.model.verdict import Verdict
@@ -178,3 +180,39 @@ async def test_the_file_of_what_was_proven_is_held_against_the_ledger(pair):
     other = msgspec.structs.replace(release.spec, run=msgspec.structs.replace(release.spec.run, command=("x",)))
     pair.test.releases.save(msgspec.structs.replace(release, spec=other))
     await pair.denied("ArtifactChanged")
+
+
+async def test_what_serves_already_is_named_by_the_commit_that_serves(pair):
+    """A merge may bring main to a commit with the same files: the sentence names the one that users are on."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    original = pair.prod.resolve
+
+    async def resolve(branch):
+        return msgspec.structs.replace(await original(branch), sha="f" * 40)
+
+    pair.prod.resolve = resolve
+    result = await pair.denied("AlreadyServes")
+    served = pair.prod.releases.serving()[0].commit.sha[:12]
+    assert f"(commit {served}), which has the same files as ffffffffffff, serves already" in result.what
+
+
+async def test_a_commit_that_serves_and_is_in_no_branch_any_more(pair):
+    """Nobody can say what would change; how to bring it back is said."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    sha = pair.prod.releases.serving()[0].commit.sha
+    pair.prod.broken["contains"] = UsageError("no such commit")
+    result = await pair.denied("HistoryGone")
+    assert f"git push origin {sha}:refs/tags/" in result.next
+
+
+async def test_a_signature_for_nothing_is_recorded_too(pair):
+    """There was no plan to sign: the attempt, who made it, and why it was refused are in the ledger."""
+    pair.test.artifact.rmdir()
+    with pytest.raises(Denied):
+        await pair.signed("bob")
+    (record,) = Ledger(pair.prod.paths.ledger).records()
+    assert (record["type"], record["outcome"], record["refusal"]) == ("approval", "refused", "ArtifactGone")
+    assert (record["owner"], record["plan"], record["commit"]) == (ASK.owner, "", "")

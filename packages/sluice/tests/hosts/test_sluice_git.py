@@ -93,7 +93,10 @@ async def test_resolve_and_history(mirror, origin):
     assert await mirror.read("main", "a.txt") == b"one\n"
     assert await mirror.read("main", "no.txt") is None
     assert await mirror.read("nowhere", "a.txt") is None
-    assert await mirror.subtree("main", "sub/") == git(origin, "rev-parse", "HEAD:sub")
+    for path in ("sub", "sub/", "./sub"):
+        assert await mirror.subtree("main", path) == git(origin, "rev-parse", "HEAD:sub")
+    for path in (".", "./", ""):
+        assert await mirror.subtree("main", path) == git(origin, "rev-parse", "main^{tree}")
     assert await mirror.subtree("main", "none") is None
 
 

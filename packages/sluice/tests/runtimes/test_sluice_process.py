@@ -82,6 +82,16 @@ async def test_missing_lock_and_missing_folder_fail_the_build_by_name(runtime, m
         await build(runtime, mirror, spec=wrong)
 
 
+async def test_a_package_at_the_top_of_the_repository_is_built(runtime, mirror, origin, commit_files):
+    """The commonest place of a package.json: its folder is the whole tree."""
+    commit_files(
+        {name: (origin / "web" / name).read_text() for name in ("package.json", "package-lock.json", "page.html")}
+    )
+    spec = ServiceSpec(name="t", run=SPEC.run, build=BuildSpec(node={"all": NodeBuild(directory=".")}))
+    _, artifact = await build(runtime, mirror, spec=spec)
+    assert (Path(artifact.node["all"]) / "page.html").read_text() == "<p>one</p>"
+
+
 async def test_failing_build_quotes_its_last_lines_and_the_next_build_starts_clean(runtime, mirror, commit_files):
     """A package that does not build fails the step; half of it is never taken for an artifact."""
     commit_files({"pkg/pyproject.toml": "[build-system]\nrequires=[]\nbuild-backend='nothing_like_this'\n"})

@@ -19,10 +19,10 @@ from sluice.gates.history import NAME as BAD_RELEASE
 from sluice.gates.waivers import sentence, taken
 from sluice.journal import redact_tree
 from sluice.ledger import Ledger
-from sluice.model.errors import StateCorrupted
+from sluice.model.errors import SluiceError, StateCorrupted
 from sluice.model.policy import Role
 from sluice.model.promotion import Approval, Denied, shortened
-from sluice.model.release import Release
+from sluice.model.release import Release, Slot
 from sluice.model.verdict import Finding, Verdict, worst
 
 
@@ -44,10 +44,23 @@ def named(release: Release | None) -> str:
     return f"{release.commit.describe} (commit {release.commit.sha[:12]}, release {release.id})" if release else ""
 
 
-def state_of_world(facts: Facts, outcome: State, world: World) -> str:
-    """Which release serves, in one sentence, as far as the run itself knows."""
+async def served_before(facts: Facts, world: World) -> tuple[Release | None, bool | None]:
+    """The release that was serving when the run began, and whether it ran then; None: that could not be told."""
+    if facts.plan is not None:
+        return facts.plan.old_release, facts.plan.old_alive
+    serving = _serving(world)
+    if serving is None:
+        return None, None
+    try:
+        return serving[0], await world.runtime.alive(serving[1])
+    except (SluiceError, OSError):
+        return serving[0], None
+
+
+def state_of_world(facts: Facts, outcome: State, world: World, was: tuple[Release | None, bool | None]) -> str:
+    """Which release serves, in one sentence, as far as the run itself knows. `was`: `served_before`."""
     public_url = world.public_url
-    old = (facts.plan.old[0] if facts.plan.old else None) if facts.plan else _serving(world)
+    old, ran = was
     new, before = named(facts.release), named(old)
     if outcome is State.DEGRADED and went_forward(facts):
         return f"{new} serves at {public_url}, but this could not be recorded."
@@ -55,21 +68,31 @@ def state_of_world(facts: Facts, outcome: State, world: World) -> str:
         State.DONE: f"{new} serves at {public_url}.",
         State.DEGRADED: f"{before} serves at {public_url}, but not everything is as it was.",
         State.ROLLBACK_FAILED: f"It is not known what {public_url} serves; both slots were left running.",
-        State.NONE_SERVING: "Nothing serves: there was no release before this one.",
+        State.NONE_SERVING: f"Nothing serves: {before} was the last release, and it did not run when this began."
+        if old
+        else "Nothing serves: there was no release before this one.",
     }
-    unchanged = (
-        f"{before} goes on serving at {public_url}." if old else "Nothing was serving before, and nothing is now."
-    )
-    return sentences.get(outcome, unchanged)
+    return sentences.get(outcome) or _unchanged(old, ran, public_url)
 
 
-def _serving(world: World) -> Release | None:
+def _unchanged(old: Release | None, ran: bool | None, public_url: str) -> str:
+    if old is None:
+        return "Nothing was serving before, and nothing is now."
+    if ran is None:
+        return (
+            f"Nothing was changed. {named(old)} is what was brought to {public_url} last; whether it runs is not known."
+        )
+    if not ran:
+        return f"Nothing was changed. {named(old)} was the last release, and it did not run when this began."
+    return f"{named(old)} goes on serving at {public_url}."
+
+
+def _serving(world: World) -> tuple[Release, Slot] | None:
     """For a run that ended before it had a plan. A damaged note about it is told by the command that needs it."""
     try:
-        serving = world.releases.serving()
+        return world.releases.serving()
     except StateCorrupted:
         return None
-    return serving[0] if serving else None
 
 
 def _evidence(facts: Facts) -> dict[str, Any]:
@@ -251,8 +274,11 @@ def waivers_of(records: Iterable[Mapping[str, Any]], release: Release | None) ->
 
 def standing_waivers(world: World) -> list[str]:
     """What was passed over for what serves now, one sentence each; what cannot be read is told elsewhere."""
+    serving = _serving(world)
     try:
-        return [sentence(one) for one in waivers_of(Ledger(world.paths.ledger).records(), _serving(world))]
+        return [
+            sentence(one) for one in waivers_of(Ledger(world.paths.ledger).records(), serving[0] if serving else None)
+        ]
     except StateCorrupted:
         return []
 
@@ -294,21 +320,22 @@ def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: 
 
 
 def signature_record(
-    world: World, plan: Plan, text: Approval, by: tuple[str, str], denied: Denied | None = None
+    world: World, plan: Plan | None, text: Approval, by: tuple[str, str], denied: Denied | None = None
 ) -> dict[str, Any]:
     """That somebody approved a plan, or signed off an item of its checklist, and who handed that in.
 
-    `denied`: why it was not taken in; then nothing of what the text says was proven to be anybody's.
+    `denied`: why it was not taken in; then nothing of what the text says was proven to be anybody's. Without a plan
+    there was nothing to sign.
     """
     return {
         "type": "approval" if text.role is Role.APPROVE else "sign-off",
         "run": text.run,
         "service": world.service,
         "environment": world.environment.value,
-        "version": plan.commit.describe,
-        "commit": plan.commit.sha,
-        "tree": plan.commit.tree,
-        "plan": plan.hash,
+        "version": plan.commit.describe if plan else "",
+        "commit": plan.commit.sha if plan else "",
+        "tree": plan.commit.tree if plan else "",
+        "plan": plan.hash if plan else "",
         "item": shortened(text.says.get("item", "")),
         "principal": text.principal,
         "signed_with": text.fingerprint,

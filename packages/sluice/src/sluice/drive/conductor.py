@@ -29,6 +29,7 @@ from sluice.drive.audit import (
     override_record,
     record_of,
     recovery_record,
+    served_before,
     signature_record,
     standing_waivers,
     state_of_world,
@@ -48,10 +49,12 @@ from sluice.lock import Holder, hold
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.policy import Role
 from sluice.model.promotion import Approval, Denied
+from sluice.model.release import Release
 from sluice.model.verdict import Verdict
 
 # After these the world is known and one good release serves, or none did: another command may go on.
 SETTLED = frozenset({State.DONE, State.REFUSED, State.ROLLED_BACK})
+Before = tuple[Release | None, bool | None]  # what served when the run began, and whether it ran then
 PRUNE_S = 120  # removing a few old artifacts of a gigabyte from a slow disk; what is left is removed after the next run
 
 
@@ -153,10 +156,10 @@ class Drive:
         world, run = self._world, self._world.new_run_id()
         with self._held(f"{role.value} of a promotion", run, request):
             exceptions = exceptions_of(request.waivers, request.override)
-            plan = await plan_promotion(world, "", lambda _text: None, exceptions)
-            desk = await desk_for(world, plan)
-            by, given = (request.owner, request.owner_source), await signed(plan)
+            by, given, plan = (request.owner, request.owner_source), ("", ""), None
             try:
+                plan = await plan_promotion(world, "", lambda _text: None, exceptions)
+                desk, given = await desk_for(world, plan), await signed(plan)
                 text = await desk.take_in(role, *given, at=world.clock.now(), run=run)
             except Denied as denied:
                 refused = Approval(role, *given, principal="", fingerprint="", at=world.clock.now(), run=run)
@@ -281,7 +284,8 @@ class Drive:
                 self._ledger.append(recovery_record(self._world, facts, by, recovered[1], outcome))
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
-        told = await self._told(walk, outcome, seen)
+        was = await served_before(facts, self._world)
+        told = await self._told(walk, outcome, seen, was)
         try:
             if walk.journal_lost is None and (record or exit_code == ExitCode.USAGE):
                 journal.end(outcome, exit_code, bool(record), as_notes(seen, told))
@@ -293,7 +297,7 @@ class Drive:
                 both.create_task(self._anchor(facts.run))
             if outcome is State.DONE:
                 both.create_task(self._prune(facts.run))
-        result = self._result(walk, outcome, exit_code, record, seen)
+        result = self._result(walk, outcome, exit_code, record, self._words(walk, outcome, seen, was))
         result = replace(result, recovered=recovered is not None)
         self._say("result", facts.run, result.world, msgspec.to_builtins(result))
         return result
@@ -312,11 +316,11 @@ class Drive:
         self._say("note", walk.facts.run, explain(failure))
         return (State.DEGRADED, int(ExitCode.DEGRADED)) if outcome is State.DONE else (outcome, exit_code)
 
-    async def _told(self, walk: Walk, outcome: State, seen: Seen | None) -> list[str] | None:
+    async def _told(self, walk: Walk, outcome: State, seen: Seen | None, was: Before) -> list[str] | None:
         """Tell whoever the operator named. What could not be told, or None where nobody is to be told."""
         if self._world.notify is None or outcome not in TOLD:
             return None
-        state, next_ = self._words(walk, outcome, seen)
+        state, next_ = self._words(walk, outcome, seen, was)
         untold = await self._world.notify(*message(self._world, walk.facts, outcome, state, next_))
         for sentence in untold:
             self._say("note", walk.facts.run, sentence)
@@ -334,10 +338,10 @@ class Drive:
         except Exception as failure:  # noqa: BLE001 - whatever is not tidied up, the release serves and is recorded
             self._say("note", run, f"Old releases were not cleaned up: {explain(failure)}")
 
-    def _words(self, walk: Walk, outcome: State, seen: Seen | None) -> tuple[str, str]:
+    def _words(self, walk: Walk, outcome: State, seen: Seen | None, was: Before) -> tuple[str, str]:
         """The state of the world, and what to do next."""
         world, facts = self._world, walk.facts
-        state = state_of_world(facts, outcome, world)
+        state = state_of_world(facts, outcome, world, was)
         next_ = next((e.next for e in walk.errors if isinstance(e, SluiceError) and e.next), "")
         if outcome is State.REFUSED and not next_:
             gates = facts.findings.get(State.GATING.value, [])
@@ -354,9 +358,10 @@ class Drive:
             next_ = f"mend the branch, then: {command(world, 'unlock')} --reason 'WHY'"
         return world.redactor(state), world.redactor(next_)
 
-    def _result(self, walk: Walk, outcome: State, exit_code: int, record: dict[str, Any], seen: Seen | None) -> Result:
-        facts = walk.facts
-        state, next_ = self._words(walk, outcome, seen)
+    def _result(
+        self, walk: Walk, outcome: State, exit_code: int, record: dict[str, Any], words: tuple[str, str]
+    ) -> Result:
+        facts, (state, next_) = walk.facts, words
         return Result(
             run=facts.run,
             kind=facts.kind.value,

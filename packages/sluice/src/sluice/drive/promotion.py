@@ -49,8 +49,14 @@ async def plan_promotion(
     await _must_hold(means)
     old, slot, alive = await to_go_back_to(world, progress)
     if old is not None and alive and (old.commit.tree, old.env_fingerprint) == (commit.tree, fingerprint):
-        raise Denied(Denial.ALREADY_SERVES, f"{commit.describe} serves already, with the same settings.")
+        same = "" if old.commit.sha == commit.sha else f", which has the same files as {commit.sha[:12]},"
+        raise Denied(
+            Denial.ALREADY_SERVES,
+            f"{old.commit.describe} (commit {old.commit.sha[:12]}){same} serves already, with the same settings.",
+            next="nothing: sluice status --env prod",
+        )
     _must_be_known(world, old)
+    await _must_have_its_history(world, old, commit)
     before = _policy_before(world, old)
     rules = strictest(policy.promotion, before.promotion if before else None)
     proof = await tested(world, means, commit, rules.proof_ttl_s)
@@ -86,6 +92,21 @@ def _must_be_known(world: World, old: Release | None) -> None:
             f"What serves in {world.environment.value} is not what was recorded: {why}.",
             next="find out who writes in the state folder; sluice rollback --env prod, then the same command",
         )
+
+
+async def _must_have_its_history(world: World, old: Release | None, commit: Commit) -> None:
+    """What changes can be told from what serves only while that commit is there. Raises Denied."""
+    try:
+        if old is not None:
+            await world.repo.contains(commit.sha, old.commit.sha)
+    except UsageError:
+        sha = old.commit.sha if old else ""
+        raise Denied(
+            Denial.HISTORY_GONE,
+            f"What serves is commit {sha[:12]}, and no branch or tag of the origin holds that any more: "
+            "what would change cannot be told.",
+            next=f"bring it back from a clone that has it: git push origin {sha}:refs/tags/served-in-prod",
+        ) from None
 
 
 async def _must_hold(means: PromotionMeans) -> None:

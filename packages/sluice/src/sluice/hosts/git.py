@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
+import posixpath
 import re
 import tarfile
 from collections.abc import Mapping
@@ -233,9 +234,14 @@ class GitMirror:
         return raw.stdout if raw.exit_code == 0 else None
 
     async def subtree(self, sha: str, path: str) -> str | None:
-        """The tree hash of a folder in a commit: equal hashes mean equal contents. None: no such folder."""
-        command = ["ls-tree", "-d", "--format=%(objectname)", await self._required(sha), path.strip("/")]
-        done = await self._run(command, LOCAL_S)
+        """The tree hash of a folder in a commit: equal hashes mean equal contents. None: no such folder.
+
+        "." is the whole tree: a project whose package.json stands at the top.
+        """
+        commit, inside = await self._required(sha), posixpath.normpath(path.strip("/") or ".")
+        if inside == ".":
+            return (await self._text(["rev-parse", "--verify", f"{commit}^{{tree}}"])).strip()
+        done = await self._run(["ls-tree", "-d", "--format=%(objectname)", commit, inside], LOCAL_S)
         return done.stdout.strip() or None if done.exit_code == 0 else None
 
     async def export(self, sha: str, into: Path) -> None:

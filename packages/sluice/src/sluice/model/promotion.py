@@ -45,6 +45,7 @@ class Denial(StrEnum):
     POLICY_CHANGED = "PolicyChanged"  # only the candidate's own policy would accept the signature
     CHECKLIST_OPEN = "ChecklistOpen"
     REFS_MOVED = "RefsMoved"
+    HISTORY_GONE = "HistoryGone"  # the commit that serves is not in the repository any more
     RECORD_DOUBTFUL = "RecordDoubtful"  # a ledger that proves or remembers does not hold
     BAD_RELEASE = "BadRelease"  # what would be started failed in this environment before
     ENV_CHANGED = "EnvChanged"  # the env file is another than the plan's

@@ -165,6 +165,8 @@ class MemoryWorld:
         return commit_of(branch)
 
     async def contains(self, sha: str, ancestor: str) -> bool:
+        if "contains" in self.broken:
+            raise self.broken["contains"]
         return bool(sha) and ancestor not in self.unmerged
 
     async def commits_between(self, base: str, tip: str) -> list[str]:
