@@ -142,7 +142,7 @@ def test_approvers_are_those_of_both_policies():
     carl = Signer(("ssh-ed25519 AAAAcarl",), (Role.CHECKLIST,))
     before = {"robert": Signer(("ssh-ed25519 AAAAbob another comment",), (Role.APPROVE,)), "carl": carl}
     assert approvers_of({"bob": bob, "eve": eve, "carl": carl}, before) == ("bob",)
-    assert approvers_of({"bob": bob, "eve": eve, "carl": carl}, None) == ("bob", "eve")
+    assert approvers_of({"bob": bob, "eve": eve, "carl": carl}) == ("bob", "eve")
 
 
 async def test_nobody_signs_where_nothing_is_promoted_to(town):

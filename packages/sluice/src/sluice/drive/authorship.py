@@ -19,7 +19,7 @@ def must_be_no_author(signed: Signed, signers: Mapping[str, Signer], about: Prom
     if not rule:
         return
     changes = about.authors or about.commits
-    policies = [signers, *([about.signers_before] if about.signers_before is not None else [])]
+    policies = [signers, *(one.signers for one in about.before)]
     same = [policy[signed.principal] for policy in policies if signed.principal in policy]
     names = _folded({signed.principal, *(name for one in same for name in one.authors)})
     keys = {fingerprint(key) for one in same for key in one.keys} | {signed.fingerprint}

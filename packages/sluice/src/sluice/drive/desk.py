@@ -162,16 +162,17 @@ class Desk:
             signed = await self._means.verify(raw, text.signature, self._plan.policy.signers, text.role)
         except Refused as bad:
             raise Denied(bad.code, bad.what, next=bad.next) from bad
-        if self._about.signers_before is None:
-            return signed
-        try:
-            await self._means.verify(raw, text.signature, self._about.signers_before, text.role)
-        except Refused as bad:
-            raise Denied(
-                Denial.POLICY_CHANGED,
-                f"{signed.principal} may sign only by what this very candidate changes in the policy.",
-                next="let somebody sign whom the policy of what serves now names",
-            ) from bad
+        for former in self._about.before:
+            try:
+                await self._means.verify(raw, text.signature, former.signers, text.role)
+            except Refused as bad:
+                raise Denied(
+                    Denial.POLICY_CHANGED,
+                    f"{signed.principal} may sign only by what this very candidate changes in the policy: that of "
+                    f"release {former.release} does not let this key sign for {text.role.value!r}.",
+                    next="let somebody sign whom every policy names: this one, that of what was promoted last, and "
+                    "that of what serves",
+                ) from bad
         return signed
 
     @property

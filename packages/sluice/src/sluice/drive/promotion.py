@@ -16,9 +16,8 @@ from sluice.gates.standing import in_promotion
 from sluice.gates.waivers import passed_over
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
-from sluice.model.promotion import Denial, Denied, Promotion, approvers_of, strictest
+from sluice.model.promotion import Denial, Denied, Former, Promotion, approvers_of, strictest
 from sluice.model.release import CONTENT, INPUT, Artifact, Commit, Release
-from sluice.model.spec import ServiceSpec
 from sluice.ports import Progress
 
 
@@ -57,8 +56,9 @@ async def plan_promotion(
         )
     _must_be_known(world, old)
     await _must_have_its_history(world, old, commit)
-    before = _policy_before(world, old)
-    rules = strictest(policy.promotion, before.promotion if before else None)
+    before = _policies_before(world, old)
+    formers = tuple(Former(one.id, one.spec.promotion, one.spec.signers) for one in before)
+    rules = strictest(policy.promotion, *(one.promotion for one in formers))
     proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
         commit=commit,
@@ -73,12 +73,12 @@ async def plan_promotion(
         old_alive=alive,
         promotion=msgspec.structs.replace(
             await _what_changes(world, commit, old, proof, dict(exceptions or {})),
-            policy_changed=policy_changes(policy, before) if before else (),
+            policy_changed=tuple(dict.fromkeys(name for one in before for name in policy_changes(policy, one.spec))),
             rules=rules,
-            signers_before=before.signers if before else None,
+            before=formers,
             authors=tuple(await world.repo.authors(commit.sha)) if rules.approver_not_author and old is None else (),
             gates=in_promotion(policy.gates, exceptions or {}),
-            approvers=approvers_of(policy.signers, before.signers if before else None),
+            approvers=approvers_of(policy.signers, *(one.signers for one in formers)),
         ),
     )
     return with_hash(plan, world.service, world.environment.value)
@@ -158,19 +158,18 @@ async def _what_changes(
     )
 
 
-def _policy_before(world: World, old: Release | None) -> ServiceSpec | None:
-    """The policy of what was promoted last, as its release keeps it; None when nothing ever was. Raises Denied.
+def _policies_before(world: World, old: Release | None) -> tuple[Release, ...]:
+    """Whose policies must accept the candidate's too: what was promoted last, and what serves. Raises Denied.
 
-    A candidate's own change of it must be accepted by those it named before.
+    After a rollback these are two: a rule that was tightened with what was left is not loosened by leaving it.
     """
-    if old is not None:
-        return old.spec
+    serving = (old,) if old is not None else ()
     promoted = [one for one in Ledger(world.paths.ledger).records() if one["type"] == "promotion" and one["release"]]
     went = [str(one["release"]) for one in promoted if one.get("outcome") == "done"]
-    if not went:
-        return None
+    if not went or went[-1] in {one.id for one in serving}:
+        return serving
     try:
-        return world.releases.get(went[-1]).spec
+        return world.releases.get(went[-1]), *serving
     except UsageError:
         raise Denied(
             Denial.POLICY_CHANGED,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
 
 from sluice.model.errors import Refused
-from sluice.model.policy import BY_KEY, PromotionSpec, Role, Signer
+from sluice.model.policy import BY_KEY, ChecklistItem, PromotionSpec, Role, Signer
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
 DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
@@ -87,6 +87,14 @@ class Authored(msgspec.Struct, frozen=True):
         return (self.author, self.email, self.committer, self.committer_email, *self.others)
 
 
+class Former(msgspec.Struct, frozen=True):
+    """A policy that was promoted before, of which the candidate's own must make nothing easier."""
+
+    release: str
+    promotion: PromotionSpec
+    signers: dict[str, Signer]
+
+
 class Promotion(msgspec.Struct, frozen=True):
     """The part of a plan that only a promotion has: what was proven, and what will be different."""
 
@@ -102,32 +110,33 @@ class Promotion(msgspec.Struct, frozen=True):
     head_to: str
     policy_changed: tuple[str, ...]  # against the policy of what serves
     exceptions: dict[str, str] = {}  # gate -> why it is passed over: whoever signs, signs them too
-    rules: PromotionSpec = PromotionSpec()  # the stricter of the policy's and of those of what serves
-    signers_before: dict[str, Signer] | None = None  # who must accept the signatures too; None the first time
+    rules: PromotionSpec = PromotionSpec()  # the stricter of the policy's and of all of `before`
+    before: tuple[Former, ...] = ()  # of what was promoted last, and of what serves if that is another
     carried: dict[str, str] = {}  # of a test on another host, by its images: what its Compose files say of each
     gates: dict[str, str] = {}  # how each stands (GateStanding), in their order
-    approvers: tuple[str, ...] = ()  # who may approve, by the policy and by that of what serves
+    approvers: tuple[str, ...] = ()  # who may approve, by the policy and by all of `before`
     authors: tuple[Authored, ...] = ()  # the first time, where it is asked who wrote it: a commit of each who ever did
     waived_in_test: tuple[dict[str, str], ...] = ()  # gate, by, reason and verdict of what test passed over
     settings: dict[str, str] = {}  # what host.toml says of this environment: where and as whom it will run
 
 
-def strictest(now: PromotionSpec, before: PromotionSpec | None) -> PromotionSpec:
-    """What both ask for: a candidate cannot make its own promotion easier. Pure."""
-    if before is None:
-        return now
-    known = {item.id for item in now.checklist}
+def strictest(now: PromotionSpec, *before: PromotionSpec) -> PromotionSpec:
+    """What all of them ask for: a candidate cannot make its own promotion easier. Pure."""
+    specs = (now, *before)
+    items: dict[str, ChecklistItem] = {}
+    for item in (item for one in specs for item in one.checklist):
+        items.setdefault(item.id, item)
     return PromotionSpec(
-        approvals=max(now.approvals, before.approvals),
-        approval_ttl_s=min(now.approval_ttl_s, before.approval_ttl_s),
-        approver_not_author=_stricter(now.approver_not_author, before.approver_not_author),
-        proof_ttl_s=min(now.proof_ttl_s, before.proof_ttl_s),
-        checklist=(*now.checklist, *(item for item in before.checklist if item.id not in known)),
+        approvals=max(one.approvals for one in specs),
+        approval_ttl_s=min(one.approval_ttl_s for one in specs),
+        approver_not_author=_stricter([one.approver_not_author for one in specs]),
+        proof_ttl_s=min(one.proof_ttl_s for one in specs),
+        checklist=tuple(items.values()),
     )
 
 
-def _stricter(now: bool | Literal["by-key"], before: bool | Literal["by-key"]) -> bool | Literal["by-key"]:
-    return BY_KEY if BY_KEY in (now, before) else now or before
+def _stricter(rules: Sequence[bool | Literal["by-key"]]) -> bool | Literal["by-key"]:
+    return BY_KEY if BY_KEY in rules else any(rules)
 
 
 def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: float) -> Mapping[str, Any] | None:
@@ -194,16 +203,15 @@ class Approval(msgspec.Struct, frozen=True):
         return {key: value for key, _, value in pairs}
 
 
-def approvers_of(now: Mapping[str, Signer], before: Mapping[str, Signer] | None) -> tuple[str, ...]:
-    """Whose signature approves: by a key that the policy, and the one before it where there is one, name. Pure."""
-    old = {key for one in (before or {}).values() if Role.APPROVE in one.may for key in _bare(one)}
-    known = {name: one for name, one in now.items() if Role.APPROVE in one.may}
-    return tuple(name for name, one in known.items() if before is None or old & _bare(one))
+def approvers_of(now: Mapping[str, Signer], *before: Mapping[str, Signer]) -> tuple[str, ...]:
+    """Whose signature approves: by a key that the policy, and every one before it, name for that. Pure."""
+    good = set.intersection(*(_approving(one.values()) for one in (now, *before)))
+    return tuple(name for name, one in now.items() if good & _approving([one]))
 
 
-def _bare(signer: Signer) -> set[str]:
-    """The keys without their comments."""
-    return {" ".join(key.split()[:2]) for key in signer.keys}
+def _approving(signers: Iterable[Signer]) -> set[str]:
+    """The keys that may approve, without their comments."""
+    return {" ".join(key.split()[:2]) for one in signers if Role.APPROVE in one.may for key in one.keys}
 
 
 def judged_by(about: Promotion) -> dict[str, str]:
