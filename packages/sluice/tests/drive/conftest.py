@@ -141,6 +141,16 @@ class Town:
 
         return await self.drive(self.prod).sign(asked, Role.APPROVE, make)
 
+    async def signed_off(self, item, who):
+        """Somebody signs an item of the checklist off."""
+
+        async def make(plan):
+            until = expiry(self.prod.clock.now(), 600)
+            text = document(("shop", "prod"), plan.hash, plan.promotion, until, item)
+            return text, await sign(self.runner, text.encode(), self.folder / who, Role.CHECKLIST)
+
+        return await self.drive(self.prod).sign(ASK, Role.CHECKLIST, make)
+
     async def promote(self, branch=""):
         """Promote main."""
         return await self.drive(self.prod).promote(Request("olga@host", "test", branch))

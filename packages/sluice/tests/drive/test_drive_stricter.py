@@ -6,6 +6,8 @@ import pytest
 
 from sluice.drive import Request
 from sluice.ledger import Ledger
+from sluice.model.policy import ChecklistItem, PromotionSpec
+from sluice.model.promotion import strictest
 
 ASK = Request("olga@host", "test")
 
@@ -23,6 +25,11 @@ async def promoted(town, who="bob"):
     """What is on main reached prod."""
     await town.proven()
     await town.signed(who)
+    await gone(town)
+
+
+async def gone(town):
+    """What was confirmed goes."""
     result = await town.promote()
     assert result.exit_code == 0, result.what
 
@@ -79,3 +86,44 @@ async def test_a_lost_release_of_the_last_promotion_is_no_empty_policy(taken_bac
     last = max(release.id for release in town.prod.releases.all())
     (town.prod.paths.env_dir / "releases" / f"{last}.json").unlink()
     await town.refused("PolicyChanged")
+
+
+# ---------------------------------------------------------------- the checklist
+
+HUMAN = ChecklistItem("backup", "Backed up.")
+MACHINE = ChecklistItem("backup", "Backed up.", command=("true",))
+OTHER = ChecklistItem("room", "There is room.", command=("test", "-w", "/"))
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "both"),
+    [
+        ([MACHINE], [[HUMAN]], [HUMAN]),
+        ([HUMAN], [[MACHINE]], [MACHINE]),
+        ([], [[HUMAN]], [HUMAN]),
+        ([OTHER, MACHINE], [[HUMAN]], [OTHER, HUMAN]),
+        ([OTHER], [[MACHINE], [HUMAN]], [OTHER, HUMAN]),
+        ([OTHER], [[HUMAN], [MACHINE]], [OTHER, HUMAN]),
+    ],
+)
+def test_an_item_that_was_there_stays_as_it_was(now, before, both):
+    """Redefined, taken out, in two policies; a new one is added."""
+    specs = [PromotionSpec(checklist=tuple(items)) for items in (now, *before)]
+    assert list(strictest(*specs).checklist) == both
+
+
+async def test_a_person_is_asked_though_the_candidate_lets_a_command_answer(town):
+    """The same id with `true` for a command: a person has to sign it off for this promotion still."""
+    item = '[promotion]\nchecklist = [{{id = "backup", text = "Backed up."}}]'
+    carl = ('may = ["checks"]', 'may = ["checks", "checklist"]')
+    town.policy(policy_of(town, carl, ("[promotion]", item)))
+    await town.proven()
+    await town.signed_off("backup", "carl")
+    await town.signed()
+    await gone(town)
+    town.policy(policy_of(town, carl, ("[promotion]", item.replace('."}}', '.", command = ["true"]}}'))))
+    await town.proven()
+    await town.signed()
+    await town.refused("ChecklistOpen")
+    await town.signed_off("backup", "carl")
+    await gone(town)

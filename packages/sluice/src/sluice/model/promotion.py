@@ -123,16 +123,22 @@ class Promotion(msgspec.Struct, frozen=True):
 def strictest(now: PromotionSpec, *before: PromotionSpec) -> PromotionSpec:
     """What all of them ask for: a candidate cannot make its own promotion easier. Pure."""
     specs = (now, *before)
-    items: dict[str, ChecklistItem] = {}
-    for item in (item for one in specs for item in one.checklist):
-        items.setdefault(item.id, item)
     return PromotionSpec(
         approvals=max(one.approvals for one in specs),
         approval_ttl_s=min(one.approval_ttl_s for one in specs),
         approver_not_author=_stricter([one.approver_not_author for one in specs]),
         proof_ttl_s=min(one.proof_ttl_s for one in specs),
-        checklist=tuple(items.values()),
+        checklist=_checklist(now.checklist, [item for one in before for item in one.checklist]),
     )
+
+
+def _checklist(now: Iterable[ChecklistItem], before: Iterable[ChecklistItem]) -> tuple[ChecklistItem, ...]:
+    """Every item, in the candidate's order; what was asked before is asked as before, and rather of a person."""
+    kept: dict[str, ChecklistItem] = {}
+    for item in sorted(before, key=lambda one: bool(one.command)):
+        kept.setdefault(item.id, item)
+    items = {one.id: kept.get(one.id, one) for one in now}
+    return tuple((items | kept).values())
 
 
 def _stricter(rules: Sequence[bool | Literal["by-key"]]) -> bool | Literal["by-key"]:
