@@ -33,6 +33,7 @@ class Signatures:
 
     def __init__(self) -> None:
         self.answers = {"test -w /data": 0}
+        self.ran: list[str] = []
 
     @staticmethod
     def sign(text, key):
@@ -51,6 +52,7 @@ class Signatures:
 
     async def run(self, argv, *, timeout_s, **_options):
         words = " ".join(argv)
+        self.ran.append(words)
         return Completed(tuple(argv), self.answers.get(words, 1), "", f"{words}: no", 1, timed_out=timeout_s < 0)
 
 

@@ -188,6 +188,43 @@ async def test_the_checklist_is_a_gate(pair):
     }
 
 
+ROOM = ChecklistItem("room", "There is room.", command=("test", "-w", "/data"))
+BACKUP = ChecklistItem("backup", "Backed up.")
+
+
+async def test_a_command_of_the_candidate_is_not_run_before_it_is_approved(pair):
+    """Nobody approved, or a person's item is open: the command is skipped, and the refusal is for what is missing."""
+    pair.policy(PromotionSpec(checklist=(ROOM, BACKUP)))
+    await pair.signed("bob", role=Role.CHECKLIST, item="backup")
+    result = await pair.denied("ApprovalMissing")
+    told = {one["name"]: (one["verdict"], one["detail"]) for one in result.record["gates"]}
+    assert told["checklist-room"] == ("skipped", "There is room. Not asked before it is approved.")
+    assert pair.tools.ran == []
+    pair.policy(PromotionSpec(checklist=(ROOM, BACKUP, ChecklistItem("told", "They were told."))))
+    await pair.signed("bob")
+    await pair.signed("bob", role=Role.CHECKLIST, item="backup")
+    await pair.denied("ChecklistOpen")
+    assert pair.tools.ran == []
+    await pair.signed("bob", role=Role.CHECKLIST, item="told")
+    assert (await pair.promote()).exit_code == 0
+    assert pair.tools.ran == ["test -w /data"]
+
+
+async def test_a_command_that_was_promoted_before_is_asked_at_any_time(pair):
+    """Word for word: who is to approve sees what it says; with one word more it waits for them."""
+    pair.policy(PromotionSpec(checklist=(ROOM,)))
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    pair.tools.answers["test -w /data"] = 1
+    await pair.denied("ChecklistOpen")
+    assert pair.tools.ran == ["test -w /data"] * 2
+    more = ChecklistItem("more", "More.", command=(*ROOM.command, "-a", "-w", "/"))
+    pair.policy(PromotionSpec(checklist=(more,)))
+    await pair.denied("ChecklistOpen")
+    assert pair.tools.ran == ["test -w /data"] * 3
+
+
 async def test_an_approval_is_no_sign_off(pair):
     """A text of one role never passes for the other."""
     pair.policy(PromotionSpec(checklist=(ChecklistItem("backup", "Backed up."),)))

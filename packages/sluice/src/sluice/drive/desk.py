@@ -30,15 +30,23 @@ class Confirmed(msgspec.Struct, frozen=True):
 
 
 async def confirm(world: World, plan: Plan, on_finding: Callable[[Finding], None]) -> Confirmed:
-    """Whether everything the policy asks for before prod was done, by those who may. Raises StateCorrupted."""
+    """Whether everything the policy asks for before prod was done, by those who may. Raises StateCorrupted.
+
+    People are asked first: a command of the checklist is run as this user, so it is the candidate's word only when
+    those who approve have read it, and every person's item is signed off.
+    """
     desk = await desk_for(world, plan)
-    rules = desk.rules
-    items = await asyncio.gather(*(desk.item(one) for one in rules.checklist))
-    approved = await desk.approvals(rules.approvals)
-    found = [*items, approved]
-    for finding, _ in found:
+    people, machines = desk.people, desk.machines
+    signed = await asyncio.gather(*(desk.item(one) for one in people))
+    approved = await desk.approvals(desk.rules.approvals)
+    confirmed = all(finding.verdict is Verdict.PASS for finding, _ in (*signed, approved))
+    asked = await asyncio.gather(*(desk.machine(one, confirmed=confirmed) for one in machines))
+    answers = {one.id: finding for one, finding in zip(machines, asked, strict=True)}
+    answers |= {one.id: finding for one, (finding, _) in zip(people, signed, strict=True)}
+    findings = [*(answers[one.id] for one in desk.rules.checklist), approved[0]]
+    for finding in findings:
         on_finding(finding)
-    return Confirmed([finding for finding, _ in found], [text for _, texts in found for text in texts])
+    return Confirmed(findings, [text for _, texts in (*signed, approved) for text in texts])
 
 
 async def may_smoke(world: World, release: Release) -> None:
@@ -79,10 +87,8 @@ class Desk:
         self._used = used_in(Ledger(world.paths.ledger).records())
 
     async def item(self, item: ChecklistItem) -> tuple[Finding, list[Approval]]:
-        """One item of the checklist."""
+        """One item of the checklist that a person signs off."""
         name = f"checklist-{item.id}"
-        if item.command:
-            return await self._machine(name, item), []
         try:
             text = await self._newest(Role.CHECKLIST, item.id)
         except Denied as denied:
@@ -124,7 +130,7 @@ class Desk:
         given = Approval(role, text, signature, "whoever signed", "", at, run)
         if role is Role.CHECKLIST:
             item = given.says.get("item", "")
-            asked = [one.id for one in self._about.rules.checklist if not one.command]
+            asked = [one.id for one in self.people]
             if item not in asked:
                 raise UsageError(
                     f"the checklist asks nobody to sign off {item!r}.", next=f"use one of: {', '.join(asked) or 'none'}"
@@ -181,6 +187,16 @@ class Desk:
         return self._about.rules
 
     @property
+    def people(self) -> list[ChecklistItem]:
+        """The items that a person signs off."""
+        return [one for one in self.rules.checklist if not one.command]
+
+    @property
+    def machines(self) -> list[ChecklistItem]:
+        """The items that a command judges."""
+        return [one for one in self.rules.checklist if one.command]
+
+    @property
     def _about(self) -> Promotion:
         if self._plan.promotion is None:
             raise LookupError("not a promotion")
@@ -212,7 +228,12 @@ class Desk:
             next=f"sluice sign-off --env prod --item {item} --key ~/.ssh/id_ed25519",
         )
 
-    async def _machine(self, name: str, item: ChecklistItem) -> Finding:
+    async def machine(self, item: ChecklistItem, *, confirmed: bool) -> Finding:
+        """One item that a command judges: run once people `confirmed` all else, or where it was promoted before."""
+        name = f"checklist-{item.id}"
+        known = {one.command for former in self._about.before for one in former.promotion.checklist}
+        if not confirmed and item.command not in known:
+            return Finding(name, Verdict.SKIPPED, detail=f"{item.text} Not asked before it is approved.")
         done = await self._means.runner.run(item.command, timeout_s=item.timeout_s)
         if done.timed_out:
             return Finding(name, Verdict.ERROR, done.ms, f"{item.text} It did not end within {item.timeout_s:g} s.")
