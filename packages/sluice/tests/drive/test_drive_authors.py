@@ -144,6 +144,37 @@ async def test_what_true_does_not_prove(people, town):
     assert (await town.promote()).exit_code == 0
 
 
+BOB = '[signers.bob]\nkeys = ["{bob}"]\nmay = ["approve"]\n'
+BOBBY = 'authors = ["Bobby"]\n'
+
+
+def bobs(town, *entries):
+    """The town's policy with other entries for Bob."""
+    assert BOB in town.spec
+    return town.spec.replace(BOB, "".join(entries)).format(**town.keys)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        ('[signers.robert]\nkeys = ["{bob}"]\nmay = ["approve"]\n',),
+        (
+            '[signers.robert]\nkeys = ["{bob}"]\nmay = ["approve"]\n',
+            '[signers.bob]\nkeys = ["{mallory}"]\nmay = ["checks"]\n',
+        ),
+    ],
+    ids=["renamed", "renamed, and the name is another's"],
+)
+async def test_who_is_renamed_by_the_candidate_stays_an_author(people, town, entries):
+    """The names Bob commits under are those of the entry that had his key, whatever it is called now."""
+    town.policy(bobs(town, BOB, BOBBY))
+    await people.promoted()
+    town.policy(bobs(town, *entries))
+    people.change("Bobby")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
 # ---------------------------------------------------------------- by key alone
 
 
@@ -207,6 +238,21 @@ async def test_by_key_a_key_that_the_candidate_itself_names_shows_nothing(people
     people.change("Mallory", key="mallory")
     await town.proven()
     await town.not_taken("AuthorUnknown", who="bob")
+
+
+@pytest.mark.parametrize("name", ["bob", "robert"])
+async def test_by_key_a_key_that_was_the_approvers_stays_theirs(people, town, name):
+    """The candidate gives Bob's second key, which signed it, to another name, and may rename himself: it is his."""
+    two = BOB.replace('["{bob}"]', '["{bob}", "{mallory}"]')
+    people.begin_anew(RULE)
+    (town.origin / "sluice.toml").write_text(bobs(town, two).replace(RULE, BY_KEYS))
+    people.change("Ann", key="ann")
+    await people.promoted()
+    zoe = '[signers.zoe]\nkeys = ["{mallory}"]\nmay = ["checks"]\n'
+    (town.origin / "sluice.toml").write_text(bobs(town, BOB.replace("bob]", f"{name}]"), zoe).replace(RULE, BY_KEYS))
+    people.change("Zed", key="mallory")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
 
 
 async def test_a_candidate_cannot_take_the_stricter_rule_back(people, town):

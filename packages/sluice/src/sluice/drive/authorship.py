@@ -7,10 +7,33 @@ rules: by all that is known of a commit, and, stricter, by keys: what nobody els
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from sluice.hosts.signing import Signed, fingerprint
 from sluice.model.policy import BY_KEY, Signer
 from sluice.model.promotion import Authored, Denial, Denied, Promotion
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """All that the policies know of somebody who signed: who shares a name or a key with them is the same person."""
+
+    names: frozenset[str]  # of entries in [signers]
+    keys: frozenset[str]
+    authors: frozenset[str]  # names and addresses they commit under, as they are written
+
+
+def person_of(signed: Signed, policies: Iterable[Mapping[str, Signer]]) -> Person:
+    """Under whatever names the policies have them: an entry that was renamed or split is still one person's."""
+    entries = [(name, one, _keys(one)) for policy in policies for name, one in policy.items()]
+    names, keys, authors = {signed.principal}, {signed.fingerprint}, {signed.principal}
+    while found := [entry for entry in entries if entry[0] in names or entry[2] & keys]:
+        entries = [entry for entry in entries if entry not in found]
+        for name, one, own in found:
+            names.add(name)
+            keys |= own
+            authors |= {name, *one.authors}
+    return Person(frozenset(names), frozenset(keys), frozenset(authors))
 
 
 def must_be_no_author(signed: Signed, signers: Mapping[str, Signer], about: Promotion) -> None:
@@ -20,11 +43,10 @@ def must_be_no_author(signed: Signed, signers: Mapping[str, Signer], about: Prom
         return
     changes = about.authors or about.commits
     policies = [signers, *(one.signers for one in about.before)]
-    same = [policy[signed.principal] for policy in policies if signed.principal in policy]
-    names = _folded({signed.principal, *(name for one in same for name in one.authors)})
-    keys = {fingerprint(key) for one in same for key in one.keys} | {signed.fingerprint}
+    person = person_of(signed, policies)
+    names = _folded(person.authors)
     for change in changes:
-        if names & _folded(change.people) or (change.key and change.key in keys):
+        if names & _folded(change.people) or (change.key and change.key in person.keys):
             raise Denied(
                 Denial.APPROVAL_BY_AUTHOR,
                 f"{signed.principal} approved, and is an author of {change.sha[:12]} ({change.subject}).",
@@ -51,7 +73,11 @@ def _must_be_anothers(signed: Signed, change: Authored, policies: Iterable[Mappi
 
 
 def _owner(policy: Mapping[str, Signer], key: str) -> str:
-    return next((name for name, one in policy.items() if key in {fingerprint(public) for public in one.keys}), "")
+    return next((name for name, one in policy.items() if key in _keys(one)), "")
+
+
+def _keys(signer: Signer) -> set[str]:
+    return {fingerprint(public) for public in signer.keys} - {""}
 
 
 def _folded(names: Iterable[str]) -> set[str]:
