@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import msgspec
@@ -123,6 +124,65 @@ async def test_a_file_that_was_changed_on_the_server_approves_nothing(town):
     path.write_text(whole.replace(until, expiry(town.prod.clock.now(), 300)))
     assert path.read_text() != whole
     await town.refused("SignatureAltered")
+
+
+def edit_kept(town, **fields):
+    """Somebody changes what the newest kept signature's file says of it; the path, and what it said before."""
+    path = max((town.prod.paths.env_dir / "approvals").glob("*.json"))
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole) | fields))
+    return path, whole
+
+
+async def test_a_signature_that_was_copied_under_another_name_counts_once(town):
+    """Two approvals are asked for, and the file of one says another name and key: who signed is what was proven."""
+    town.policy(town.spec.format(**town.keys).replace("[promotion]", "[promotion]\napprovals = 2"))
+    await town.proven()
+    await town.signed()
+    path, whole = edit_kept(town, principal="eve", fingerprint="SHA256:" + "x" * 43)
+    path.with_name(f"0{path.name}").write_text(whole)
+    await town.refused("ApprovalMissing")
+
+
+async def test_the_record_names_who_signed_and_the_signature_is_used_up(town):
+    """Not what the file says: an edited one hides neither who approved nor that it was acted upon."""
+    await town.proven()
+    await town.signed()
+    path, whole = edit_kept(town, principal="the-cto", fingerprint="SHA256:" + "x" * 43)
+    town.prod.verdicts["smoke public", "main"] = Verdict.INCONCLUSIVE
+    record = (await town.promote()).record
+    (signed,) = record["approvals"]
+    assert (record["outcome"], signed["principal"]) == ("none_serving", "bob")
+    assert signed["signed_with"] == json.loads(whole)["fingerprint"]
+    town.prod.verdicts.clear()
+    if Ledger(town.prod.paths.ledger).closed():
+        await town.drive(town.prod).unlock(ASK, "it was the probe")
+    path.write_text(whole)
+    await town.refused("ApprovalUsed")
+
+
+@pytest.mark.parametrize("name", ["bob", "robert"])
+async def test_who_is_split_in_two_by_the_candidate_is_one_person(town, name):
+    """Bob had two keys; the candidate names one of them zoe's: two signatures, one approval."""
+    before = town.spec.replace("[promotion]", "[promotion]\napprovals = 2").replace(
+        "_not_author = true", "_not_author = false"
+    )
+    town.policy(before.replace('["{bob}"]', '["{bob}", "{mallory}"]').format(**town.keys))
+    await town.proven()
+    for who in ("bob", "mallory"):
+        await town.signed(who)
+    await town.refused("ApprovalMissing")
+    await town.signed("ann")
+    assert (await town.promote()).exit_code == 0
+    town.prod.clock.elapsed += 601  # what was not acted upon is over
+    zoe = '[signers.zoe]\nkeys = ["{mallory}"]\nmay = ["approve"]\n'
+    town.policy(before.replace("signers.bob", f"signers.{name}").format(**town.keys) + zoe.format(**town.keys))
+    await town.proven()
+    for who in ("bob", "mallory"):
+        await town.signed(who)
+    await town.refused("ApprovalMissing")
+    await town.signed("ann")
+    assert (await town.promote()).exit_code == 0
 
 
 async def test_a_candidate_that_changed_who_may_sign(town):

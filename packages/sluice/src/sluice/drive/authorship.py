@@ -22,6 +22,10 @@ class Person:
     keys: frozenset[str]
     authors: frozenset[str]  # names and addresses they commit under, as they are written
 
+    def is_also(self, other: Person) -> bool:
+        """Whether any name or key of theirs is the other's."""
+        return bool(self.names & other.names or self.keys & other.keys)
+
 
 def person_of(signed: Signed, policies: Iterable[Mapping[str, Signer]]) -> Person:
     """Under whatever names the policies have them: an entry that was renamed or split is still one person's."""
@@ -36,13 +40,18 @@ def person_of(signed: Signed, policies: Iterable[Mapping[str, Signer]]) -> Perso
     return Person(frozenset(names), frozenset(keys), frozenset(authors))
 
 
+def policies_of(signers: Mapping[str, Signer], about: Promotion) -> list[Mapping[str, Signer]]:
+    """The candidate's signers, and those of every policy before it."""
+    return [signers, *(one.signers for one in about.before)]
+
+
 def must_be_no_author(signed: Signed, signers: Mapping[str, Signer], about: Promotion) -> None:
     """Of every commit that is new to users; the first time, of all there are. Raises Denied."""
     rule = about.rules.approver_not_author
     if not rule:
         return
     changes = about.authors or about.commits
-    policies = [signers, *(one.signers for one in about.before)]
+    policies = policies_of(signers, about)
     person = person_of(signed, policies)
     names = _folded(person.authors)
     for change in changes:

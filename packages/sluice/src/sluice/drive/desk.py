@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from sluice.drive.authorship import must_be_no_author
+from sluice.drive.authorship import Person, must_be_no_author, person_of, policies_of
 from sluice.drive.facts import Plan
 from sluice.drive.promotion import means_of, plan_promotion
 from sluice.drive.world import PromotionMeans, World
@@ -114,16 +114,22 @@ class Desk:
         return (await self._accepted())[0]
 
     async def _accepted(self) -> tuple[list[Approval], Denied | None]:
-        """Those that hold, and why the first of the others does not."""
-        accepted: dict[str, Approval] = {}
+        """Those that hold, one of each person, and why the first of the others does not."""
+        accepted: list[Approval] = []
+        people: list[Person] = []
         denied: Denied | None = None
+        policies = policies_of(self._plan.policy.signers, self._about)
         for text in self._standing(Role.APPROVE):
             try:
-                await self.accept(text)
-                accepted.setdefault(text.principal, text)
+                signed = await self.accept(text)
             except Denied as failure:
                 denied = denied or failure
-        return list(accepted.values()), denied
+                continue
+            person = person_of(signed, policies)
+            if not any(person.is_also(other) for other in people):
+                people.append(person)
+                accepted.append(_proven(text, signed))
+        return accepted, denied
 
     async def take_in(self, role: Role, text: str, signature: str, at: str, run: str) -> Approval:
         """A signature handed in now, judged as it will be when the plan is acted upon. Raises Denied, or UsageError."""
@@ -135,8 +141,7 @@ class Desk:
                 raise UsageError(
                     f"the checklist asks nobody to sign off {item!r}.", next=f"use one of: {', '.join(asked) or 'none'}"
                 )
-        signed = await self.accept(given)
-        return msgspec.structs.replace(given, principal=signed.principal, fingerprint=signed.fingerprint)
+        return _proven(given, await self.accept(given))
 
     async def accept(self, text: Approval) -> Signed:
         """Who signed. Raises Denied, with the code of what is wrong with it."""
@@ -151,8 +156,7 @@ class Desk:
         )
         judge_text(text, expected, self._world.clock.now(), promotion.approval_ttl_s)
         signed = await self._may_sign(text)
-        # By the key that signed, not by what the file says of it.
-        if msgspec.structs.replace(text, fingerprint=signed.fingerprint).digest in self._used:
+        if _proven(text, signed).digest in self._used:
             raise Denied(
                 Denial.APPROVAL_USED,
                 f"The signature of {signed.principal} was acted upon by a run before.",
@@ -217,11 +221,9 @@ class Desk:
         denied: Denied | None = None
         for text in self._standing(role, item):
             try:
-                await self.accept(text)
+                return _proven(text, await self.accept(text))
             except Denied as failure:
                 denied = denied or failure
-            else:
-                return text
         raise denied or Denied(
             Denial.CHECKLIST_OPEN,
             "Nobody signed it off.",
@@ -242,6 +244,11 @@ class Desk:
         last = ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.exit_code}"])[-1][:TAIL]
         denied = Denied(Denial.CHECKLIST_OPEN, f"{item.text} Not so: {last}", next=" ".join(item.command))
         return msgspec.structs.replace(_open(name, denied.what, denied), ms=done.ms)
+
+
+def _proven(text: Approval, signed: Signed) -> Approval:
+    """By whom and which key it was signed, not what the file that keeps it says of that: anybody may have edited it."""
+    return msgspec.structs.replace(text, principal=signed.principal, fingerprint=signed.fingerprint)
 
 
 def _open(name: str, detail: str, denied: Denied) -> Finding:
