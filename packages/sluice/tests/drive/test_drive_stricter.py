@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sluice.drive import Request
+from sluice.drive.planning import plan_rollout
+from sluice.drive.promotion import plan_promotion
+from sluice.drive.steps import asked_for
 from sluice.ledger import Ledger
 from sluice.model.policy import ChecklistItem, PromotionSpec
 from sluice.model.promotion import strictest
@@ -127,3 +130,20 @@ async def test_a_person_is_asked_though_the_candidate_lets_a_command_answer(town
     await town.refused("ChecklistOpen")
     await town.signed_off("backup", "carl")
     await gone(town)
+
+
+# ---------------------------------------------------------------- what the gates are told
+
+
+async def test_the_gates_are_told_of_the_policies_before(taken_back):
+    """Those of what was promoted last and of what serves; of a rollout there are none."""
+    town = taken_back
+    town.commit("x", "y")
+    await town.proven()
+    world = town.world(town.prod)
+    plan = await plan_promotion(world, "", lambda _text: None)
+    before = asked_for(world, plan, ("olga", "ssh-key"), "", {}).before
+    assert [(one.promotion.proof_ttl_s, "mallory" in one.signers) for one in before] == [(60, False), (3600, True)]
+    test = town.world(town.test)
+    rollout = await plan_rollout(test, "main", lambda _text: None)
+    assert asked_for(test, rollout, ("olga", "ssh-key"), "", {}).before == ()

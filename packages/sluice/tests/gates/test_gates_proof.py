@@ -10,13 +10,15 @@ import msgspec
 import pytest
 
 from sluice.gates.attestation import Ran, attestation_of, document_of, line_of, signed_of
+from sluice.gates.context import Asked
 from sluice.gates.proof import checks_passed
 from sluice.gates.recording import Recording, record
 from sluice.hosts.git_clone import NOTES, Clone
 from sluice.hosts.signing import sign
 from sluice.hosts.system import SystemClock
 from sluice.model.errors import Refused, UsageError
-from sluice.model.policy import GatesSpec, Proof, Role
+from sluice.model.policy import GatesSpec, PromotionSpec, Proof, Role
+from sluice.model.promotion import Former
 from sluice.model.secret import Redactor
 from sluice.model.spec import RunSpec, ServiceSpec
 from sluice.model.verdict import Verdict
@@ -102,6 +104,23 @@ async def test_a_pushed_record_proves(desk):
     told = attestation_of(signed_of(desk.note()[0]).document)
     assert {"sluice", "git", "ssh", "python", "system"} <= set(told.tools)
     assert told.started <= told.ended
+
+
+async def test_in_a_promotion_the_policies_before_must_let_the_key_sign_too(desk, keyring):
+    """A signer of checks whom the candidate itself brings in proves nothing; under another name the key is the same."""
+    await desk.record()
+    own = desk.signers["ann"]
+    other = keyring.signer(keyring.make("other"))
+    approver = msgspec.structs.replace(own, may=(Role.APPROVE,))
+    for before, code in (
+        ([{"anna": own}], []),
+        ([{"anna": own}, {"zoe": other}], ["PolicyChanged"]),
+        ([{"ann": approver}], ["PolicyChanged"]),
+    ):
+        formers = [Former(f"run-{n}", GatesSpec(), PromotionSpec(), signers) for n, signers in enumerate(before)]
+        finding = await desk.judge(asked=Asked(before=formers))
+        assert codes(finding) == code, finding.detail
+        assert finding.verdict is (Verdict.FAIL if code else Verdict.PASS)
 
 
 async def test_a_record_that_was_not_pushed_proves_nothing(desk):

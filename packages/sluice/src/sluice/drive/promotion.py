@@ -57,7 +57,7 @@ async def plan_promotion(
     _must_be_known(world, old)
     await _must_have_its_history(world, old, commit)
     before = _policies_before(world, old)
-    formers = tuple(Former(one.id, one.spec.promotion, one.spec.signers) for one in before)
+    formers = tuple(Former(one.id, one.spec.gates, one.spec.promotion, one.spec.signers) for one in before)
     rules = strictest(policy.promotion, *(one.promotion for one in formers))
     proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(

@@ -53,10 +53,11 @@ class Outcome:
 def asked_for(world: World, plan: Plan, who: tuple[str, str], override: str, waivers: Mapping[str, str]) -> Asked:
     """What the gates are told of a plan and of whoever wants it. Secrets of the policy's branch: since a promotion."""
     if plan.promotion is not None:
-        since = plan.old_release.commit.sha if plan.old_release else ""
+        since, before = plan.old_release.commit.sha if plan.old_release else "", plan.promotion.before
     else:
+        before = ()
         since = last_promoted(world) if plan.commit.branch == world.policy_ref else ""
-    return Asked(who[0], override, waivers, plan.env_fingerprint, plan.old_release, since, who[1])
+    return Asked(who[0], override, waivers, plan.env_fingerprint, plan.old_release, since, who[1], before)
 
 
 def judged(findings: list[Finding], required: frozenset[str] = frozenset()) -> Event:

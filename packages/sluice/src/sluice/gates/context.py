@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from sluice.hosts.forge import CommitStatus, PullRequest
 from sluice.model.policy import GatesSpec, Signer
+from sluice.model.promotion import Former
 from sluice.model.release import Commit, FileChange, Release
 from sluice.model.secret import Secret
 from sluice.model.spec import EnvironmentName, ServiceSpec
@@ -77,6 +78,7 @@ class Asked:
     # branch, nothing was promoted yet, and all of its history is looked at.
     since: str = ""
     owner_source: str = ""  # only by an SSH key is it known who somebody is
+    before: Sequence[Former] = ()  # of a promotion: the policies that its candidate must keep too
 
 
 def _no_records() -> Sequence[Mapping[str, Any]]:

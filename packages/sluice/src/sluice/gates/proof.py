@@ -9,7 +9,7 @@ from sluice.gates.context import GateContext
 from sluice.hosts.forge import CommitStatus
 from sluice.hosts.forge_dialects import StatusState
 from sluice.hosts.git_clone import NOTES
-from sluice.hosts.signing import BadSignature, verify
+from sluice.hosts.signing import BadSignature, lets_sign, verify
 from sluice.model.errors import ProbeBroken
 from sluice.model.policy import GatesSpec, Proof, Role
 from sluice.model.verdict import Finding, Verdict
@@ -111,6 +111,12 @@ async def _judge(context: GateContext, line: str, tree: str) -> tuple[str, str]:
     except BadSignature as bad:
         words = {"SignatureAltered": "a record was altered after it was signed, or its signature is another's"}
         return bad.code, words.get(bad.code, bad.what)
+    for former in context.asked.before:
+        if not lets_sign(former.signers, who.fingerprint, Role.CHECKS):
+            return "PolicyChanged", (
+                f"{who.principal} signed, whose key may sign checks only by what this very candidate changes in the "
+                f"policy: that of release {former.release} does not name it for that"
+            )
     record = attestation_of(signed.document)
     if record is None:
         return "ChecksUnreadable", f"what {who.principal} signed is no record of checks"

@@ -100,6 +100,11 @@ async def verify(runner: Runner, document: bytes, signature: str, signers: Mappi
     )
 
 
+def lets_sign(signers: Mapping[str, Signer], key: str, role: Role) -> bool:
+    """Whether a policy lets the key of this fingerprint sign for the role."""
+    return any(role in one.may and key in {fingerprint(public) for public in one.keys} for one in signers.values())
+
+
 def fingerprint(public: str) -> str:
     """SHA256:… of a public key line, or "" when it is none."""
     words = public.split()

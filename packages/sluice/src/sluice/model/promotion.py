@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from sluice.model.errors import Refused
-from sluice.model.policy import BY_KEY, ChecklistItem, PromotionSpec, Role, Signer
+from sluice.model.policy import BY_KEY, ChecklistItem, GatesSpec, PromotionSpec, Role, Signer
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
 DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
@@ -91,6 +91,7 @@ class Former(msgspec.Struct, frozen=True):
     """A policy that was promoted before, of which the candidate's own must make nothing easier."""
 
     release: str
+    gates: GatesSpec
     promotion: PromotionSpec
     signers: dict[str, Signer]
 
