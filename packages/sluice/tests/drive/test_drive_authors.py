@@ -15,7 +15,8 @@ from sluice.hosts import git as git_module
 from sluice.hosts.git import GitMirror
 from sluice.model.errors import ConfigError, Refused
 from sluice.model.policy import BY_KEY, PromotionSpec
-from sluice.model.promotion import Denied, strictest
+from sluice.model.promotion import Denied
+from sluice.model.stricter import strictest
 
 RULE = "approver_not_author = true"
 BY_KEYS = 'approver_not_author = "by-key"'

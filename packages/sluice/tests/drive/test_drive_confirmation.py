@@ -20,7 +20,8 @@ from sluice.gates.standing import in_promotion
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused
 from sluice.model.policy import DocsRule, GatesSpec, Role, Signer
-from sluice.model.promotion import approvers_of, document
+from sluice.model.promotion import document
+from sluice.model.stricter import approvers_of
 
 ASK = Request("olga@host", "test")
 WAIVING = dataclasses.replace(ASK, waivers={"disk-space": "the new disk comes tonight"})

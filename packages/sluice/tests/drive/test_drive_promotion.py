@@ -156,7 +156,7 @@ async def test_who_a_candidate_names_may_not_wave_it_through(pair):
         await pair.signed("mallory")
     assert denied.value.code == "PolicyChanged"
     plan = await pair.plan()
-    assert plan.promotion.policy_changed == ("signers.mallory",)
+    assert list(plan.promotion.policy_changed) == ["signers.mallory"]
     await pair.signed("bob")
     assert (await pair.promote()).exit_code == 0
 

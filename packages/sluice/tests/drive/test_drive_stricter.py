@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sluice.drive import Request
+from sluice.drive.confirmation import plan_data, plan_text
 from sluice.drive.planning import plan_rollout
 from sluice.drive.promotion import plan_promotion
 from sluice.drive.steps import asked_for
 from sluice.ledger import Ledger
 from sluice.model.policy import ChecklistItem, PromotionSpec
-from sluice.model.promotion import strictest
+from sluice.model.stricter import strictest
 
 ASK = Request("olga@host", "test")
 
@@ -147,3 +148,48 @@ async def test_the_gates_are_told_of_the_policies_before(taken_back):
     test = town.world(town.test)
     rollout = await plan_rollout(test, "main", lambda _text: None)
     assert asked_for(test, rollout, ("olga", "ssh-key"), "", {}).before == ()
+
+
+# ---------------------------------------------------------------- waivers, and what is shown of the rest
+
+FREEZE = 'freeze = [{{name = "later", since = "2031-01-01T00:00", until = "2031-02-01T00:00"}}]'
+NEVER = 'never_waive = ["no-secrets", "freeze"]'
+
+
+async def test_a_gate_that_was_never_waived_is_not_waived_by_the_candidate_that_allows_it(town):
+    """The candidate takes the gate from never_waive: its own promotion passes over it no more than before."""
+    town.policy(policy_of(town, ("[promotion]", f"[gates]\n{NEVER}\n[promotion]")))
+    await promoted(town)
+    town.policy(policy_of(town))
+    await town.proven()
+    asked = Request("olga@host", "test", waivers={"freeze": "it cannot wait"})
+    await town.signed(asked=asked)
+    result = await town.drive(town.prod).promote(asked)
+    assert (result.exit_code, result.record["refusal"]) == (1, "WaiverForbidden")
+    # Once that is promoted, the gate may be waived.
+    await promoted(town)
+    town.commit("x", "y")
+    await town.proven()
+    await town.signed(asked=asked)
+    assert (await town.drive(town.prod).promote(asked)).exit_code == 0
+
+
+async def test_what_the_policy_was_and_would_be_is_shown_and_signed(town):
+    """A freeze that the candidate takes out stands in the plan and in the text, with its window."""
+    town.policy(
+        policy_of(town, ("[promotion]", f"[gates]\n{FREEZE}\n[promotion]"), ("duration_s = 1", "duration_s = 2"))
+    )
+    await promoted(town)
+    town.policy(policy_of(town))
+    await town.proven()
+    await town.signed()
+    text = max(town.approvals.all(), key=lambda one: one.run).document
+    plan = await plan_promotion(town.world(town.prod), "", lambda _text: None)
+    window = 'without {"name":"later","kind":"deny","zone":"UTC",'
+    assert "policy changes: gates.freeze, watch.duration_s\n" in text
+    assert f"policy gates.freeze: {window}" in text
+    assert "policy watch.duration_s: 2.0 -> 1.0\n" in text
+    shown = " ".join(plan_text(plan, "prod").split())
+    assert f"policy changes gates.freeze: {window}" in shown
+    assert "policy changes watch.duration_s: 2.0 -> 1.0" in shown
+    assert plan_data(plan, "prod")["policy_changes"]["watch.duration_s"] == "2.0 -> 1.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from sluice.gates.context import Asked
 from sluice.gates.freeze import freeze
 from sluice.gates.windows import DAYS, ends_at, holds, moment, rule, spans
-from sluice.model.policy import FreezeKind, FreezeWindow, GatesSpec
+from sluice.model.policy import FreezeKind, FreezeWindow, GatesSpec, PromotionSpec
+from sluice.model.promotion import Former
 from sluice.model.verdict import Verdict
 
 DENY, ALLOW = FreezeKind.DENY, FreezeKind.ALLOW
@@ -43,13 +45,14 @@ class At:
 WEEKEND = FreezeWindow(name="weekend", zone="Europe/Moscow", days=("sat", "sun"), exempt=("ann",))
 
 
-async def judged(origin, now, *windows, owner="bob", environment="test", source="ssh-key SHA256:x"):
-    """The gate at a moment."""
+async def judged(origin, now, *windows, owner="bob", environment="test", source="ssh-key SHA256:x", before=()):
+    """The gate at a moment; `before`: the windows of the policies before it."""
+    formers = [Former(f"run-{n}", GatesSpec(freeze=tuple(own)), PromotionSpec(), {}) for n, own in enumerate(before)]
     return await freeze(
         await origin.context(
             policy=GatesSpec(freeze=windows),
             clock=At(now),
-            asked=Asked(owner, owner_source=source),
+            asked=Asked(owner, owner_source=source, before=formers),
             environment=environment,
         )
     )
@@ -61,6 +64,26 @@ async def test_a_window_that_forbids_is_named_with_its_end(origin):
     assert finding.verdict is Verdict.FAIL
     assert finding.detail == "Frozen by 'weekend' until Mon 2026-01-05 00:00 Europe/Moscow."
     assert "--waive freeze=" in finding.fix
+
+
+async def test_in_a_promotion_the_windows_of_the_policies_before_count_too(origin):
+    """Taken out, exempted from or allowed by the candidate: by the policy before it is as frozen as before."""
+    now, allow = "2026-01-03T12:00:00.000Z", FreezeWindow(name="saturdays", kind=ALLOW, days=("sat",))
+    exempt = msgspec.structs.replace(WEEKEND, exempt=("bob",))
+    weekdays = FreezeWindow(name="weekdays", kind=ALLOW, days=("mon",))
+    for mine, before, verdict in (
+        ([], [[WEEKEND]], Verdict.FAIL),
+        ([exempt], [[WEEKEND]], Verdict.FAIL),
+        ([allow], [[weekdays]], Verdict.FAIL),
+        ([], [[exempt], [WEEKEND]], Verdict.FAIL),
+        ([WEEKEND], [[]], Verdict.FAIL),
+        ([exempt], [[exempt]], Verdict.PASS),
+        ([], [[allow]], Verdict.PASS),
+        ([], [[]], Verdict.SKIPPED),
+    ):
+        finding = await judged(origin, now, *mine, environment="prod", before=before)
+        assert finding.verdict is verdict, (mine, before)
+        assert ("By the policy of release run-" in finding.detail) == (verdict is Verdict.FAIL and mine != [WEEKEND])
 
 
 async def test_the_zone_decides_what_day_it_is(origin):

@@ -21,8 +21,9 @@ from sluice.journal import redact_tree
 from sluice.ledger import Ledger
 from sluice.model.errors import SluiceError, StateCorrupted
 from sluice.model.policy import Role
-from sluice.model.promotion import Approval, Denied, shortened
+from sluice.model.promotion import SHOWN, Approval, Denied
 from sluice.model.release import Release, Slot
+from sluice.model.text import shortened
 from sluice.model.verdict import Finding, Verdict, worst
 
 
@@ -336,11 +337,11 @@ def signature_record(
         "commit": plan.commit.sha if plan else "",
         "tree": plan.commit.tree if plan else "",
         "plan": plan.hash if plan else "",
-        "item": shortened(text.says.get("item", "")),
+        "item": shortened(text.says.get("item", ""), SHOWN),
         "principal": text.principal,
         "signed_with": text.fingerprint,
         "digest": text.digest,
-        "expires": shortened(text.says.get("expires", "")),
+        "expires": shortened(text.says.get("expires", ""), SHOWN),
         "outcome": "refused" if denied else "signed",
         **({"refusal": denied.code, "reason": world.redactor(denied.what)} if denied else {}),
         "owner": by[0],

@@ -40,7 +40,7 @@ def plan_data(plan: Plan, environment: str, given: Sequence[Approval] = ()) -> d
         "to": about.to_version,
         "commits": [change.sha for change in about.commits],
         "schema": [about.head_from, about.head_to],
-        "policy_changes": list(about.policy_changed),
+        "policy_changes": about.policy_changed,
         "gates": about.gates,
         "exceptions": about.exceptions,
         "checklist": [item.id for item in about.rules.checklist],
@@ -70,7 +70,8 @@ def _promotion(about: Promotion, given: Sequence[Approval]) -> Iterator[tuple[st
     yield "proven in test", f"run {about.proof_run}, {about.proof_branch} at {about.proof_commit[:12]}"
     yield "artifact", about.artifact_key[:16]
     yield "schema", schema_of(about)
-    yield "policy changes", ", ".join(about.policy_changed) or "none"
+    for change in [f"{name}: {how}" for name, how in about.policy_changed.items()] or ["none"]:
+        yield "policy changes", change
     for gate, why in sorted(about.exceptions.items()):
         yield "passed over", f"{gate}: {why}"
     judged, rules = judged_by(about), about.rules

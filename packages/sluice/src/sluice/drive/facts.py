@@ -10,13 +10,11 @@ import msgspec
 
 from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, Event, Kind, State
 from sluice.journal import Record, canonical
+from sluice.model.changes import POLICY_PARTS
 from sluice.model.promotion import Approval, Promotion
 from sluice.model.release import Commit, Release, Slot
 from sluice.model.spec import ServiceSpec
 from sluice.model.verdict import Finding
-
-# The policy: these take effect from policy_ref only.
-POLICY_PARTS = ("gates", "checks", "watch", "promotion", "signers")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -46,17 +44,6 @@ class Plan(msgspec.Struct, frozen=True):
 def steps_of(kind: Kind) -> tuple[str, ...]:
     """The forward steps this kind of run has."""
     return tuple(s.value for s in FORWARD if s not in TERMINAL and s not in PASSED_OVER[kind])
-
-
-def policy_changes(candidate: ServiceSpec, policy: ServiceSpec) -> tuple[str, ...]:
-    """The policy keys the candidate would like otherwise, as dotted paths."""
-    theirs, ours = msgspec.to_builtins(candidate), msgspec.to_builtins(policy)
-    return tuple(
-        f"{part}.{key}"
-        for part in POLICY_PARTS
-        for key in dict.fromkeys([*ours[part], *theirs[part]])
-        if theirs[part].get(key) != ours[part].get(key)
-    )
 
 
 def with_hash(plan: Plan, service: str, environment: str) -> Plan:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.drive.facts import Plan, facts_of, policy_changes, steps_of, with_hash
+from sluice.drive.facts import Plan, facts_of, steps_of, with_hash
 from sluice.drive.unchanged import forged, must_be_recorded
 from sluice.drive.world import World
 from sluice.engine import Kind
 from sluice.journal import read_all
 from sluice.ledger import Ledger
+from sluice.model.changes import policy_changes
 from sluice.model.errors import ConfigError, Refused
 from sluice.model.promotion import Denial, Denied
 from sluice.model.release import Release, Slot
@@ -69,7 +70,7 @@ async def plan_rollout(world: World, branch: str, progress: Progress) -> Plan:
         old_release=release,
         old_slot=slot,
         steps=steps_of(Kind.ROLLOUT),
-        policy_changed=policy_changes(candidate, policy),
+        policy_changed=tuple(policy_changes(candidate, policy)),
         old_alive=alive,
     )
     return with_hash(plan, world.service, world.environment.value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sluice.drive.facts import Plan, policy_changes, steps_of, with_hash
+from sluice.drive.facts import Plan, steps_of, with_hash
 from sluice.drive.planning import read_service, to_go_back_to
 from sluice.drive.proof import ROLLOUT, Tested, tested
 from sluice.drive.unchanged import forged
@@ -15,9 +15,12 @@ from sluice.engine import Kind
 from sluice.gates.standing import in_promotion
 from sluice.gates.waivers import passed_over
 from sluice.ledger import Ledger
+from sluice.model.changes import policy_changes
 from sluice.model.errors import Refused, UsageError
-from sluice.model.promotion import Denial, Denied, Former, Promotion, approvers_of, strictest
+from sluice.model.promotion import Denial, Denied, Former, Promotion
 from sluice.model.release import CONTENT, INPUT, Artifact, Commit, Release
+from sluice.model.spec import ServiceSpec
+from sluice.model.stricter import approvers_of, gates_of, strictest
 from sluice.ports import Progress
 
 
@@ -57,13 +60,12 @@ async def plan_promotion(
     _must_be_known(world, old)
     await _must_have_its_history(world, old, commit)
     before = _policies_before(world, old)
-    formers = tuple(Former(one.id, one.spec.gates, one.spec.promotion, one.spec.signers) for one in before)
-    rules = strictest(policy.promotion, *(one.promotion for one in formers))
+    rules = strictest(policy.promotion, *(one.spec.promotion for one in before))
     proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
         commit=commit,
         candidate=policy,
-        policy=policy,
+        policy=msgspec.structs.replace(policy, gates=gates_of(policy.gates, *(one.spec.gates for one in before))),
         policy_sha=commit.sha,
         env_fingerprint=fingerprint,
         old_release=old,
@@ -72,13 +74,10 @@ async def plan_promotion(
         policy_changed=(),
         old_alive=alive,
         promotion=msgspec.structs.replace(
-            await _what_changes(world, commit, old, proof, dict(exceptions or {})),
-            policy_changed=tuple(dict.fromkeys(name for one in before for name in policy_changes(policy, one.spec))),
+            _held_to(before, policy, await _what_changes(world, commit, old, proof, dict(exceptions or {}))),
             rules=rules,
-            before=formers,
             authors=tuple(await world.repo.authors(commit.sha)) if rules.approver_not_author and old is None else (),
             gates=in_promotion(policy.gates, exceptions or {}),
-            approvers=approvers_of(policy.signers, *(one.signers for one in formers)),
         ),
     )
     return with_hash(plan, world.service, world.environment.value)
@@ -150,7 +149,7 @@ async def _what_changes(
         commits=tuple(await world.repo.authored(old.commit.sha if old else "", commit.sha)),
         head_from=old.migration_head if old else "",
         head_to=proof.migration_head,
-        policy_changed=(),
+        policy_changed={},
         carried=proof.carried,
         exceptions=passed | exceptions,
         waived_in_test=passed_over(record),
@@ -176,6 +175,17 @@ def _policies_before(world: World, old: Release | None) -> tuple[Release, ...]:
             f"What was promoted last ({went[-1]}) is not known any more, so nobody can say who was named before.",
             next="restore its file in the state folder (releases/) from a backup",
         ) from None
+
+
+def _held_to(before: tuple[Release, ...], policy: ServiceSpec, about: Promotion) -> Promotion:
+    """The promotion with the policies before its candidate's, and how that differs from them."""
+    return msgspec.structs.replace(
+        about,
+        before=tuple(Former(one.id, one.spec.gates, one.spec.promotion, one.spec.signers) for one in before),
+        # Where both differ, from what serves: that is what users have.
+        policy_changed={name: how for one in before for name, how in policy_changes(policy, one.spec).items()},
+        approvers=approvers_of(policy.signers, *(one.spec.signers for one in before)),
+    )
 
 
 def adopted(plan: Plan, artifact: Artifact) -> Artifact:

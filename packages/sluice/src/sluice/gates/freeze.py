@@ -5,20 +5,38 @@ from __future__ import annotations
 import datetime as dt
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from sluice.gates.context import GateContext
 from sluice.gates.windows import Ruling, rule
 from sluice.ledger import Frozen, frozen_by
-from sluice.model.policy import FreezeKind
+from sluice.model.policy import FreezeKind, GatesSpec
 from sluice.model.verdict import Finding, Verdict
 
 NAME = "freeze"
 
 
 async def freeze(context: GateContext) -> Finding:
-    """By the host's clock, the policy's windows, the environment's ledger and the owner's name. Deny wins."""
-    windows, environment, asked = context.policy.freeze, context.environment.value, context.asked
+    """By the host's clock, the policy's windows, the environment's ledger and the owner's name. Deny wins.
+
+    Of a promotion by the windows and exemptions of the policies before it as well: each must let it through.
+    """
     now = dt.datetime.fromisoformat(context.clock.now())
     frozen = frozen_by(context.records(), now)
+    found = _judged(context, context.policy, now, frozen)
+    for former in context.asked.before:
+        if found.verdict is not Verdict.FAIL:
+            before = _judged(context, former.gates, now, frozen)
+            if before.verdict is Verdict.FAIL:
+                detail = f"By the policy of release {former.release}, which the candidate's must keep: {before.detail}"
+                found = msgspec.structs.replace(before, detail=detail)
+            elif found.verdict is Verdict.SKIPPED:
+                found = before
+    return found
+
+
+def _judged(context: GateContext, policy: GatesSpec, now: dt.datetime, frozen: list[Frozen]) -> Finding:
+    windows, environment, asked = policy.freeze, context.environment.value, context.asked
     if not windows and not frozen:
         detail = f"The policy has no freeze windows ([[gates.freeze]]), and nobody froze {environment}."
         return Finding(NAME, Verdict.SKIPPED, detail=detail)
@@ -26,7 +44,7 @@ async def freeze(context: GateContext) -> Finding:
     owner = asked.owner if asked.owner_source.startswith("ssh-key") else ""
     ruling = rule(windows, now, environment, owner)
     exempt = [one.name for one in windows if environment in one.environments and owner in one.exempt]
-    if owner in context.policy.freeze_exempt and frozen:
+    if owner in policy.freeze_exempt and frozen:
         exempt, frozen = [*exempt, *(f"the freeze of {one.owner}" for one in frozen)], []
     aside = f" {owner} is exempt from {', '.join(exempt)}." if exempt else ""
     closed = [_frozen(one) for one in frozen] + ([] if ruling.allowed else [sentence(ruling)])

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from sluice.model.errors import Refused
-from sluice.model.policy import BY_KEY, ChecklistItem, GatesSpec, PromotionSpec, Role, Signer
+from sluice.model.policy import BY_KEY, GatesSpec, PromotionSpec, Role, Signer
+from sluice.model.text import plain, shortened
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
 DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
@@ -109,7 +110,7 @@ class Promotion(msgspec.Struct, frozen=True):
     commits: tuple[Authored, ...]  # the first time: the newest alone
     head_from: str  # the schema's head
     head_to: str
-    policy_changed: tuple[str, ...]  # against the policy of what serves
+    policy_changed: dict[str, str]  # against each of `before`: which key, and what it was and would be
     exceptions: dict[str, str] = {}  # gate -> why it is passed over: whoever signs, signs them too
     rules: PromotionSpec = PromotionSpec()  # the stricter of the policy's and of all of `before`
     before: tuple[Former, ...] = ()  # of what was promoted last, and of what serves if that is another
@@ -119,31 +120,6 @@ class Promotion(msgspec.Struct, frozen=True):
     authors: tuple[Authored, ...] = ()  # the first time, where it is asked who wrote it: a commit of each who ever did
     waived_in_test: tuple[dict[str, str], ...] = ()  # gate, by, reason and verdict of what test passed over
     settings: dict[str, str] = {}  # what host.toml says of this environment: where and as whom it will run
-
-
-def strictest(now: PromotionSpec, *before: PromotionSpec) -> PromotionSpec:
-    """What all of them ask for: a candidate cannot make its own promotion easier. Pure."""
-    specs = (now, *before)
-    return PromotionSpec(
-        approvals=max(one.approvals for one in specs),
-        approval_ttl_s=min(one.approval_ttl_s for one in specs),
-        approver_not_author=_stricter([one.approver_not_author for one in specs]),
-        proof_ttl_s=min(one.proof_ttl_s for one in specs),
-        checklist=_checklist(now.checklist, [item for one in before for item in one.checklist]),
-    )
-
-
-def _checklist(now: Iterable[ChecklistItem], before: Iterable[ChecklistItem]) -> tuple[ChecklistItem, ...]:
-    """Every item, in the candidate's order; what was asked before is asked as before, and rather of a person."""
-    kept: dict[str, ChecklistItem] = {}
-    for item in sorted(before, key=lambda one: bool(one.command)):
-        kept.setdefault(item.id, item)
-    items = {one.id: kept.get(one.id, one) for one in now}
-    return tuple((items | kept).values())
-
-
-def _stricter(rules: Sequence[bool | Literal["by-key"]]) -> bool | Literal["by-key"]:
-    return BY_KEY if BY_KEY in rules else any(rules)
 
 
 def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: float) -> Mapping[str, Any] | None:
@@ -210,17 +186,6 @@ class Approval(msgspec.Struct, frozen=True):
         return {key: value for key, _, value in pairs}
 
 
-def approvers_of(now: Mapping[str, Signer], *before: Mapping[str, Signer]) -> tuple[str, ...]:
-    """Whose signature approves: by a key that the policy, and every one before it, name for that. Pure."""
-    good = set.intersection(*(_approving(one.values()) for one in (now, *before)))
-    return tuple(name for name, one in now.items() if good & _approving([one]))
-
-
-def _approving(signers: Iterable[Signer]) -> set[str]:
-    """The keys that may approve, without their comments."""
-    return {" ".join(key.split()[:2]) for one in signers if Role.APPROVE in one.may for key in one.keys}
-
-
 def judged_by(about: Promotion) -> dict[str, str]:
     """What a promotion is judged by, in words: the gates as they stand, the checklist, and who approves. Pure."""
     rules = about.rules
@@ -262,18 +227,14 @@ def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, 
         f"commits: {len(about.commits)}",
         f"schema: {schema_of(about)}",
         f"policy changes: {', '.join(about.policy_changed) or 'none'}",
+        *(f"policy {name}: {change}" for name, change in about.policy_changed.items()),
         *(f"{name}: {said}" for name, said in judged_by(about).items()),
         f"exceptions: {'; '.join(f'{gate} ({why})' for gate, why in sorted(about.exceptions.items())) or 'none'}",
         *(f"server {name}: {value}" for name, value in sorted(about.settings.items())),
         f"proven in test: run {about.proof_run}",
         f"expires: {expires}",
     ]
-    return "\n".join(_plain(line) for line in lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """One line, whatever was put into it: nothing of it can look like another line of the text."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return "\n".join(plain(line) for line in lines) + "\n"
 
 
 def expiry(now: str, ttl_s: float) -> str:
@@ -317,13 +278,7 @@ def _differences(signed: str, expected: str) -> str:
 
 
 def _said(text: str | None) -> str:
-    return shortened(text or "") or "not said"
-
-
-def shortened(text: str) -> str:
-    """What somebody handed in may be long, and anything."""
-    plain = _plain(text)
-    return f"{plain[:SHOWN]}…" if len(plain) > SHOWN else plain
+    return shortened(text or "", SHOWN) or "not said"
 
 
 def is_over(text: Approval, now: str) -> bool:
