@@ -11,7 +11,7 @@ import pytest
 
 from sluice.engine import FORWARD, State
 from sluice.ledger import Ledger
-from sluice.model.errors import UsageError
+from sluice.model.errors import StepFailed, UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role, Signer
 from sluice.model.promotion import Denial, Denied, document, expiry
 from sluice.model.verdict import Verdict
@@ -282,7 +282,7 @@ async def test_a_promotion_that_breaks_is_rolled_back(pair):
     ["begin", *(f"{kind}:{state}" for state in FORWARD[:-1] for kind in ("intent", "observed")), "end"],
 )
 async def test_a_promotion_killed_anywhere_is_recovered(pair, entry):
-    """One good release serves prod, the trail holds, and a signature is used up exactly when users were touched."""
+    """One good release serves prod, the trail holds, and a signature is used up once the migration was announced."""
     await pair.signed("bob")
     assert (await pair.promote()).exit_code == 0
     pair.prod.env_file = "another"
@@ -298,10 +298,34 @@ async def test_a_promotion_killed_anywhere_is_recovered(pair, entry):
     confirmed = entry not in {"begin", "intent:planning", "observed:planning", "intent:gating"}
     assert bool(record["commit"]) == (entry not in {"begin", "intent:planning"})
     assert bool(record.get("approvals")) == confirmed
-    if record["decision"] == "refused":
+    touched = killed_in(entry) >= FORWARD.index(State.MIGRATING) or entry == "end"
+    assert record.get("touched", False) == touched  # without a plan there is nothing of a promotion in it
+    if not touched:
         assert (await pair.promote()).exit_code == 0
     elif record["outcome"] != "done":
         await pair.denied("ApprovalUsed")
+
+
+def killed_in(entry):
+    """Which step was announced last before this entry; an observation that is written ends its step and no more."""
+    return FORWARD.index(State(entry.partition(":")[2])) if ":" in entry else -1
+
+
+@pytest.mark.parametrize("what", ["ready", "smoke private", "migrate"])
+async def test_a_run_that_may_have_migrated_has_used_its_signature_up(pair, what):
+    """Refused before any user saw it, and the database may be another: the same signature takes no second run there."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    await pair.signed("bob")
+    if what == "migrate":
+        pair.prod.broken["migrate"] = StepFailed("the database is away")
+    pair.prod.verdicts[what, "main"] = Verdict.INCONCLUSIVE
+    result = await pair.promote()
+    assert (result.outcome, result.record["decision"], result.record["touched"]) == (State.REFUSED, "refused", True)
+    pair.prod.broken.clear()
+    pair.prod.verdicts.clear()
+    await pair.denied("ApprovalUsed")
 
 
 def test_expiry_is_in_whole_seconds():

@@ -156,6 +156,7 @@ def _promoted(facts: Facts) -> dict[str, Any]:
         "promoted_policy_changes": list(about.policy_changed),
         "waived_in_test": [dict(waiver) for waiver in about.waived_in_test],
         "approvals": signed,
+        "touched": facts.touched,
     }
 
 

@@ -89,6 +89,7 @@ class Facts(msgspec.Struct):
     code: str = ""  # of a refusal that has one of its own
     overrode: str = ""  # the run that had blamed the artifact, or verified it before it was changed
     signatures: list[Approval] = []  # that this promotion acts upon
+    touched: bool = False  # it announced that it begins to change something: its signatures are used up
     exit_code: int | None = None  # of a usage or configuration error, which the engine knows only as "given up"
     findings: dict[str, list[Finding]] = {}
     observed: list[tuple[State, Event]] = []
@@ -99,6 +100,7 @@ class Facts(msgspec.Struct):
             if facts.get(key) is not None:
                 setattr(self, key, msgspec.convert(facts[key], kind))
         self.exit_code = facts.get("exit", self.exit_code)
+        self.touched = self.touched or bool(facts.get("touched"))
         self.overrode = str(facts.get("overrode", self.overrode))
         self.switched = self.switched or str(facts.get("switched", ""))
 

@@ -131,7 +131,9 @@ class Steps:
         old = plan.old[1] if plan and plan.old else None
         new = facts.slot
         told: dict[str, Any] = {"plan_hash": plan.hash if plan else ""}
-        if state is State.STARTING:
+        if state is State.MIGRATING:
+            told["touched"] = True  # before anything is: whatever becomes of the run, it may have been
+        elif state is State.STARTING:
             told["slot"] = msgspec.to_builtins(new or await self._choose_slot())
             told["overrode"] = facts.overrode  # before anything runs: a kill must not lose who answers for it
         elif state in {State.SWITCHING, State.WATCHING, State.RESTORING}:

@@ -302,11 +302,15 @@ def _expires(text: Approval) -> dt.datetime:
 
 
 def used_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The signatures that promotions acted upon. A refused one changed nothing, and its signatures still hold."""
+    """The signatures that promotions acted upon.
+
+    One that was refused before it announced its first change has done nothing, and its signatures still hold. After
+    that they are used up, though no user saw anything: a database may have been migrated.
+    """
     return frozenset(
         str(one["digest"])
         for record in records
-        if record["type"] == "promotion" and record.get("decision") != "refused"
+        if record["type"] == "promotion" and (record.get("touched") or record.get("decision") != "refused")
         for one in record.get("approvals", ())
     )
 
