@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -57,9 +57,9 @@ async def plan_promotion(
             f"{old.commit.describe} (commit {old.commit.sha[:12]}){same} serves already, with the same settings.",
             next="nothing: sluice status --env prod",
         )
-    _must_be_known(world, old)
-    await _must_have_its_history(world, old, commit)
     before = _policies_before(world, old)
+    _must_be_known(world, before)
+    await _must_have_its_history(world, old, commit)
     rules = strictest(policy.promotion, *(one.spec.promotion for one in before))
     proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
@@ -83,12 +83,13 @@ async def plan_promotion(
     return with_hash(plan, world.service, world.environment.value)
 
 
-def _must_be_known(world: World, old: Release | None) -> None:
-    """What serves is what a run left, by the signed ledger: its file's policy judges signatures too. Raises Denied."""
-    if old is not None and (why := forged(Ledger(world.paths.ledger).records(), old)):
+def _must_be_known(world: World, before: Iterable[Release]) -> None:
+    """These are what runs left, by the signed ledger: the policies in their files judge signatures. Raises Denied."""
+    records = Ledger(world.paths.ledger).records()
+    if why := next(filter(None, (forged(records, one) for one in before)), ""):
         raise Denied(
             Denial.RECORD_DOUBTFUL,
-            f"What serves in {world.environment.value} is not what was recorded: {why}.",
+            f"What was promoted to {world.environment.value} is not what was recorded: {why}.",
             next="find out who writes in the state folder; sluice rollback --env prod, then the same command",
         )
 
