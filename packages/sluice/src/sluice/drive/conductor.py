@@ -37,9 +37,9 @@ from sluice.drive.audit import (
 )
 from sluice.drive.desk import desk_for
 from sluice.drive.facts import Facts, Plan, facts_of
+from sluice.drive.outcome import Outcome
 from sluice.drive.promotion import exceptions_of, means_of, plan_promotion
 from sluice.drive.pruning import prune
-from sluice.drive.steps import Outcome
 from sluice.drive.walk import Walk, explain
 from sluice.drive.world import Report, Tell, World
 from sluice.engine import EXIT_CODES, TERMINAL, Event, Kind, State

@@ -7,7 +7,6 @@ cancelled step leaves behind is what its undo removes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from sluice.drive.confirmation import plan_data, plan_text
 from sluice.drive.desk import confirm, desk_for
 from sluice.drive.facts import Facts, Plan
+from sluice.drive.outcome import Outcome, evidence, judged, refusal
 from sluice.drive.planning import last_promoted, plan_rollback, plan_rollout
 from sluice.drive.promotion import adopted, carried_images, exceptions_of, plan_promotion
 from sluice.drive.recheck import must_be_proven_still, must_be_there_still, must_have_its_env, must_hold_still
@@ -29,7 +29,7 @@ from sluice.ledger import Ledger
 from sluice.model.errors import StepFailed
 from sluice.model.promotion import Denial, Denied
 from sluice.model.release import Release, Slot
-from sluice.model.verdict import Finding, Verdict, worst
+from sluice.model.verdict import Finding, Verdict
 
 # Traefik takes a new file within its 100 ms throttle; two slow cores have been seen to need a second. Users are on
 # the new slot meanwhile, and a release that is dead after the switch must be noticed in less than 5 s.
@@ -41,15 +41,6 @@ HAND_BACK_TRIES = 3
 HAND_BACK_PAUSE_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a step. `facts` go into the journal as they are, `notes` redacted."""
-
-    event: Event
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
 def asked_for(world: World, plan: Plan, who: tuple[str, str], override: str, waivers: Mapping[str, str]) -> Asked:
     """What the gates are told of a plan and of whoever wants it. Secrets of the policy's branch: since a promotion."""
     if plan.promotion is not None:
@@ -58,34 +49,6 @@ def asked_for(world: World, plan: Plan, who: tuple[str, str], override: str, wai
         before = ()
         since = last_promoted(world) if plan.commit.branch == world.policy_ref else ""
     return Asked(who[0], override, waivers, plan.env_fingerprint, plan.old_release, since, who[1], before)
-
-
-def judged(findings: list[Finding], required: frozenset[str] = frozenset()) -> Event:
-    """Many verdicts as one event: anything that could not be judged is neither a pass nor the release's fault."""
-    verdict = worst(findings, required)
-    return {Verdict.PASS: Event.OK, Verdict.FAIL: Event.FAIL}.get(verdict, Event.BROKEN)
-
-
-def evidence(findings: list[Finding], required: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The findings as notes, with the first sentence a person should read."""
-    reason = next((f"{f.name}: {f.detail or f.verdict.value}" for f in _worst_first(findings)), "")
-    missing = sorted(required - {f.name for f in findings if f.verdict is not Verdict.SKIPPED})
-    if not reason and missing:
-        reason = f"required checks did not run: {', '.join(missing)}"
-    return {"findings": msgspec.to_builtins(findings), "reason": reason}
-
-
-def _worst_first(findings: list[Finding]) -> list[Finding]:
-    order = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
-    return [f for verdict in order for f in findings if f.verdict is verdict and not f.dry_run]
-
-
-def refusal(findings: list[Finding]) -> str:
-    """The code under which gates refuse: of the finding whose sentence is the reason; of one without, its name."""
-    first = next(iter(_worst_first(findings)), None)
-    if first is None:
-        return ""
-    return str(first.metrics.get("code") or next(iter(first.metrics.get("codes") or ()), first.name))
 
 
 class Steps:

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from sluice.drive.facts import Facts
-from sluice.drive.steps import Outcome, Steps
+from sluice.drive.outcome import Outcome
+from sluice.drive.steps import Steps
 from sluice.drive.world import Report, Tell, World
 from sluice.engine import PASSED_OVER, STEPS, TERMINAL, UNSTOPPABLE, Event, State, advance
 from sluice.journal import Journal, redact_tree
