@@ -15,7 +15,8 @@ from sluice.drive import Drive, Request
 from sluice.drive.promotion import carried_images, plan_promotion
 from sluice.drive.proof import unpinned, vouched_records
 from sluice.drive.world import Elsewhere, PromotionMeans
-from sluice.hosts.anchor import PREFIX, GitAnchor
+from sluice.hosts.anchor import GitAnchor
+from sluice.hosts.anchor_git import PREFIX
 from sluice.hosts.approvals import FileApprovals
 from sluice.ledger import Ledger
 from sluice.ledger.signing import LedgerKey

@@ -2,105 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from sluice.hosts import anchor as anchor_module
-from sluice.hosts.anchor import PREFIX, SEEN, GitAnchor, audit_clone
-from sluice.journal import canonical
-from sluice.ledger import GENESIS, Ledger, record_hash
+from sluice.hosts.anchor import SEEN, GitAnchor
+from sluice.hosts.anchor_git import Git
+from sluice.ledger import Ledger
 from sluice.ledger.signing import LedgerKey
-from sluice.model.errors import Refused, UsageError
 from sluice.model.promotion import Denied
-from sluice.model.secret import Redactor, Secret
-from sluice.runner import LocalRunner
 
-REF = f"{PREFIX}shop/test"
-RUNNER = LocalRunner(Redactor([Secret("key-sentinel-1")]))
-
-
-def git(where: Path, *arguments: str, stdin: str = "") -> str:
-    """Run git with nobody's configuration."""
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    command = ["git", "-c", "user.name=T", "-c", "user.email=t@example.org", *arguments]
-    done = subprocess.run(command, cwd=where, check=True, capture_output=True, text=True, env=environment, input=stdin)
-    return done.stdout.strip()
-
-
-class Place:
-    """A ledger here, a mirror here, and an origin elsewhere."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.origin, self.mirror = folder, folder / "origin.git", folder / "repo.git"
-        git(folder, "init", "-q", "--bare", str(self.origin))
-        self.ledger = Ledger(folder / "env" / "ledger.jsonl")
-        self.ledger.path.parent.mkdir()
-        self.anchor = self.anchor_at(str(self.origin))
-
-    def anchor_at(self, url: str) -> GitAnchor:
-        """The ledger's anchor at some address."""
-        return GitAnchor(self.mirror, url, RUNNER, self.ledger.path, "shop/test")
-
-    def add(self, *runs: int) -> None:
-        """Records of rollouts."""
-        for run in runs:
-            ended = f"2026-01-0{run}T00:00:00.000Z"
-            self.ledger.append({"type": "rollout", "run": f"run-{run}", "version": f"v{run}", "ended": ended})
-
-    async def anchored(self, *runs: int) -> None:
-        """Records of rollouts, each brought to the origin."""
-        for run in runs:
-            self.add(run)
-            assert await self.anchor.push() == ""
-
-    def head(self) -> str:
-        """The commit the origin's ref names."""
-        return git(self.origin, "rev-parse", REF)
-
-    def keep(self, lines) -> None:
-        """Write the ledger file."""
-        self.ledger.path.write_bytes(b"".join(line + b"\n" for line in lines))
-
-    def rewritten(self, key: LedgerKey, first: int = 1) -> list[bytes]:
-        """The chain signed anew by a key, from record `first` on with another owner."""
-        public, previous, lines = key.make(), GENESIS, []
-        for place, line in enumerate(self.ledger.lines(), 1):
-            record = {**json.loads(line), "previous": previous, "ledger_key": public.fingerprint}
-            if place >= first:
-                record["owner"] = "mallory"
-            record["hash"] = record_hash(record)
-            record["signature"] = key.sign(record["hash"].encode())
-            previous = record["hash"]
-            lines.append(canonical(record))
-        return lines
-
-    def force(self, lines: list[bytes], key_line: str = "") -> None:
-        """What somebody with push rights can do: put other records where the anchor is."""
-        parent: list[str] = []
-        for line in lines:
-            blob = git(self.origin, "hash-object", "-w", "--stdin", stdin=f"{line.decode()}\n")
-            key = git(self.origin, "hash-object", "-w", "--stdin", stdin=f"{key_line or self.ledger.key().line}\n")
-            names = f"100644 blob {key}\tledger.key.pub\n100644 blob {blob}\trecord.json\n"
-            tree = git(self.origin, "mktree", stdin=names)
-            parent = ["-p", git(self.origin, "commit-tree", tree, *parent, "-m", "forced")]
-        git(self.origin, "update-ref", REF, parent[1])
-
-    async def codes(self, **options) -> list[tuple[str, int]]:
-        """What verify finds, by name and number."""
-        verdict = self.ledger.verify()
-        found = await self.anchor.compare(**options)
-        return [(problem.code.value, problem.number) for problem in (*verdict.problems, *found.problems)]
-
-
-@pytest.fixture
-def place(tmp_path) -> Place:
-    """A ledger and its origin."""
-    return Place(tmp_path)
+from .origin import REF, RUNNER, git
 
 
 async def test_an_origin_out_of_reach_hinders_nothing_and_is_caught_up_with(place, tmp_path):
@@ -332,13 +245,13 @@ async def test_what_cannot_be_remembered_is_not_read(place, tmp_path, monkeypatc
         await far.origin(key)
     assert refused.value.code == "ProofUnreachable"
     lock.unlink()
-    remember = anchor_module.Git.remember
+    remember = Git.remember
 
     async def beaten(self, ref, head, was):
         await remember(self, ref, head, was)
         await remember(self, ref, head, was)  # as git says it to the second of two
 
-    monkeypatch.setattr(anchor_module.Git, "remember", beaten)
+    monkeypatch.setattr(Git, "remember", beaten)
     assert (await far.origin(key)).lines == place.ledger.lines()
     assert git(mirror, "rev-parse", f"{SEEN}shop/test") == place.head()
 
@@ -368,59 +281,3 @@ async def test_a_ledger_begun_anew_on_purpose_is_anchored_beside_the_old_one(pla
     git(place.mirror, "update-ref", "-d", f"{SEEN}shop/test")
     assert await place.anchor.push() == ""
     assert await place.codes() == []
-
-
-# ---------------------------------------------------------------- somebody else's clone
-
-
-@pytest.fixture
-def clone(place) -> Path:
-    """An auditor's clone of the repository."""
-    folder = place.folder / "clone"
-    git(place.folder, "clone", "-q", str(place.origin), str(folder))
-    return folder
-
-
-async def test_a_clone_verifies_without_any_state_of_the_host(place, clone):
-    """Chain, signatures and key come with the ref; what the clone saw stays in it for the next time."""
-    await place.anchored(1, 2)
-    (audit,) = await audit_clone(clone, RUNNER, offline=False)
-    assert (audit.name, audit.verdict.records, audit.verdict.ok) == ("shop/test", 2, True)
-    assert audit.key == place.ledger.key().fingerprint
-    (again,) = await audit_clone(clone, RUNNER, ["shop/test"], offline=True)
-    assert (again.verdict.records, again.anchoring) == (2, None)
-    assert await audit_clone(clone, RUNNER, ["shop/prod"], offline=False) == []
-
-
-async def test_a_clone_names_an_origin_that_was_forced(place, clone, tmp_path):
-    """Even where host and origin agree on another story, the clone remembers the first one."""
-    await place.anchored(1, 2, 3)
-    await audit_clone(clone, RUNNER, offline=False)
-    mallory = LedgerKey(tmp_path / "mallory")
-    place.force(place.rewritten(mallory), mallory.make().line)
-    for _ in range(2):
-        (audit,) = await audit_clone(clone, RUNNER, offline=False)
-        assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-rewritten", 1)]
-    git(place.origin, "update-ref", "-d", REF)
-    (audit,) = await audit_clone(clone, RUNNER, offline=False)
-    assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-cut", 1)]
-
-
-async def test_a_copy_that_does_not_hold_in_itself_is_named_in_a_clone(place, clone):
-    """A record nobody signed is found by whoever fetches it."""
-    await place.anchored(1)
-    place.force([*place.ledger.lines(), b'{"n":2}'])
-    for _ in range(2):  # what does not hold is not remembered either
-        (audit,) = await audit_clone(clone, RUNNER, offline=False)
-        assert (audit.verdict.code, audit.verdict.number) == ("record-changed", 2)
-    assert git(clone, "for-each-ref", REF) == ""
-
-
-async def test_a_folder_that_is_no_clone_is_refused(place, tmp_path):
-    """So is a clone whose origin is away, unless it is judged alone."""
-    with pytest.raises(UsageError, match="no clone"):
-        await audit_clone(tmp_path, RUNNER, offline=True)
-    git(tmp_path, "init", "-q", str(tmp_path / "lonely"))
-    with pytest.raises(Refused, match="cannot be read"):
-        await audit_clone(tmp_path / "lonely", RUNNER, offline=False)
-    assert await audit_clone(tmp_path / "lonely", RUNNER, offline=True) == []

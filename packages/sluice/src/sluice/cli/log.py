@@ -84,7 +84,7 @@ def verify(
 
 
 def _verify_clone(session: Session, clone: Path, environment: str | None, service: str | None, *, offline: bool) -> int:
-    from sluice.hosts.anchor import audit_clone
+    from sluice.hosts.anchor_clone import audit_clone
     from sluice.runner import LocalRunner
 
     audits = asyncio.run(audit_clone(clone, LocalRunner(Redactor()), offline=offline))

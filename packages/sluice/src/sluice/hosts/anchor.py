@@ -7,135 +7,18 @@ mirror has seen there stays in a ref of its own, so that an origin which was for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from sluice.hosts.git import SAFE, SHA, local_environment, network_environment, without_password
-from sluice.ledger import Anchoring, Copy, Ledger, Problem, PublicKey, Tampering, Verification, verify_records
-from sluice.ledger.anchor import KEY_FILE, RECORD_FILE, common, import_stream, judge_anchor, judge_origin
-from sluice.model.errors import Refused, SluiceError, UsageError
+from sluice.hosts.anchor_git import ANCHOR_S, PREFIX, Git, Unreachable, words
+from sluice.hosts.git import without_password
+from sluice.ledger import Anchoring, Copy, Ledger, Problem, PublicKey, Tampering, verify_records
+from sluice.ledger.anchor import import_stream, judge_anchor, judge_origin
+from sluice.model.errors import SluiceError
 from sluice.model.promotion import Denial, Denied
-from sluice.runner import LocalRunner, RawOutput
+from sluice.runner import LocalRunner
 
-ANCHOR_S = 30  # for all of it: a run waits no longer for an origin that does not answer; the next one catches up
-MAX_LEDGER = 512 * 1024 * 1024  # a hundred thousand records of 5 KB; git's answer is held in memory once
-PREFIX = "refs/sluice/ledger/"
 SEEN, NEXT = "refs/sluice/anchored/", "refs/sluice/next/"  # in the mirror alone
-
-
-class Unreachable(Exception):
-    """The origin, or the copy of it here, cannot be asked; the sentence says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """One ledger as a clone of the repository holds it."""
-
-    name: str  # SERVICE/ENV
-    key: str  # fingerprint
-    verdict: Verification
-    anchoring: Anchoring | None
-    seen: int = 0  # records that the clone had before this look
-
-
-class Git:
-    """git on one repository, and what it has of ledgers."""
-
-    def __init__(self, git_dir: Path, url: str, runner: LocalRunner) -> None:
-        """`url`: the origin's, or the name of a remote."""
-        self.git_dir, self.url, self._runner = git_dir, url, runner
-
-    async def run(self, *arguments: str, network: bool = False, stdin: bytes = b"") -> RawOutput:
-        """Unredacted: records were redacted before they were written, and must come back byte for byte."""
-        return await self._runner.run_raw(
-            ["git", *SAFE, f"--git-dir={self.git_dir}", *arguments],
-            timeout_s=ANCHOR_S,
-            environment=network_environment() if network else local_environment(),
-            stdin=stdin,
-            limit=MAX_LEDGER,
-        )
-
-    async def need(self, *arguments: str, network: bool = False, stdin: bytes = b"") -> bytes:
-        """As `run`. Raises Unreachable when it fails."""
-        done = await self.run(*arguments, network=network, stdin=stdin)
-        if done.exit_code or done.cut:
-            raise Unreachable(f"git {arguments[0]}: {self.said(done)}")
-        return done.stdout
-
-    def said(self, done: RawOutput) -> str:
-        """The line of git's output that says what went wrong, without what must not be shown."""
-        if done.timed_out:
-            return f"it did not end within {ANCHOR_S} s"
-        lines = [line.strip() for line in (done.stderr + done.stdout).decode(errors="replace").splitlines()]
-        telling = [line for line in lines if line.startswith(("fatal:", "error:", "!", "remote:"))]
-        said = next(iter(telling or [line for line in lines if line]), f"exit code {done.exit_code}")
-        return self._runner.redactor(without_password(" ".join(said.split()))).rstrip(".")
-
-    async def ref(self, name: str) -> str:
-        """The commit a ref of this repository names, or ""."""
-        done = await self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-        return done.stdout.decode().strip() if done.exit_code == 0 else ""
-
-    async def heads(self, pattern: str) -> dict[str, str]:
-        """What the origin's refs name. Raises Unreachable."""
-        told = await self.need("ls-remote", "--refs", "--", self.url, pattern, network=True)
-        return dict(reversed(line.split("\t", 1)) for line in told.decode().splitlines() if "\t" in line)  # type: ignore[misc]
-
-    async def bring(self, ref: str, head: str) -> None:
-        """Have the origin's commits of this ref here, under no ref. Raises Unreachable."""
-        if (await self.run("cat-file", "-e", f"{head}^{{commit}}")).exit_code == 0:
-            return
-        quiet = ("--quiet", "--no-tags", "--no-auto-gc", "--no-write-fetch-head", "--no-recurse-submodules")
-        await self.need("fetch", *quiet, "--", self.url, ref, network=True)
-
-    async def copy(self, head: str) -> Copy:
-        """The ledger whose last commit this is. Raises Unreachable when it cannot be read."""
-        if not head:
-            return Copy()
-        if not SHA.fullmatch(head):
-            raise Unreachable("what should be a commit is none")
-        listed = await self.need("rev-list", "--reverse", "--first-parent", head)
-        commits = listed.decode().split()
-        wanted = [f"{commits[0]}:{KEY_FILE}", *(f"{commit}:{RECORD_FILE}" for commit in commits)]
-        raw = await self.need("cat-file", "--batch", stdin="\n".join([*wanted, ""]).encode())
-        blobs = _blobs(raw, len(wanted))
-        return Copy(head, [_line(blob) for blob in blobs[1:]], _key(blobs[0]))
-
-    async def remember(self, ref: str, head: str, was: str) -> None:
-        """Let a ref of this repository name another commit. Raises Unreachable."""
-        await self.need("update-ref", ref, head, was or "0" * len(head))
-
-
-def _blobs(raw: bytes, count: int) -> list[bytes]:
-    """The answers of `git cat-file --batch`; what is missing or no file is empty, which no record is."""
-    found, at = [], 0
-    for _ in range(count):
-        end = raw.index(b"\n", at)
-        words = raw[at:end].split()
-        at = end + 1
-        if len(words) == 3 and words[2].isdigit():
-            size = int(words[2])
-            found.append(raw[at : at + size] if words[1] == b"blob" else b"")
-            at += size + 1
-        else:
-            found.append(b"")
-    return found
-
-
-def _line(blob: bytes) -> bytes:
-    return blob[:-1] if blob.endswith(b"\n") else blob + b"\n"  # without its newline it is another line than any
-
-
-def _key(blob: bytes) -> PublicKey | None:
-    try:
-        return PublicKey.parse(blob.decode("ascii"))
-    except ValueError:
-        return None
-
-
-def _words(failure: Exception) -> str:
-    return str(failure) or f"it did not answer within {ANCHOR_S} s"
 
 
 class GitAnchor:
@@ -239,7 +122,7 @@ class GitAnchor:
         except (TimeoutError, Unreachable) as failure:
             raise Denied(
                 Denial.PROOF_UNREACHABLE,
-                f"The ledger at {self._where} ({self._ref}) cannot be read: {_words(failure)}.",
+                f"The ledger at {self._where} ({self._ref}) cannot be read: {words(failure)}.",
                 next="check the way to the origin (git ls-remote), then repeat the command",
             ) from failure
 
@@ -275,55 +158,3 @@ class GitAnchor:
         except Unreachable:
             if await self._git.ref(self._seen) == seen:
                 raise
-
-
-async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] = (), *, offline: bool) -> list[Audit]:
-    """Every ledger in a clone of the service's repository, by itself and against the clone's remote `origin`.
-
-    The clone remembers what it saw: `refs/sluice/ledger/…` go forward in it, never back. `wanted`: SERVICE/ENV names;
-    none: all. Raises UsageError when the folder is no clone, and Refused when it cannot be read.
-    """
-    found = await runner.run(["git", "-C", str(folder), "rev-parse", "--absolute-git-dir"], timeout_s=ANCHOR_S)
-    if found.exit_code:
-        raise UsageError(f"{folder} is no clone of a repository.", next="name the folder of a clone")
-    git = Git(Path(found.stdout.strip()), "origin", runner)
-    try:
-        async with asyncio.timeout(ANCHOR_S):
-            return await _audit(git, set(wanted), offline=offline)
-    except (TimeoutError, Unreachable) as failure:
-        raise Refused(
-            f"The ledgers in {folder} cannot be read: {_words(failure)}.",
-            next="check the way to the clone's remote, or judge what the clone has: --offline",
-        ) from failure
-
-
-async def _audit(git: Git, wanted: set[str], *, offline: bool) -> list[Audit]:
-    listed = await git.need("for-each-ref", "--format=%(refname) %(objectname)", PREFIX)
-    own = dict(line.split() for line in listed.decode().splitlines())
-    theirs = {} if offline else await git.heads(f"{PREFIX}*")
-    return [
-        await _one(git, ref, own.get(ref, ""), None if offline else theirs.get(ref, ""))
-        for ref in sorted(own.keys() | theirs.keys())
-        if not wanted or ref.removeprefix(PREFIX) in wanted
-    ]
-
-
-async def _one(git: Git, ref: str, own: str, head: str | None) -> Audit:
-    name, mine = ref.removeprefix(PREFIX), await git.copy(own)
-    if head is None:
-        return Audit(name, _shown(mine.key), verify_records(mine.lines, mine.key), None)
-    if head:
-        await git.bring(ref, head)
-    origin = await git.copy(head)
-    problem = judge_origin(origin, mine, None)
-    anchoring = Anchoring(common(mine.lines, origin.lines), (problem,) if problem else ())
-    # What the clone saw first is what it trusts; the origin's own word counts where it saw nothing yet.
-    judged, key = mine if problem else origin, mine.key or origin.key
-    verdict = verify_records(judged.lines, key)
-    if problem is None and verdict.ok and head != own:
-        await git.remember(ref, head, own)
-    return Audit(name, _shown(key), verdict, anchoring, len(mine.lines))
-
-
-def _shown(key: PublicKey | None) -> str:
-    return key.fingerprint if key else "no key"

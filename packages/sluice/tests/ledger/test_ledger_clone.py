@@ -1,0 +1,56 @@
+"""The ledgers in an auditor's clone: judged with nothing of the host, and remembered from look to look."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice.hosts.anchor_clone import audit_clone
+from sluice.ledger.signing import LedgerKey
+from sluice.model.errors import Refused, UsageError
+
+from .origin import REF, RUNNER, git
+
+
+async def test_a_clone_verifies_without_any_state_of_the_host(place, clone):
+    """Chain, signatures and key come with the ref; what the clone saw stays in it for the next time."""
+    await place.anchored(1, 2)
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert (audit.name, audit.verdict.records, audit.verdict.ok) == ("shop/test", 2, True)
+    assert audit.key == place.ledger.key().fingerprint
+    (again,) = await audit_clone(clone, RUNNER, ["shop/test"], offline=True)
+    assert (again.verdict.records, again.anchoring) == (2, None)
+    assert await audit_clone(clone, RUNNER, ["shop/prod"], offline=False) == []
+
+
+async def test_a_clone_names_an_origin_that_was_forced(place, clone, tmp_path):
+    """Even where host and origin agree on another story, the clone remembers the first one."""
+    await place.anchored(1, 2, 3)
+    await audit_clone(clone, RUNNER, offline=False)
+    mallory = LedgerKey(tmp_path / "mallory")
+    place.force(place.rewritten(mallory), mallory.make().line)
+    for _ in range(2):
+        (audit,) = await audit_clone(clone, RUNNER, offline=False)
+        assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-rewritten", 1)]
+    git(place.origin, "update-ref", "-d", REF)
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-cut", 1)]
+
+
+async def test_a_copy_that_does_not_hold_in_itself_is_named_in_a_clone(place, clone):
+    """A record nobody signed is found by whoever fetches it."""
+    await place.anchored(1)
+    place.force([*place.ledger.lines(), b'{"n":2}'])
+    for _ in range(2):  # what does not hold is not remembered either
+        (audit,) = await audit_clone(clone, RUNNER, offline=False)
+        assert (audit.verdict.code, audit.verdict.number) == ("record-changed", 2)
+    assert git(clone, "for-each-ref", REF) == ""
+
+
+async def test_a_folder_that_is_no_clone_is_refused(place, tmp_path):
+    """So is a clone whose origin is away, unless it is judged alone."""
+    with pytest.raises(UsageError, match="no clone"):
+        await audit_clone(tmp_path, RUNNER, offline=True)
+    git(tmp_path, "init", "-q", str(tmp_path / "lonely"))
+    with pytest.raises(Refused, match="cannot be read"):
+        await audit_clone(tmp_path / "lonely", RUNNER, offline=False)
+    assert await audit_clone(tmp_path / "lonely", RUNNER, offline=True) == []
