@@ -85,6 +85,18 @@ class Place:
             parent = ["-p", git(self.origin, "commit-tree", tree, *parent, "-m", "forced")]
         git(self.origin, "update-ref", REF, parent[1])
 
+    def planted(self, kind: str) -> str:
+        """What somebody with push rights can do: put a file, a folder or a tag of a file where the anchor is."""
+        blob = git(self.origin, "hash-object", "-w", "--stdin", stdin="x\n")
+        tag = f"object {blob}\ntype blob\ntag x\ntagger T <t@example.org> 0 +0000\n\nx\n"
+        made = {
+            "blob": blob,
+            "tree": git(self.origin, "mktree", stdin=f"100644 blob {blob}\trecord.json\n"),
+            "tag": git(self.origin, "hash-object", "-w", "-t", "tag", "--stdin", stdin=tag),
+        }
+        git(self.origin, "update-ref", REF, made[kind])
+        return made[kind]
+
     async def codes(self, **options) -> list[tuple[str, int]]:
         """What verify finds, by name and number."""
         verdict = self.ledger.verify()

@@ -281,3 +281,35 @@ async def test_a_ledger_begun_anew_on_purpose_is_anchored_beside_the_old_one(pla
     git(place.mirror, "update-ref", "-d", f"{SEEN}shop/test")
     assert await place.anchor.push() == ""
     assert await place.codes() == []
+
+
+@pytest.mark.parametrize("kind", ["blob", "tree", "tag"])
+async def test_an_anchor_that_is_no_commit_is_named_and_breaks_nothing(place, kind):
+    """Whoever may push can put a file there, a folder or a tag: a finding, before the first record and after others."""
+    place.planted(kind)
+    place.add(1)
+    assert await place.codes() == [("anchor-rewritten", 1)]
+    assert "left as it is" in await place.anchor.push()
+    git(place.origin, "update-ref", "-d", REF)
+    assert await place.anchor.push() == ""
+    await place.anchored(2)
+    planted = place.planted(kind)
+    assert await place.codes() == [("anchor-rewritten", 1)]
+    assert "left as it is" in await place.anchor.push()
+    assert place.head() == planted
+    with pytest.raises(Denied, match="record 1 was rewritten"):
+        await place.anchor.origin(place.ledger.key())
+
+
+async def test_a_push_says_whatever_hinders_it_and_raises_nothing(place, monkeypatch):
+    """A ledger that cannot be read, or a fault of our own: one sentence, and the recorded run ends as it did."""
+    await place.anchored(1)
+
+    async def broken(*_arguments):
+        raise IndexError("of our own")
+
+    monkeypatch.setattr(Git, "heads", broken)
+    assert (await place.anchor.push()).endswith("IndexError: of our own.")
+    place.ledger.path.unlink()
+    place.ledger.path.mkdir()
+    assert "is not anchored at" in await place.anchor.push()

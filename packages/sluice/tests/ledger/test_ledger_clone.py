@@ -54,3 +54,26 @@ async def test_a_folder_that_is_no_clone_is_refused(place, tmp_path):
     with pytest.raises(Refused, match="cannot be read"):
         await audit_clone(tmp_path / "lonely", RUNNER, offline=False)
     assert await audit_clone(tmp_path / "lonely", RUNNER, offline=True) == []
+
+
+@pytest.mark.parametrize("kind", ["blob", "tree", "tag"])
+async def test_what_is_no_commit_is_named_in_a_clone_too(place, clone, kind):
+    """Seen first it does not hold in itself; seen after records, the origin was rewritten."""
+    place.planted(kind)
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert (audit.verdict.code, audit.verdict.number) == ("record-changed", 1)
+    git(place.origin, "update-ref", "-d", REF)
+    await place.anchored(1)
+    await audit_clone(clone, RUNNER, offline=False)
+    place.planted(kind)
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-rewritten", 1)]
+
+
+async def test_a_name_that_is_no_text_is_a_ledger_like_any_other(place, clone):
+    """Git takes any bytes for a name; whoever pushed it stops no audit."""
+    await place.anchored(1)
+    packed = place.origin / "packed-refs"
+    packed.write_bytes(f"{place.head()} {REF}".encode() + b"-\xff\xfe\n")
+    audits = await audit_clone(clone, RUNNER, offline=False)
+    assert [audit.name.encode(errors="surrogateescape") for audit in audits] == [b"shop/test", b"shop/test-\xff\xfe"]

@@ -35,15 +35,17 @@ class GitAnchor:
 
         The environment's lock must be held: nobody else appends meanwhile.
         """
-        lines = self._ledger.lines()
         try:
+            lines = self._ledger.lines()
             async with asyncio.timeout(ANCHOR_S):
                 key = self._ledger.key()
                 problem = await self._push(lines, key) if lines and key else None
         except TimeoutError:
             return f"The ledger's tail is not anchored: {self._where} did not answer within {ANCHOR_S} s."
-        except (Unreachable, SluiceError, OSError) as failure:
-            return f"The ledger's tail is not anchored at {self._where}: {failure}."
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the run's record is on the disk and stands
+            known = isinstance(failure, Unreachable | SluiceError | OSError)
+            why = str(failure) if known else f"{type(failure).__name__}: {failure}"
+            return f"The ledger's tail is not anchored at {self._where}: {why.rstrip('.')}."
         if problem is not None:
             return f"The ledger was not anchored at {self._where}, which was left as it is: {problem.sentence}."
         return ""

@@ -47,7 +47,7 @@ async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] =
 
 async def _audit(git: Git, wanted: set[str], *, offline: bool) -> list[Audit]:
     listed = await git.need("for-each-ref", "--format=%(refname) %(objectname)", PREFIX)
-    own = dict(line.split() for line in listed.decode().splitlines())
+    own = dict(line.split() for line in listed.decode(errors="surrogateescape").split("\n") if line)
     theirs = {} if offline else await git.heads(f"{PREFIX}*")
     return [
         await _one(git, ref, own.get(ref, ""), None if offline else theirs.get(ref, ""))

@@ -12,6 +12,7 @@ from sluice.runner import LocalRunner, RawOutput
 ANCHOR_S = 30  # for all of it: a run waits no longer for an origin that does not answer; the next one catches up
 MAX_LEDGER = 512 * 1024 * 1024  # a hundred thousand records of 5 KB; git's answer is held in memory once
 PREFIX = "refs/sluice/ledger/"
+NO_RECORD = b""  # the line of what is none
 
 
 class Unreachable(Exception):
@@ -64,7 +65,8 @@ class Git:
     async def heads(self, pattern: str) -> dict[str, str]:
         """What the origin's refs name. Raises Unreachable."""
         told = await self.need("ls-remote", "--refs", "--", self.url, pattern, network=True)
-        return dict(reversed(line.split("\t", 1)) for line in told.decode().splitlines() if "\t" in line)  # type: ignore[misc]
+        lines = told.decode(errors="surrogateescape").split("\n")
+        return dict(reversed(line.split("\t", 1)) for line in lines if "\t" in line)  # type: ignore[misc]
 
     async def bring(self, ref: str, head: str) -> None:
         """Have the origin's commits of this ref here, under no ref. Raises Unreachable."""
@@ -74,13 +76,18 @@ class Git:
         await self.need("fetch", *quiet, "--", self.url, ref, network=True)
 
     async def copy(self, head: str) -> Copy:
-        """The ledger whose last commit this is. Raises Unreachable when it cannot be read."""
+        """The ledger whose last commit this is; of what is no commit, one line that is no record.
+
+        Raises Unreachable when it cannot be read.
+        """
         if not head:
             return Copy()
         if not SHA.fullmatch(head):
             raise Unreachable("what should be a commit is none")
         listed = await self.need("rev-list", "--reverse", "--first-parent", head)
         commits = listed.decode().split()
+        if commits[-1:] != [head]:  # a file, a folder or a tag: whoever may push can put one there
+            return Copy(head, [NO_RECORD])
         wanted = [f"{commits[0]}:{KEY_FILE}", *(f"{commit}:{RECORD_FILE}" for commit in commits)]
         raw = await self.need("cat-file", "--batch", stdin="\n".join([*wanted, ""]).encode())
         blobs = _blobs(raw, len(wanted))
@@ -108,7 +115,9 @@ def _blobs(raw: bytes, count: int) -> list[bytes]:
 
 
 def _line(blob: bytes) -> bytes:
-    return blob[:-1] if blob.endswith(b"\n") else blob + b"\n"  # without its newline it is another line than any
+    if blob.endswith(b"\n"):
+        return blob[:-1]
+    return blob + b"\n" if blob else NO_RECORD  # without its newline it is another line than any
 
 
 def _key(blob: bytes) -> PublicKey | None:

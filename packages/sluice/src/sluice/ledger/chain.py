@@ -123,6 +123,8 @@ def _chain_problem(
 
 
 def _why(line: bytes) -> str:
+    if not line:
+        return "there is none in its place"
     try:
         record = json.loads(line)
         same = isinstance(record, dict) and record.get("hash") == record_hash(record)
