@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from sluice.hosts import anchor as anchor_module
+from sluice.hosts import anchor_git
 from sluice.hosts.anchor import SEEN, GitAnchor
 from sluice.hosts.anchor_git import Git
 from sluice.ledger import Ledger
@@ -313,3 +314,35 @@ async def test_a_push_says_whatever_hinders_it_and_raises_nothing(place, monkeyp
     place.ledger.path.unlink()
     place.ledger.path.mkdir()
     assert "is not anchored at" in await place.anchor.push()
+
+
+async def test_a_record_larger_than_any_is_not_taken_in(place, monkeypatch):
+    """Whoever may push can push gigabytes: they are none of a record, and are not read into memory."""
+    await place.anchored(1)
+    monkeypatch.setattr(anchor_git, "MAX_RECORD", 64 * 1024)
+    place.force([*place.ledger.lines(), b'{"n":2,"x":"' + b"x" * 64 * 1024 + b'"}'])
+    taken = []
+    run = Git.run
+
+    async def counted(self, *arguments, **options):
+        done = await run(self, *arguments, **options)
+        taken.append(len(done.stdout))
+        return done
+
+    monkeypatch.setattr(Git, "run", counted)
+    assert await place.codes() == [("anchor-rewritten", 2)]
+    assert max(taken) < 64 * 1024
+
+
+async def test_what_git_says_is_told_in_one_sentence_and_never_its_answer(place, monkeypatch):
+    """An answer that is too long has a sentence of its own; of a long complaint the beginning is told."""
+    await place.anchored(1)
+    monkeypatch.setattr(anchor_git, "MAX_LEDGER", 200)
+    assert "longer than" in await place.anchor.push()
+    hook = place.origin / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nprintf 'no %010000d' 1 >&2\nexit 1\n")
+    hook.chmod(0o755)
+    monkeypatch.setattr(anchor_git, "MAX_LEDGER", 1 << 20)
+    place.add(2)
+    assert len(await place.anchor.push()) < anchor_git.MAX_SAID + 200

@@ -11,6 +11,9 @@ from sluice.runner import LocalRunner, RawOutput
 
 ANCHOR_S = 30  # for all of it: a run waits no longer for an origin that does not answer; the next one catches up
 MAX_LEDGER = 512 * 1024 * 1024  # a hundred thousand records of 5 KB; git's answer is held in memory once
+# Of the gates, two smokes and the watch two hundred findings of 600 letters each are 0.5 MiB, measurements apart.
+MAX_RECORD = 4 * 1024 * 1024
+MAX_SAID = 300  # letters of what git says went wrong; the origin may say anything in between
 PREFIX = "refs/sluice/ledger/"
 NO_RECORD = b""  # the line of what is none
 
@@ -52,10 +55,12 @@ class Git:
         """The line of git's output that says what went wrong, without what must not be shown."""
         if done.timed_out:
             return f"it did not end within {ANCHOR_S} s"
-        lines = [line.strip() for line in (done.stderr + done.stdout).decode(errors="replace").splitlines()]
+        if done.cut and not done.exit_code:
+            return f"its answer is longer than {MAX_LEDGER >> 20} MiB"
+        lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines()]
         telling = [line for line in lines if line.startswith(("fatal:", "error:", "!", "remote:"))]
         said = next(iter(telling or [line for line in lines if line]), f"exit code {done.exit_code}")
-        return self._runner.redactor(without_password(" ".join(said.split()))).rstrip(".")
+        return self._runner.redactor(without_password(" ".join(said.split())))[:MAX_SAID].rstrip(".")
 
     async def ref(self, name: str) -> str:
         """The commit a ref of this repository names, or ""."""
@@ -89,28 +94,37 @@ class Git:
         if commits[-1:] != [head]:  # a file, a folder or a tag: whoever may push can put one there
             return Copy(head, [NO_RECORD])
         wanted = [f"{commits[0]}:{KEY_FILE}", *(f"{commit}:{RECORD_FILE}" for commit in commits)]
-        raw = await self.need("cat-file", "--batch", stdin="\n".join([*wanted, ""]).encode())
-        blobs = _blobs(raw, len(wanted))
-        return Copy(head, [_line(blob) for blob in blobs[1:]], _key(blobs[0]))
+        key, *records = await self._files(wanted)
+        return Copy(head, [_line(record) for record in records], _key(key))
+
+    async def _files(self, names: list[str]) -> list[bytes]:
+        """What stands under these names; what is missing, no file or larger than any record is empty."""
+        listed = await self.need("cat-file", "--batch-check", stdin="\n".join([*names, ""]).encode())
+        told = [_small(line) for line in listed.split(b"\n")[: len(names)]]
+        wanted = [name for name in told if name]
+        raw = await self.need("cat-file", "--batch", stdin=b"".join(name + b"\n" for name in wanted))
+        contents = iter(_contents(raw, len(wanted)))
+        return [next(contents) if name else NO_RECORD for name in told]
 
     async def remember(self, ref: str, head: str, was: str) -> None:
         """Let a ref of this repository name another commit. Raises Unreachable."""
         await self.need("update-ref", ref, head, was or "0" * len(head))
 
 
-def _blobs(raw: bytes, count: int) -> list[bytes]:
-    """The answers of `git cat-file --batch`; what is missing or no file is empty, which no record is."""
+def _small(told: bytes) -> bytes:
+    """The object that a line of `git cat-file --batch-check` speaks of where a record can be in it, else b""."""
+    name, kind, size = parts if len(parts := told.split()) == 3 else (b"", b"", b"0")
+    return name if kind == b"blob" and int(size) <= MAX_RECORD else b""
+
+
+def _contents(raw: bytes, count: int) -> list[bytes]:
+    """The answers of `git cat-file --batch` for files that are there."""
     found, at = [], 0
     for _ in range(count):
-        end = raw.index(b"\n", at)
-        words = raw[at:end].split()
-        at = end + 1
-        if len(words) == 3 and words[2].isdigit():
-            size = int(words[2])
-            found.append(raw[at : at + size] if words[1] == b"blob" else b"")
-            at += size + 1
-        else:
-            found.append(b"")
+        begin = raw.index(b"\n", at) + 1
+        at = begin + int(raw[at:begin].split()[2])
+        found.append(raw[begin:at])
+        at += 1
     return found
 
 

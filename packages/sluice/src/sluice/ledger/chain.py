@@ -92,33 +92,36 @@ def verify_records(lines: Sequence[bytes], key: PublicKey | None) -> Verificatio
 
 def judged(lines: Sequence[bytes], key: PublicKey | None) -> tuple[list[dict[str, Any]], Verification]:
     """The records, and what is wrong with them; where something is, there are no records."""
-    records = [parsed(line) for line in lines]
+    records: list[dict[str, Any]] = []
     problem = _chain_problem(lines, records, key)
     if problem is None and lines and key is None:
         sentence = "the ledger's key is missing, both halves: no signature can be judged"
         problem = Problem(Tampering.NO_KEY, 1, sentence)
     if problem is not None:
         return [], Verification(len(lines), (problem,))
-    return [record for record in records if record is not None], Verification(len(lines))
+    return records, Verification(len(lines))
 
 
-def _chain_problem(
-    lines: Sequence[bytes], records: Sequence[dict[str, Any] | None], key: PublicKey | None
-) -> Problem | None:
-    """The first record that is not as it was written; without a key only the chain is judged."""
+def _chain_problem(lines: Sequence[bytes], records: list[dict[str, Any]], key: PublicKey | None) -> Problem | None:
+    """The first record that is not as it was written; without a key only the chain is judged. `records`: those before.
+
+    What comes after it is not taken apart: whoever may push decides how much that is.
+    """
     previous = GENESIS
-    for place, record in enumerate(records, 1):
+    for place, line in enumerate(lines, 1):
+        record = parsed(line)
         if record is None:
-            sentence = f"record {place} was changed: {_why(lines[place - 1])}"
+            sentence = f"record {place} was changed: {_why(line)}"
             return Problem(Tampering.CHANGED, place, sentence)
         if record.get("n") != place:
-            return _misplaced(place, [one.get("n") if one else None for one in records])
+            return _misplaced(place, [one.get("n") if (one := parsed(line)) else None for line in lines])
         if record.get("previous") != previous:
             sentence = f"record {place} does not follow record {place - 1}: one of them was inserted or replaced"
             return Problem(Tampering.REPLACED, place, sentence)
         if key is not None and (problem := _signature_problem(place, record, key)):
             return problem
         previous = str(record["hash"])
+        records.append(record)
     return None
 
 
