@@ -12,7 +12,8 @@ import pytest
 
 from sluice.cli import main
 from sluice.hosts.state import StatePaths
-from sluice.ledger import Ledger
+from sluice.journal import canonical
+from sluice.ledger import Ledger, record_hash
 
 ENDED = "2026-01-0{}T12:00:00.000Z"
 HARMFUL = '=HYPERLINK("http://evil.example","ann")'
@@ -105,6 +106,49 @@ def test_an_origin_out_of_reach_is_a_note_and_no_failure_of_the_command(host, ca
     assert "origin.git" in told["notes"][0]
     code, told = verified(capsys, "--offline")
     assert (code, "--offline" in told["notes"][0]) == (0, True)
+
+
+FORGING = "\x1b[1A\x1b[2K\rshop/test: 3 records: the chain holds\n\x9b8m\u202e"
+
+
+@pytest.mark.parametrize(
+    "change", [{"ledger_key": FORGING}, {"n": FORGING}, {"n": 9, "ledger_key": FORGING}, {"previous": FORGING}]
+)
+def test_a_record_cannot_forge_its_own_verdict(ledger, capsys, change):
+    """What somebody wrote into a record moves no cursor and makes no line, in words and in JSON."""
+    *lines, last = ledger.lines()
+    record = {**json.loads(last), **change}
+    record["hash"] = record_hash(record)
+    ledger.path.write_bytes(b"".join(line + b"\n" for line in [*lines, canonical(record)]))
+    assert main(["log", "verify", "--env", "test"]) == 5
+    out = capsys.readouterr().out
+    assert "chain holds" not in out
+    assert all(letter.isprintable() for letter in out.replace("\n", ""))
+    assert verified(capsys)[1]["problem"].isprintable()
+    assert main(["log", "--env", "test"]) == 5
+    assert capsys.readouterr().err.replace("\n", "").isprintable()
+
+
+def test_what_the_origin_says_is_one_line_of_text(host, capsys):
+    """A hook of the origin writes to the operator's terminal through the note; words arrive, nothing else."""
+    hook = host / "origin.git" / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nprintf '\\033[1A\\033[2Kall is well\\r' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    assert lock() == 0
+    said = capsys.readouterr().err
+    assert "all is well" in said
+    assert said.replace("\n", "").isprintable()
+
+
+def test_a_table_shows_what_people_wrote_and_does_nothing_else(ledger, capsys):
+    """A record that is properly signed may say anything too: in the trail and in full."""
+    ledger.append(body(4, owner=f"ann{FORGING}", reason=FORGING, outcome=FORGING))
+    for options in ([], ["--run", "run-4"]):
+        assert main(["log", "--env", "test", *options]) == 0
+        shown = capsys.readouterr().out
+        assert "ann" in shown
+        assert shown.replace("\n", "").isprintable()
 
 
 def test_every_tampering_ends_with_five_and_a_name(host, ledger, capsys):

@@ -11,6 +11,7 @@ import pytest
 from sluice.ledger import Ledger, record_hash
 from sluice.ledger.export import COLUMNS, PREDICATE_TYPE, as_csv, as_in_toto, as_markdown, chosen, statement
 from sluice.model.errors import UsageError
+from sluice.model.text import plain
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "\uff1d1+1", "-"]
 HARMLESS = ["v1.2-3-gabc", "a=b", "", "SHA256:abc", "2026-01-01T00:00:00Z", 'say "hi", twice']
@@ -20,8 +21,24 @@ HARMLESS = ["v1.2-3-gabc", "a=b", "", "SHA256:abc", "2026-01-01T00:00:00Z", 'say
 def test_a_formula_is_text(text):
     """Whatever a spreadsheet would run gets an apostrophe, in whatever column it stands."""
     (row,) = list(csv.reader(io.StringIO(as_csv([{"owner": text, "n": -1}]), newline="")))[1:]
-    assert row[COLUMNS.index("owner")] == f"'{text}"
+    assert row[COLUMNS.index("owner")] == f"'{plain(text)}"
     assert row[COLUMNS.index("n")] == "-1"
+
+
+@pytest.mark.parametrize(("text", "cell"), [("a;=1+1", "a;'=1+1"), ("a; @SUM(A1);-1", "a;' @SUM(A1);'-1")])
+def test_a_formula_behind_a_semicolon_is_text(text, cell):
+    """A spreadsheet that separates cells by semicolons begins a cell behind each, whatever is quoted."""
+    (row,) = list(csv.reader(io.StringIO(as_csv([{"reason": text}]), newline="")))[1:]
+    assert row[COLUMNS.index("reason")] == cell
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\x9b", "\u202e", "\u2028", "\0", "\udcff"])
+def test_a_file_for_people_has_printable_letters_alone(letter):
+    """No escape sequence of a terminal, no turned direction, no line that is none of ours."""
+    records = [{"n": 1, "owner": f"ann{letter}[2K", "run": "r", "reason": f"why{letter}"}]
+    for text in (as_csv(records), as_markdown(records)):
+        assert letter not in text
+        assert text.encode()
 
 
 @pytest.mark.parametrize("text", HARMLESS)

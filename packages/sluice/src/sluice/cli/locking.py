@@ -21,6 +21,7 @@ from sluice.hosts.notify import Notifier
 from sluice.ledger import Ledger, frozen_by
 from sluice.model.errors import ConfigError, ExitCode, UsageError
 from sluice.model.secret import Redactor
+from sluice.model.text import plain
 from sluice.runner import LocalRunner
 
 Record = dict[str, Any]
@@ -29,7 +30,7 @@ Record = dict[str, Any]
 def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[Record]]) -> int:
     def tell(report: Report) -> None:
         if report.event == "note":  # beside the record, which is all that stdout has
-            click.echo(report.text, err=True)
+            click.echo(plain(report.text), err=True)
 
     async def run() -> Record:
         return await write(Drive(world_of(env), tell))
@@ -88,7 +89,8 @@ def _show_frozen(session: Session, env: Environment) -> int:
         click.echo(msgspec.json.encode({"event": "frozen", "frozen": frozen}))
         return 0
     for one in frozen:
-        click.echo(f"{env.name.value} is frozen until {one.until}: {one.reason} ({one.owner}, since {one.since})")
+        told = f"{env.name.value} is frozen until {one.until}: {one.reason} ({one.owner}, since {one.since})"
+        click.echo(plain(told))
     if not frozen:
         click.echo(f"{env.name.value} is not frozen by anybody; the policy's windows are judged by: sluice check")
     return 0

@@ -18,6 +18,7 @@ from sluice.config import Environment
 from sluice.ledger import Anchoring, Ledger, Verification
 from sluice.model.errors import ExitCode, UsageError
 from sluice.model.secret import Redactor
+from sluice.model.text import plain
 
 FORMATS = ("markdown", "csv", "in-toto")
 HOURS, DAYS = 2 * 3600.0, 2 * 24 * 3600.0  # a duration longer than these is told in hours, in days
@@ -130,9 +131,10 @@ def _tell(
 ) -> int:
     """One ledger's verdict, and exit code 5 where anything was done to it."""
     problems = list(dict.fromkeys((*verdict.problems, *(anchoring.problems if anchoring else ()))))
+    name, sentences = plain(name), [plain(problem.sentence) for problem in problems]
     anchored = anchoring.anchored if anchoring else 0
     tail = _tail(verdict.records, anchoring) if anchoring and of_clone is None else of_clone or []
-    notes = [*verdict.notes, *tail]
+    notes = [plain(session.redact(note)) for note in (*verdict.notes, *tail)]
     if session.json:
         told = {
             "event": "verify",
@@ -143,18 +145,21 @@ def _tell(
             "key": key,
             "number": problems[0].number if problems else 0,
             "code": problems[0].code if problems else "",
-            "problem": problems[0].sentence if problems else "",
-            "problems": [{"code": p.code, "number": p.number, "sentence": p.sentence} for p in problems],
-            "notes": [session.redact(note) for note in notes],
+            "problem": sentences[0] if problems else "",
+            "problems": [
+                {"code": p.code, "number": p.number, "sentence": sentence}
+                for p, sentence in zip(problems, sentences, strict=True)
+            ],
+            "notes": notes,
         }
         click.echo(msgspec.json.encode(told))
     else:
         signed = f"the chain holds, and every record is signed by {key}" if key else "the chain holds"
         click.echo(f"{name}: {verdict.records} records: " + ("" if problems else signed))
-        for problem in problems:
-            click.echo(f"  {problem.code}: {problem.sentence}")
+        for problem, sentence in zip(problems, sentences, strict=True):
+            click.echo(f"  {problem.code}: {sentence}")
         for note in notes:
-            click.echo(f"  {session.redact(note)}")
+            click.echo(f"  {note}")
     return int(ExitCode.ROLLBACK_FAILED) if problems else 0
 
 

@@ -23,6 +23,7 @@ import sluice.cli.supervisor  # noqa: F401 - each module adds its commands
 from sluice.cli.commands import cli
 from sluice.cli.session import Session
 from sluice.model.errors import ExitCode, SluiceError
+from sluice.model.text import plain
 
 
 def command() -> NoReturn:
@@ -76,7 +77,7 @@ def _internal(session: Session, error: Exception) -> int:
 
 
 def _say(session: Session, code: str, what: str, world: str, next_: str, exit_code: ExitCode) -> int:
-    what, world, next_ = (session.redact(text) for text in (what, world, next_))
+    what, world, next_ = (plain(session.redact(text)) for text in (what, world, next_))
     if session.json:
         told = {"event": "error", "code": code, "what": what, "world": world, "next": next_, "exit_code": exit_code}
         click.echo(msgspec.json.encode(told))

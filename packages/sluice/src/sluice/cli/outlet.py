@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape as no_markup
+
+from sluice.model.text import plain
 
 MAX_WIDTH = 160
 BOUND = 1 << 20  # bytes that wait for a slow reader: the words of a whole rollout, twice over
@@ -104,6 +107,11 @@ def outlet(lost: Lost) -> Iterator[TextIO]:
         yield made  # type: ignore[misc]  # all of TextIO that is used
     finally:
         made.finish()
+
+
+def escape(text: str) -> str:
+    """Somebody's words in a line or a cell: printable letters alone, and no markup."""
+    return no_markup(plain(text))
 
 
 def console(file: TextIO | None = None) -> Console:

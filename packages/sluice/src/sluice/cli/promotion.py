@@ -27,6 +27,7 @@ from sluice.model.errors import UsageError
 from sluice.model.policy import Role
 from sluice.model.promotion import Approval, document, expiry
 from sluice.model.spec import EnvironmentName
+from sluice.model.text import plain
 
 BEGIN = "-----BEGIN SSH SIGNATURE-----"
 MAX_SIGNED = 128 * 1024  # the text has a dozen lines; a signature with a certificate is a few thousand letters
@@ -171,7 +172,7 @@ def _parted(file: IO[str] | None) -> tuple[str, str]:
 def _aside(report: Report) -> None:
     """What is no part of the record: that it could not be anchored, say."""
     if report.event == "note":
-        click.echo(report.text, err=True)
+        click.echo(plain(report.text), err=True)
 
 
 def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[dict[str, Any]]]) -> int:

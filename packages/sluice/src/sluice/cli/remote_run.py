@@ -21,6 +21,7 @@ from sluice.cli.tables import print_result
 from sluice.drive import Report, Result
 from sluice.hosts.ssh import CONNECTION_FAILED, NOT_FOUND, Server
 from sluice.model.errors import ConnectionLost, ExitCode, Refused, SluiceError, UsageError
+from sluice.model.text import plain
 
 RETURN_S = 60.0  # of tries to come back: a router restarts in less, and a person waits no longer
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between the first tries; the last one between all others
@@ -311,4 +312,4 @@ def no_sluice(server: Server) -> UsageError:
 def error_text(error: dict[str, Any]) -> str:
     """An error event as the server itself would have printed it."""
     lines = [f"{error.get('code')}: {error.get('what')}", f"  {error.get('world')}"]
-    return "\n".join([*lines, f"  Next: {error['next']}"] if error.get("next") else lines)
+    return "\n".join(map(plain, [*lines, f"  Next: {error['next']}"] if error.get("next") else lines))

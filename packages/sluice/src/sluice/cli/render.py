@@ -8,10 +8,10 @@ from typing import IO, Protocol
 
 import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sluice.cli.outlet import escape
 from sluice.cli.watching import Changes, LiveProgress, panel
 from sluice.drive import Report
 from sluice.engine import Event, State
@@ -79,7 +79,8 @@ class LineScreen:
             case "note":
                 self._line(f"      [dim]{escape(report.text)}[/]")
             case "confirmation":
-                self._line(escape(report.text))
+                for line in report.text.split("\n"):
+                    self._line(escape(line))
             case _:
                 pass
 

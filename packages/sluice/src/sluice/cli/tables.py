@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from sluice.cli.outlet import escape
 from sluice.cli.render import MARKS
 from sluice.drive import Result
 from sluice.engine import State
 from sluice.gates.waivers import sentence
+from sluice.model.text import plain
 from sluice.model.verdict import Finding, Verdict, worst
 
 RECORD_KEYS = (
@@ -143,10 +144,11 @@ def counted(findings: Iterable[Finding]) -> str:
 def status_text(found: Mapping[str, Any]) -> str:
     """One line per fact; `-` where there is nothing to say."""
     words = {True: "yes", False: "no", None: "-", "": "-"}
-    return "\n".join(
+    lines = (
         f"{key.replace('_', ' '):14} {', '.join(value) or '-' if isinstance(value, list) else words.get(value, value)}"
         for key, value in found.items()
     )
+    return "\n".join(map(plain, lines))
 
 
 def log_table(records: Iterable[Mapping[str, Any]]) -> Table:

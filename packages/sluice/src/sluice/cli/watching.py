@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
+
+from sluice.cli.outlet import escape
 
 if TYPE_CHECKING:
     from sluice.criteria import Reading

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from sluice.journal import canonical
 from sluice.ledger.signing import PublicKey
 
 GENESIS = "0" * 64
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 OWN = frozenset({"n", "previous", "ledger_key", "hash", "signature"})  # what the ledger itself writes into a record
 
 
@@ -139,7 +141,9 @@ def _why(line: bytes) -> str:
 def _signature_problem(place: int, record: Mapping[str, Any], key: PublicKey) -> Problem | None:
     signed_by = record.get("ledger_key")
     if signed_by != key.fingerprint:
-        told = f"record {place} was signed by another key ({signed_by})"
+        # It is anybody's text, unless it is a fingerprint; so is a number that is none.
+        other = f" ({signed_by})" if FINGERPRINT.fullmatch(str(signed_by)) else ""
+        told = f"record {place} was signed by another key{other}"
         return Problem(Tampering.FOREIGN_KEY, place, f"{told} than the ledger's ({key.fingerprint})")
     if not key.vouches(str(record.get("signature", "")), str(record["hash"]).encode()):
         sentence = f"record {place} was not signed by the ledger's key: its signature is not one over its hash"
@@ -149,13 +153,14 @@ def _signature_problem(place: int, record: Mapping[str, Any], key: PublicKey) ->
 
 def _misplaced(place: int, numbers: list[Any]) -> Problem:
     found = numbers[place - 1]
+    says = f"record {found}" if isinstance(found, int) else "none with a number"
     if place in numbers[place:]:
-        sentence = f"record {place} was reordered: record {found} stands in its place"
+        sentence = f"record {place} was reordered: {says} stands in its place"
         # A record that stands in its own place too came in a second time; else the two were exchanged.
         if isinstance(found, int) and found < place:
-            return Problem(Tampering.INSERTED, place, f"record {place} was inserted: it says it is record {found}")
+            return Problem(Tampering.INSERTED, place, f"record {place} was inserted: it says it is {says}")
         return Problem(Tampering.REORDERED, place, sentence)
     if isinstance(found, int) and found > place:
         where = "cut from the beginning" if place == 1 else "removed"
-        return Problem(Tampering.REMOVED, place, f"record {place} was {where}: record {found} stands in its place")
-    return Problem(Tampering.INSERTED, place, f"record {place} was inserted: it says it is record {found}")
+        return Problem(Tampering.REMOVED, place, f"record {place} was {where}: {says} stands in its place")
+    return Problem(Tampering.INSERTED, place, f"record {place} was inserted: it says it is {says}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from sluice.journal import canonical
 from sluice.model.errors import UsageError
+from sluice.model.text import plain
 
 Record = Mapping[str, Any]
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -24,8 +25,9 @@ COLUMNS = (
 )
 MARKDOWN = ("n", "ended", "type", "version", "commit", "environment", "smoke_result", "decision", "outcome", "owner")
 SHA256 = re.compile(r"(?:.*@)?sha256:([0-9a-f]{64})|([0-9a-f]{64})")
-# A spreadsheet takes a cell that begins so for a formula, also behind blanks and in its full-width forms.
-FORMULA = re.compile(r"\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]|[\t\r\n]")
+# A spreadsheet takes a cell that begins so for a formula, also behind blanks and in its full-width forms. Where it
+# separates cells by semicolons, the quotes of ours do not hold, and a cell begins behind each.
+FORMULA = re.compile(r"(^|;)(\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])")
 # Letters that mean something in Markdown or in the HTML within it.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&])")
 
@@ -72,9 +74,9 @@ def as_csv(records: Iterable[Record]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = str(value).replace("\0", "")
+    text = plain(str(value))
     harmless = isinstance(value, int) and not isinstance(value, bool)
-    return f"'{text}" if not harmless and FORMULA.match(text) else text
+    return text if harmless else FORMULA.sub(r"\1'\2", text)
 
 
 def as_markdown(records: Sequence[Record]) -> str:
@@ -98,7 +100,7 @@ def _short(record: Record, name: str) -> str:
 
 
 def _md(text: str) -> str:
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return SPECIAL.sub(r"\\\1", " ".join(plain(text).split()))
 
 
 def as_in_toto(records: Iterable[Record]) -> str:
