@@ -287,3 +287,15 @@ def test_metrics_come_from_the_ledger_alone(capsys):
     out = capsys.readouterr().out
     assert "lead time              median 3.0 h" in out
     assert "0% (0 of 3" in out
+
+
+def test_a_ledger_copied_from_another_environment_is_no_ledger_of_this_one(host, ledger, capsys):
+    """With its key and all: verify names it, and nothing is added to it."""
+    config = (host / "host.toml").read_text()
+    (host / "host.toml").write_text(config.replace("shop", "bank"))
+    shutil.copytree(host / "state" / "shop", host / "state" / "bank")
+    code, told = verified(capsys)
+    assert (code, told["code"], told["number"]) == (5, "record-elsewhere", 1)
+    copied = StatePaths(host / "state", "bank", "test").ledger
+    assert lock() == 5
+    assert copied.read_bytes() == ledger.path.read_bytes()

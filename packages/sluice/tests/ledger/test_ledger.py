@@ -182,3 +182,17 @@ def test_a_release_is_bad_until_a_later_run_proved_it(tmp_path):
     assert ledger.bad_run("key", "other") == ""
     ledger.append({**body, "run": "run-2", "bad_release": False, "decision": "go"})
     assert ledger.bad_run("key", "env") == ""
+
+
+def test_a_ledger_of_another_environment_is_named_and_not_added_to(tmp_path):
+    """Copied with its key it holds in itself: its records say whose they are."""
+    body = {"type": "rollout", "run": "run-1", "service": "shop", "environment": "test"}
+    ledger = filled(tmp_path, 0)
+    ledger.append(body)
+    assert ledger.verify(place=("shop", "test")).ok
+    for place in (("shop", "prod"), ("bank", "test")):
+        verdict = ledger.verify(place=place)
+        assert (verdict.code, verdict.number) == ("record-elsewhere", 1)
+    with pytest.raises(StateCorrupted, match="one of shop/test and none of shop/prod"):
+        ledger.append({**body, "run": "run-2", "environment": "prod"})
+    assert len(ledger.lines()) == 1

@@ -77,3 +77,14 @@ async def test_a_name_that_is_no_text_is_a_ledger_like_any_other(place, clone):
     packed.write_bytes(f"{place.head()} {REF}".encode() + b"-\xff\xfe\n")
     audits = await audit_clone(clone, RUNNER, offline=False)
     assert [audit.name.encode(errors="surrogateescape") for audit in audits] == [b"shop/test", b"shop/test-\xff\xfe"]
+
+
+async def test_a_ledger_under_another_environments_name_is_named(place, clone):
+    """What test recorded proves nothing of prod; a ledger that was put aside under its own name still holds."""
+    place.add(1)
+    place.ledger.append({"type": "rollout", "run": "run-2", "service": "shop", "environment": "test"})
+    await place.anchor.push()
+    for name in ("shop/prod", "shop/test-2025"):
+        git(place.origin, "update-ref", f"refs/sluice/ledger/{name}", place.head())
+    found = {one.name: one.verdict.code for one in await audit_clone(clone, RUNNER, offline=False)}
+    assert found == {"shop/test": "", "shop/prod": "record-elsewhere", "shop/test-2025": ""}

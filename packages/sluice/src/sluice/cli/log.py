@@ -76,7 +76,7 @@ def verify(
         raise click.UsageError("Missing option '--env'.")
     env = session.environment(service, environment)
     ledger = Ledger(env.paths.ledger)
-    verdict = ledger.verify(recorded_runs(env.paths.journal_dir))
+    verdict = ledger.verify(recorded_runs(env.paths.journal_dir), (env.service, env.name.value))
     found = Anchoring(0, note="anchor = false in host.toml")
     if env.host_service.anchor:
         found = asyncio.run(anchor_of(env).compare(offline=offline))

@@ -160,7 +160,9 @@ async def _doubt(env: Environment) -> str:
     """
     for name in sorted(env.host_service.env, reverse=True):
         paths = StatePaths(env.paths.root, env.service, name.value)
-        problems = list(Ledger(paths.ledger).verify(recorded_runs(paths.journal_dir)).problems)
+        problems = list(
+            Ledger(paths.ledger).verify(recorded_runs(paths.journal_dir), (env.service, name.value)).problems
+        )
         if env.host_service.anchor:
             problems += (await anchor_of(env, name).compare()).problems
         if problems:

@@ -58,8 +58,10 @@ async def _audit(git: Git, wanted: set[str], *, offline: bool) -> list[Audit]:
 
 async def _one(git: Git, ref: str, own: str, head: str | None) -> Audit:
     name, mine = ref.removeprefix(PREFIX), await git.copy(own)
+    service, _, rest = name.partition("/")
+    place = (service, rest.partition("-")[0])  # what was put aside as `prod-2026` is of prod
     if head is None:
-        return Audit(name, _shown(mine.key), verify_records(mine.lines, mine.key), None)
+        return Audit(name, _shown(mine.key), verify_records(mine.lines, mine.key, place), None)
     if head:
         await git.bring(ref, head)
     origin = await git.copy(head)
@@ -67,7 +69,7 @@ async def _one(git: Git, ref: str, own: str, head: str | None) -> Audit:
     anchoring = Anchoring(common(mine.lines, origin.lines), (problem,) if problem else ())
     # What the clone saw first is what it trusts; the origin's own word counts where it saw nothing yet.
     judged, key = mine if problem else origin, mine.key or origin.key
-    verdict = verify_records(judged.lines, key)
+    verdict = verify_records(judged.lines, key, place)
     if problem is None and verdict.ok and head != own:
         await git.remember(ref, head, own)
     return Audit(name, _shown(key), verdict, anchoring, len(mine.lines))

@@ -15,6 +15,8 @@ from sluice.ledger.signing import PublicKey
 
 GENESIS = "0" * 64
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+Place = tuple[str, str]  # service and environment
+UNPLACED = (None, None)  # nothing a command writes is, and nobody else can sign
 OWN = frozenset({"n", "previous", "ledger_key", "hash", "signature"})  # what the ledger itself writes into a record
 
 
@@ -28,6 +30,7 @@ class Tampering(StrEnum):
     REPLACED = "record-replaced"  # it does not follow the one before it
     FORGED = "signature-invalid"  # its hash is right, its signature is not the key's
     FOREIGN_KEY = "key-foreign"  # signed by another key than the environment's
+    ELSEWHERE = "record-elsewhere"  # it is one of another environment or service
     NO_KEY = "key-missing"  # neither half of the environment's key is there
     CUT = "tail-cut"
     REWRITTEN = "ledger-rewritten"  # other records here than were anchored
@@ -87,15 +90,20 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def verify_records(lines: Sequence[bytes], key: PublicKey | None) -> Verification:
+def verify_records(lines: Sequence[bytes], key: PublicKey | None, place: Place | None = None) -> Verification:
     """Judge a chain and every signature in it. An empty one needs no key."""
-    return judged(lines, key)[1]
+    return judged(lines, key, place)[1]
 
 
-def judged(lines: Sequence[bytes], key: PublicKey | None) -> tuple[list[dict[str, Any]], Verification]:
-    """The records, and what is wrong with them; where something is, there are no records."""
+def judged(
+    lines: Sequence[bytes], key: PublicKey | None, place: Place | None = None
+) -> tuple[list[dict[str, Any]], Verification]:
+    """The records, and what is wrong with them; where something is, there are no records. `place`: whose they must be.
+
+    A ledger that was copied from another environment holds in itself, and its key may have been copied with it.
+    """
     records: list[dict[str, Any]] = []
-    problem = _chain_problem(lines, records, key)
+    problem = _chain_problem(lines, records, key, place)
     if problem is None and lines and key is None:
         sentence = "the ledger's key is missing, both halves: no signature can be judged"
         problem = Problem(Tampering.NO_KEY, 1, sentence)
@@ -104,7 +112,9 @@ def judged(lines: Sequence[bytes], key: PublicKey | None) -> tuple[list[dict[str
     return records, Verification(len(lines))
 
 
-def _chain_problem(lines: Sequence[bytes], records: list[dict[str, Any]], key: PublicKey | None) -> Problem | None:
+def _chain_problem(
+    lines: Sequence[bytes], records: list[dict[str, Any]], key: PublicKey | None, whose: Place | None
+) -> Problem | None:
     """The first record that is not as it was written; without a key only the chain is judged. `records`: those before.
 
     What comes after it is not taken apart: whoever may push decides how much that is.
@@ -122,6 +132,9 @@ def _chain_problem(lines: Sequence[bytes], records: list[dict[str, Any]], key: P
             return Problem(Tampering.REPLACED, place, sentence)
         if key is not None and (problem := _signature_problem(place, record, key)):
             return problem
+        if whose is not None and (there := (record.get("service"), record.get("environment"))) not in (whose, UNPLACED):
+            sentence = f"record {place} is one of {there[0]}/{there[1]} and none of {'/'.join(whose)}"
+            return Problem(Tampering.ELSEWHERE, place, sentence)
         previous = str(record["hash"])
         records.append(record)
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice.journal import append_line, canonical, damaged, whole_lines
-from sluice.ledger.chain import GENESIS, OWN, Problem, Tampering, Verification, judged, record_hash
+from sluice.ledger.chain import GENESIS, OWN, Place, Problem, Tampering, Verification, judged, record_hash
 from sluice.ledger.signing import LedgerKey, PublicKey
 
 
@@ -81,20 +81,22 @@ class Ledger:
         """Every record, oldest first. Raises StateCorrupted when the chain or a signature does not hold."""
         return self._checked(repair=False)
 
-    def _checked(self, *, repair: bool) -> list[dict[str, Any]]:
+    def _checked(self, *, repair: bool, place: Place | None = None) -> list[dict[str, Any]]:
         lines = self._lines(repair=repair)
-        records, verdict = judged(lines, self._key.public() if lines else None)
+        records, verdict = judged(lines, self._key.public() if lines else None, place)
         if not verdict.ok:
             raise damaged(self.path, verdict.number, verdict.problem)
         return records
 
-    def verify(self, runs: Iterable[str] = ()) -> Verification:
+    def verify(self, runs: Iterable[str] = (), place: Place | None = None) -> Verification:
         """Judge the file. `runs`: those whose journal says they were recorded; a missing one was cut from the end.
+
+        `place`: whose records these must be.
 
         Raises StateCorrupted when the key itself is damaged.
         """
         lines = self._lines(repair=False)
-        records, verdict = judged(lines, self._key.public() if lines else None)
+        records, verdict = judged(lines, self._key.public() if lines else None, place)
         if self.note:
             verdict = replace(verdict, notes=(self.note,))
         if not verdict.ok:
@@ -143,12 +145,13 @@ class Ledger:
         """Append a record of any type, signed, and fsync it. `body` needs `type` and `run`, and whatever is JSON.
 
         A run already recorded under this type is returned as it stands. Raises StateCorrupted when the chain, a
-        signature or the key does not hold (nothing is added to a damaged ledger), StepFailed when the disk is full,
-        and ValueError for a body that says what only the ledger may say.
+        signature or the key does not hold or the records are another environment's (nothing is added to a damaged
+        ledger), StepFailed when the disk is full, and ValueError for a body that says what only the ledger may say.
         """
         if OWN & body.keys():
             raise ValueError(f"a record's {', '.join(sorted(OWN & body.keys()))} is the ledger's to write")
-        records = self._checked(repair=True)
+        place = (str(body["service"]), str(body["environment"])) if "service" in body else None
+        records = self._checked(repair=True, place=place)
         for record in records:
             if (record.get("type"), record.get("run")) == (body["type"], body["run"]):
                 return record
