@@ -346,3 +346,20 @@ async def test_what_git_says_is_told_in_one_sentence_and_never_its_answer(place,
     monkeypatch.setattr(anchor_git, "MAX_LEDGER", 1 << 20)
     place.add(2)
     assert len(await place.anchor.push()) < anchor_git.MAX_SAID + 200
+
+
+@pytest.mark.parametrize("offline", [False, True])
+async def test_a_run_that_records_meanwhile_is_no_finding(place, monkeypatch, offline):
+    """Between the questions a record is written here and brought there: what the origin has more is here by then."""
+    await place.anchored(1)
+    copy, running = Git.copy, place.anchor_at(str(place.origin))
+
+    async def slowly(self, head):
+        monkeypatch.setattr(Git, "copy", copy)
+        place.add(2)
+        assert await running.push() == ""
+        return await copy(self, await self.ref(f"{SEEN}shop/test"))
+
+    monkeypatch.setattr(Git, "copy", slowly)
+    found = await place.anchor.compare(offline=offline)
+    assert (found.problems, found.anchored) == ((), 2)

@@ -56,7 +56,8 @@ class GitAnchor:
 
     async def _push(self, lines: list[bytes], key: PublicKey) -> Problem | None:
         git = self._git
-        origin, seen, found = await self._look(lines, key)
+        origin, remembered = await self._look()
+        seen, found = remembered.head, judge_anchor(lines, origin, remembered, key)
         if found.problems:
             return found.problems[0]
         head = origin.head
@@ -70,8 +71,8 @@ class GitAnchor:
             await git.remember(self._seen, head, seen)
         return None
 
-    async def _look(self, lines: list[bytes], key: PublicKey | None) -> tuple[Copy, str, Anchoring]:
-        """The origin's copy, the commit last seen there, and how the ledger stands to both. Raises Unreachable."""
+    async def _look(self) -> tuple[Copy, Copy]:
+        """The origin's copy, and the one last seen there. Raises Unreachable."""
         git = self._git
         await git.need("init", "--quiet", "--bare", "--template=", str(git.git_dir))
         seen = await git.ref(self._seen)
@@ -83,31 +84,36 @@ class GitAnchor:
             if head:
                 await git.bring(self._ref, head)
             origin = await git.copy(head)
-        return origin, seen, judge_anchor(lines, origin, remembered, key)
+        return origin, remembered
 
     async def compare(self, *, offline: bool = False) -> Anchoring:
         """Hold the ledger against the origin, or (`offline`) against what was seen there last. Moves nothing.
 
         An origin that cannot be asked is a note, not a problem. Raises StateCorrupted when the key is damaged.
         """
-        lines, key = self._ledger.lines(), self._ledger.key()
         note = "the origin was not asked (--offline)"
         if not offline:
             try:
                 async with asyncio.timeout(ANCHOR_S):
-                    return (await self._look(lines, key))[2]
+                    origin, remembered = await self._look()
             except TimeoutError:
                 note = f"{self._where} did not answer within {ANCHOR_S} s"
             except Unreachable as failure:
                 note = f"{self._where}: {failure}"
-        return await self._by_memory(lines, key, note)
+            else:
+                return self._judged(origin, remembered)
+        return await self._by_memory(note)
 
-    async def _by_memory(self, lines: list[bytes], key: PublicKey | None, note: str) -> Anchoring:
+    def _judged(self, origin: Copy, remembered: Copy) -> Anchoring:
+        # Read after the origin was: a run that records meanwhile writes here first, so what is there is here too.
+        return judge_anchor(self._ledger.lines(), origin, remembered, self._ledger.key())
+
+    async def _by_memory(self, note: str) -> Anchoring:
         try:
             origin = await self._git.copy(await self._git.ref(self._seen))
         except Unreachable as failure:
             return Anchoring(0, note=f"{note}; the mirror has no memory of it: {failure}")
-        found = judge_anchor(lines, origin, origin, key)
+        found = self._judged(origin, origin)
         return Anchoring(found.anchored, found.problems, note)
 
     async def origin(self, key: PublicKey) -> Copy:
