@@ -6,10 +6,11 @@ last line without its newline is what a crash leaves: it is set aside and said. 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sluice.model.errors import StateCorrupted, StepFailed
 from sluice.model.secret import Redactor
 
 SUFFIX = ".jsonl"
+Mark = tuple[int, str]  # number and hash of a ledger's record
 
 
 def canonical(value: Any) -> bytes:
@@ -70,18 +72,47 @@ def append_line(path: Path, line: bytes) -> None:
         ) from failure
 
 
-def whole_lines(path: Path, *, repair: bool) -> tuple[list[bytes], str]:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, never readable by others. Raises StepFailed, as `append_line` does."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()  # of a run that was killed here; who writes holds the environment
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(handle, content)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        beside.rename(path)
+        fsync_directory(path.parent)
+    except OSError as failure:
+        raise StepFailed(
+            f"{path} cannot be written: {failure.strerror or failure}.",
+            world="What is not written down is not done.",
+            next="make room on the disk, then: sluice resume",
+            file=str(path),
+        ) from failure
+
+
+def whole_lines(
+    path: Path, *, repair: bool, complete: Callable[[bytes], bool] = lambda _line: False
+) -> tuple[list[bytes], str]:
     """The complete lines of an append-only file, and a sentence about a torn last one ("" when there is none).
 
     A last line without its newline is what a crash while writing leaves; what it announced was never begun. `repair`
     keeps it in a file beside and cuts it off; only the holder of the environment's lock may, because to anybody else
-    a line that is being written looks the same.
+    a line that is being written looks the same. One that is `complete` lacks nothing but its newline, and gets that.
     """
     raw = path.read_bytes()
     whole = raw.rfind(b"\n") + 1
     lines = raw[:whole].split(b"\n")[:-1]
     if whole == len(raw):
         return lines, ""
+    if complete(raw[whole:]):
+        if repair:
+            append_line(path, b"")
+        return [*lines, raw[whole:]], f"The last line of {path.name} had no end; nothing of it is missing."
     torn = f"The last line of {path.name} was torn by a crash ({len(raw) - whole} bytes)"
     if not repair:
         return lines, f"{torn}; the next run sets it aside."
@@ -180,6 +211,20 @@ class Record:
         return self.entries[-1].entry == "end"
 
     @property
+    def recorded(self) -> list[Mark] | None:
+        """The records that the ledger had of this run when it ended; None: it did not end, or has none.
+
+        Raises StateCorrupted.
+        """
+        facts = self.entries[-1].facts
+        if not self.ended or not facts.get("recorded"):
+            return None
+        try:
+            return [(int(one["n"]), str(one["hash"])) for one in facts.get("records", ())]
+        except (KeyError, TypeError, ValueError) as reason:
+            raise damaged(self.path, len(self.entries), "does not say what was recorded") from reason
+
+    @property
     def observed(self) -> list[tuple[State, Event]]:
         return [(State(e.state), Event(e.event)) for e in self.entries if e.entry == "observed"]
 
@@ -219,6 +264,12 @@ def read_all(directory: Path, *, repair: bool) -> list[Record]:
     return [record for record in records if record is not None]
 
 
+def recorded_runs(directory: Path) -> dict[str, list[Mark]]:
+    """What the journals remember of the ledger: the runs that were recorded, and their records. As `read_all`."""
+    found = read_all(directory, repair=False) if directory.is_dir() else []
+    return {one.run: marks for one in found if (marks := one.recorded) is not None}
+
+
 class Journal:
     """Writes one run's entries. `after_write` gets each entry's name once it is on disk (drills kill there)."""
 
@@ -246,9 +297,16 @@ class Journal:
         """What came of a step."""
         self._write("observed", state, event, facts, notes)
 
-    def end(self, outcome: State, exit_code: int, recorded: bool, notes: Mapping[str, Any] | None = None) -> None:
-        """The run is over: nothing is left to recover. `recorded`: the ledger has its record."""
-        facts = {"outcome": outcome.value, "exit": exit_code, "recorded": recorded}
+    def end(
+        self,
+        outcome: State,
+        exit_code: int,
+        records: Sequence[Mapping[str, Any]],
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The run is over: nothing is left to recover. `records`: what the ledger has of it, each to be found again."""
+        marks = [{"n": record["n"], "hash": record["hash"]} for record in records]
+        facts = {"outcome": outcome.value, "exit": exit_code, "recorded": bool(marks), "records": marks}
         self._write("end", facts=facts, notes=notes)
 
     def _write(

@@ -9,13 +9,13 @@ import subprocess
 
 import pytest
 
-from sluice.cli.session import recorded_runs
 from sluice.config import load_service
 from sluice.drive import Drive, Request, Sibling
 from sluice.drive.world import PromotionMeans
 from sluice.hosts.approvals import FileApprovals
 from sluice.hosts.git import GitMirror
 from sluice.hosts.signing import sign, verify
+from sluice.journal import recorded_runs
 from sluice.ledger import Ledger
 from sluice.model.policy import Role
 from sluice.model.promotion import Denied, document, expiry

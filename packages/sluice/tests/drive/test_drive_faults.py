@@ -321,7 +321,7 @@ async def test_a_full_disk_at_any_entry_undoes_the_run(tmp_path, monkeypatch, al
     assert memory.releases.serving()[0].id == good
     records = read_all(memory.paths.journal_dir, repair=False)
     assert all(record.ended for record in records)
-    assert Ledger(memory.paths.ledger).verify([record.run for record in records]).ok
+    assert Ledger(memory.paths.ledger).verify({record.run: record.recorded for record in records}).ok
 
 
 async def test_a_release_that_serves_unrecorded_is_what_a_failed_rollout_goes_back_to(tmp_path, monkeypatch):

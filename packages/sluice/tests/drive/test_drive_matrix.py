@@ -46,7 +46,7 @@ def settled(memory, *, serving):
     records = read_all(memory.paths.journal_dir, repair=False)
     assert all(record.ended for record in records)
     ledger = Ledger(memory.paths.ledger)
-    assert ledger.verify([record.run for record in records]).ok
+    assert ledger.verify({record.run: record.recorded for record in records}).ok
     runs = [(record["type"], record["run"]) for record in ledger.records()]
     assert len(runs) == len(set(runs))
     assert len(memory.migrated) == len(set(memory.migrated))

@@ -130,7 +130,7 @@ async def test_journals_are_bounded_and_an_unfinished_one_stays(tmp_path, monkey
     assert [record.run for record in records] == ["run-0004", "run-0005", "run-0006"]
     ledger = Ledger(memory.paths.ledger)
     assert len(ledger.records()) == 6
-    assert ledger.verify([record.run for record in records]).ok
+    assert ledger.verify({record.run: record.recorded for record in records}).ok
     with pytest.raises(Killed):
         await memory.drive(killer("intent:starting")).rollout(ASKED)
     everything = read_all(memory.paths.journal_dir, repair=False)

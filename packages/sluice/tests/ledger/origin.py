@@ -58,7 +58,8 @@ class Place:
         return git(self.origin, "rev-parse", REF)
 
     def keep(self, lines) -> None:
-        """Write the ledger file."""
+        """Write the ledger file, as whoever owns the account would: the note of its last record goes too."""
+        self.ledger.path.with_name("ledger.head").unlink(missing_ok=True)
         self.ledger.path.write_bytes(b"".join(line + b"\n" for line in lines))
 
     def rewritten(self, key: LedgerKey, first: int = 1) -> list[bytes]:

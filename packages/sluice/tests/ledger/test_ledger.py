@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sluice.journal import canonical
 from sluice.ledger import Ledger, record_hash
-from sluice.model.errors import StateCorrupted
+from sluice.ledger import file as file_module
+from sluice.model.errors import StateCorrupted, StepFailed
 
 
 def filled(folder, count=5):
@@ -20,6 +21,11 @@ def filled(folder, count=5):
     for number in range(1, count + 1):
         ledger.append({"type": "rollout", "run": f"run-{number}", "decision": "go", "owner": "ann"})
     return ledger
+
+
+def head_of(ledger):
+    """The note of the last record."""
+    return ledger.path.with_name("ledger.head")
 
 
 def lines_of(ledger):
@@ -80,10 +86,85 @@ def test_records_cut_from_the_beginning_or_the_end_are_named(tmp_path):
     ledger.path.write_bytes(b"".join(lines[1:]))
     assert "record 1 was cut" in ledger.verify().problem
     ledger.path.write_bytes(b"".join(lines[:3]))
-    assert ledger.verify().ok
-    cut = ledger.verify(["run-1", "run-4"])
+    assert "record 4 was cut: 5 records were written here, 3 are left" in ledger.verify().problem
+    head_of(ledger).unlink()
+    bare = ledger.verify()
+    assert (bare.ok, "ledger.head" in bare.notes[0]) == (True, True)  # what nothing remembers cannot be missed
+    cut = ledger.verify({"run-1": [], "run-4": []})
     assert (cut.number, cut.ok) == (4, False)
     assert "run run-4 was recorded once" in cut.problem
+
+
+def test_a_record_cut_from_within_a_run_is_named(tmp_path):
+    """A journal remembers every record of its run, not the run alone: a waiver that is left hides no rollout."""
+    ledger = filled(tmp_path, 1)
+    marks = [ledger.append({"type": kind, "run": "run-2"}) for kind in ("waiver", "rollout", "recovery")]
+    remembered = {"run-2": [(one["n"], one["hash"]) for one in marks]}
+    lines = lines_of(ledger)
+    head_of(ledger).unlink()
+    for left in (3, 2):
+        ledger.path.write_bytes(b"".join(lines[:left]))
+        assert ledger.verify().ok
+        found = ledger.verify(remembered)
+        assert (found.code, found.number) == ("tail-cut", left + 1)
+    ledger.append({"type": "rollout", "run": "run-2", "owner": "mallory"})
+    head_of(ledger).unlink()
+    found = ledger.verify(remembered)
+    assert (found.code, found.number) == ("ledger-rewritten", 3)
+    assert "the journal of run run-2 remembers another" in found.problem
+
+
+def test_the_note_of_the_last_record_is_behind_after_a_crash_and_accuses_nobody(tmp_path):
+    """A lock has no journal: the note alone remembers it. A note that is older than the ledger is no finding."""
+    ledger = filled(tmp_path, 2)
+    note = head_of(ledger).read_bytes()
+    ledger.append({"type": "lock", "run": "run-3"})
+    lines = lines_of(ledger)
+    ledger.path.write_bytes(b"".join(lines[:2]))
+    assert (ledger.verify().code, ledger.verify().number) == ("tail-cut", 3)
+    ledger.path.write_bytes(b"".join(lines))
+    head_of(ledger).write_bytes(note)
+    assert (ledger.verify().ok, ledger.verify().notes) == (True, ())
+    head_of(ledger).write_bytes(canonical({"n": 2, "hash": "0" * 64}))
+    assert (ledger.verify().code, ledger.verify().number) == ("ledger-rewritten", 2)
+    for unreadable in (b"", b"[]", b'{"n":{}}', b"\xff"):
+        head_of(ledger).write_bytes(unreadable)
+        assert (ledger.verify().ok, len(ledger.verify().notes)) == (True, 1)
+
+
+def test_a_full_disk_costs_the_note_and_not_the_record(tmp_path, monkeypatch):
+    """The record is on the disk by then: it counts, and the next one mends the note."""
+    ledger = filled(tmp_path, 1)
+    monkeypatch.setattr(file_module, "replace_file", full)
+    assert ledger.append({"type": "lock", "run": "run-2"})["n"] == 2
+    monkeypatch.undo()
+    assert (ledger.verify().ok, ledger.verify().notes) == (True, ())
+    ledger.append({"type": "unlock", "run": "run-3"})
+    assert json.loads(head_of(ledger).read_bytes())["n"] == 3
+
+
+def full(path, _content):
+    """A disk without room."""
+    raise StepFailed(f"{path} cannot be written: No space left on device.")
+
+
+def test_a_whole_record_without_its_end_is_a_record(tmp_path):
+    """Only the newline is missing: it is signed and chained, so it counts and is given its end."""
+    ledger = filled(tmp_path, 2)
+    ledger.append({"type": "lock", "run": "run-3", "locked": "why"})
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole[:-1])
+    verdict = ledger.verify()
+    assert (verdict.ok, verdict.records, "had no end" in verdict.notes[0]) == (True, 3, True)
+    assert ledger.closed() is not None
+    assert ledger.append({"type": "rollout", "run": "run-4"})["n"] == 4
+    assert ledger.path.read_bytes().startswith(whole)
+    assert not list(tmp_path.glob("*.torn-*"))
+    forged = json.loads(lines_of(ledger)[-1])
+    forged["owner"] = "mallory"
+    forged["hash"] = record_hash(forged)
+    ledger.path.write_bytes(whole + canonical(forged))
+    assert ledger.verify().code == "signature-invalid"
 
 
 @settings(max_examples=300, deadline=None)
@@ -93,14 +174,15 @@ def test_records_cut_from_the_beginning_or_the_end_are_named(tmp_path):
     how=st.sampled_from(["replace", "insert", "drop"]),
 )
 def test_no_change_of_any_byte_goes_unnoticed(three_records, place, byte, how):
-    """One byte replaced, put in or taken out anywhere, its signature and its last newline too: never as it was."""
+    """One byte replaced, put in or taken out anywhere: a finding. Only the last newline, which says nothing: a note."""
     ledger, whole = three_records
     at = place % len(whole)
     rest = whole[at:] if how == "insert" else whole[at + 1 :]
     changed = whole[:at] + (b"" if how == "drop" else byte) + rest
     ledger.path.write_bytes(changed)
-    verdict = ledger.verify(["run-1", "run-2", "run-3"])
-    assert verdict.ok is (changed == whole)
+    verdict = ledger.verify({"run-1": [], "run-2": [], "run-3": []})
+    assert (verdict.ok and not verdict.notes) is (changed == whole)
+    assert verdict.ok is (changed in (whole, whole[:-1]))
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +194,12 @@ def three_records(tmp_path_factory):
 
 def test_a_torn_last_line_is_set_aside_by_the_next_run(tmp_path):
     """Reading says it, appending repairs it and keeps the bytes, and the chain goes on."""
-    ledger = filled(tmp_path)
+    ledger = filled(tmp_path, 4)
+    note = head_of(ledger).read_bytes()
+    ledger.append({"type": "rollout", "run": "run-5"})
     whole = ledger.path.read_bytes()
     ledger.path.write_bytes(whole[:-20])
+    head_of(ledger).write_bytes(note)
     verdict = ledger.verify()
     assert verdict.ok
     assert (verdict.records, len(verdict.notes)) == (4, 1)
@@ -154,7 +239,7 @@ def test_every_kind_of_tampering_has_its_own_name(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for (code, number), lines in drills.items():
         ledger.path.write_bytes(b"".join(lines))
-        verdict = ledger.verify([f"run-{n}" for n in range(1, 6)])
+        verdict = ledger.verify({f"run-{n}": [] for n in range(1, 6)})
         assert (verdict.code, verdict.number) == (code, number), verdict
         assert f"record {number}" in verdict.problem
 

@@ -10,7 +10,6 @@ import pytest
 from sluice import journal as journal_module
 from sluice.journal import canonical
 from sluice.ledger import GENESIS, Ledger, PublicKey, record_hash
-from sluice.ledger import signing as signing_module
 from sluice.ledger.signing import LedgerKey, armoured
 from sluice.model.errors import StateCorrupted, StepFailed
 
@@ -123,11 +122,12 @@ def test_a_full_disk_leaves_no_half_key(tmp_path, monkeypatch):
     def full(handle: int, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(signing_module, "write_all", full)
+    whole = journal_module.write_all
+    monkeypatch.setattr(journal_module, "write_all", full)
     with pytest.raises(StepFailed, match="No space left"):
         ledger.append({"type": "rollout", "run": "run-1"})
     assert not ledger._key.path.exists()
-    monkeypatch.setattr(signing_module, "write_all", journal_module.write_all)
+    monkeypatch.setattr(journal_module, "write_all", whole)
     assert ledger.append({"type": "rollout", "run": "run-1"})["n"] == 1
 
 

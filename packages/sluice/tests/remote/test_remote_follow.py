@@ -78,7 +78,7 @@ def test_a_dead_run_that_somebody_recovered_has_its_recovered_end(paths, capsys)
     write(paths, "R", process=DEAD)
     journal = Journal(paths.journal_dir / "R.jsonl", Redactor(), lambda: "now")
     journal.begin(kind="rollout", owner="ann", owner_source="flag")
-    journal.end(State.REFUSED, 1, recorded=True)
+    journal.end(State.REFUSED, 1, [{"n": 1, "hash": "0" * 64}])
     assert main(FOLLOW) == 1
     assert "another command brought it to its end: refused" in capsys.readouterr().out
 

@@ -12,9 +12,10 @@ import msgspec
 
 from sluice.cli.commands import cli, in_environment
 from sluice.cli.outlet import console
-from sluice.cli.session import Session, anchor_of, recorded_runs
+from sluice.cli.session import Session, anchor_of
 from sluice.cli.tables import log_table, print_record
 from sluice.config import Environment
+from sluice.journal import recorded_runs
 from sluice.ledger import Anchoring, Ledger, Verification
 from sluice.model.errors import ExitCode, UsageError
 from sluice.model.secret import Redactor

@@ -24,7 +24,7 @@ from sluice.drive.policy import policy_of
 from sluice.drive.status import INGRESS, ingress_of
 from sluice.drive.world import World
 from sluice.engine import State
-from sluice.journal import read_all
+from sluice.journal import read_all, recorded_runs
 from sluice.ledger import Ledger
 from sluice.lock import is_held, read_holder
 from sluice.model.errors import ExitCode, SluiceError, StateCorrupted, UsageError
@@ -76,9 +76,8 @@ def _runs(env: Environment) -> Finding:
 
 def _ledger(env: Environment) -> Finding:
     try:
-        journals = read_all(env.paths.journal_dir, repair=False)
-        recorded = [j.run for j in journals if j.ended and j.entries[-1].facts.get("recorded")]
-        verdict = Ledger(env.paths.ledger).verify(recorded)
+        runs = recorded_runs(env.paths.journal_dir)
+        verdict = Ledger(env.paths.ledger).verify(runs, (env.service, env.name.value))
     except StateCorrupted as error:
         return Finding(LEDGER, Verdict.FAIL, detail=error.what, fix=error.next)
     if not verdict.ok:

@@ -36,7 +36,7 @@ from sluice.hosts.releases import FileReleases
 from sluice.hosts.signing import verify
 from sluice.hosts.ssh import Server
 from sluice.hosts.state import StatePaths, default_root
-from sluice.journal import read_all, redact_tree
+from sluice.journal import recorded_runs, redact_tree
 from sluice.ledger import Ledger, PublicKey
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.spec import EnvironmentName, HostConfig
@@ -168,12 +168,6 @@ async def _doubt(env: Environment) -> str:
         if problems:
             return f"The ledger of {name.value} does not hold: {problems[0].sentence}."
     return ""
-
-
-def recorded_runs(journals: Path) -> list[str]:
-    """The runs whose journals say that a record was written."""
-    found = read_all(journals, repair=False) if journals.is_dir() else []
-    return [one.run for one in found if one.ended and one.entries[-1].facts.get("recorded")]
 
 
 def own_version() -> str:

@@ -275,20 +275,22 @@ class Drive:
             exit_code = facts.exit_code
         seen = await look(self._world, facts) if outcome in {State.DEGRADED, State.ROLLBACK_FAILED} else None
         record: dict[str, Any] = {}
+        written: list[dict[str, Any]] = []
         try:
             # A command that names what does not exist decided nothing about any release.
             if exit_code != ExitCode.USAGE:
-                record = self._recorded(facts, outcome, exit_code)
+                written += self._recorded(facts, outcome, exit_code)
+                record = written[-1]
             if recovered is not None:
                 by = (recovered[0].owner, recovered[0].owner_source)
-                self._ledger.append(recovery_record(self._world, facts, by, recovered[1], outcome))
+                written.append(self._ledger.append(recovery_record(self._world, facts, by, recovered[1], outcome)))
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
         was = await served_before(facts, self._world)
         told = await self._told(walk, outcome, seen, was)
         try:
             if walk.journal_lost is None and (record or exit_code == ExitCode.USAGE):
-                journal.end(outcome, exit_code, bool(record), as_notes(seen, told))
+                journal.end(outcome, exit_code, written, as_notes(seen, told))
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
         # Neither needs the other, and both wait for others most of their time.
@@ -302,12 +304,11 @@ class Drive:
         self._say("result", facts.run, result.world, msgspec.to_builtins(result))
         return result
 
-    def _recorded(self, facts: Facts, outcome: State, exit_code: int) -> dict[str, Any]:
+    def _recorded(self, facts: Facts, outcome: State, exit_code: int) -> list[dict[str, Any]]:
         """The run's record, after those of what it passed over."""
-        for beside in (waiver_record(self._world, facts), override_record(self._world, facts)):
-            if beside:
-                self._ledger.append(beside)
-        return self._ledger.append(record_of(self._world, facts, outcome, exit_code, locks(facts, outcome)))
+        beside = (waiver_record(self._world, facts), override_record(self._world, facts))
+        own = record_of(self._world, facts, outcome, exit_code, locks(facts, outcome))
+        return [self._ledger.append(body) for body in (*filter(None, beside), own)]
 
     def _unwritten(self, walk: Walk, failure: SluiceError, outcome: State, exit_code: int) -> tuple[State, int]:
         """What a run ended as when that could not be written down."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sluice.journal import canonical
+from sluice.journal import Mark, canonical
 from sluice.ledger.signing import PublicKey
 
 GENESIS = "0" * 64
@@ -33,7 +33,7 @@ class Tampering(StrEnum):
     ELSEWHERE = "record-elsewhere"  # it is one of another environment or service
     NO_KEY = "key-missing"  # neither half of the environment's key is there
     CUT = "tail-cut"
-    REWRITTEN = "ledger-rewritten"  # other records here than were anchored
+    REWRITTEN = "ledger-rewritten"  # other records here than were anchored, or than a journal remembers
     ANCHOR_REWRITTEN = "anchor-rewritten"  # other records on the origin than were brought there
     ANCHOR_CUT = "anchor-cut"  # the origin has fewer records than were brought there
 
@@ -161,6 +161,33 @@ def _signature_problem(place: int, record: Mapping[str, Any], key: PublicKey) ->
     if not key.vouches(str(record.get("signature", "")), str(record["hash"]).encode()):
         sentence = f"record {place} was not signed by the ledger's key: its signature is not one over its hash"
         return Problem(Tampering.FORGED, place, sentence)
+    return None
+
+
+def missing(
+    records: Sequence[Mapping[str, Any]], runs: Mapping[str, Sequence[Mark]], last: Mark | None
+) -> Problem | None:
+    """The first record that a run's journal or the note of the last record (`last`) remembers, and that is not here."""
+    known = {record.get("run") for record in records}
+    after = (len(records) + 1, "")
+    found = []
+    for run, marks in runs.items():
+        of_run = marks or ([] if run in known else [after])
+        found += [
+            _unlike(records, mark, f"run {run} was recorded once", f"the journal of run {run}") for mark in of_run
+        ]
+    if last is not None:
+        told = f"{last[0]} records were written here, {len(records)} are left"
+        found.append(_unlike(records, last, told, "the note of the last record"))
+    return min((one for one in found if one), key=lambda one: one.number, default=None)
+
+
+def _unlike(records: Sequence[Mapping[str, Any]], mark: Mark, told: str, who: str) -> Problem | None:
+    number, hashed = mark
+    if number > len(records):
+        return Problem(Tampering.CUT, len(records) + 1, f"record {len(records) + 1} was cut: {told}")
+    if number < 1 or records[number - 1].get("hash") != hashed:
+        return Problem(Tampering.REWRITTEN, number, f"record {number} was rewritten here: {who} remembers another")
     return None
 
 

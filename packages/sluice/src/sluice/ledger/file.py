@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sluice.journal import append_line, canonical, damaged, whole_lines
-from sluice.ledger.chain import GENESIS, OWN, Place, Problem, Tampering, Verification, judged, record_hash
+from sluice.journal import Mark, append_line, canonical, damaged, replace_file, whole_lines
+from sluice.ledger.chain import GENESIS, OWN, Place, Verification, judged, missing, parsed, record_hash
 from sluice.ledger.signing import LedgerKey, PublicKey
+from sluice.model.errors import StepFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,31 @@ def frozen_by(records: Iterable[Mapping[str, Any]], now: dt.datetime) -> list[Fr
     return [one for one in frozen if now < dt.datetime.fromisoformat(one.until)]
 
 
+class Head:
+    """`ledger.head` beside the ledger: number and hash of its last record.
+
+    Most records are remembered by no journal: a lock, a freeze, a signature. It is written after the record, so a crash
+    between the two leaves it one behind, and never ahead.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Mark | None:
+        """None where it is not there, or is none."""
+        try:
+            told = json.loads(self.path.read_bytes())
+            return int(told["n"]), str(told["hash"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Remember this record."""
+        # The record itself is on the disk. A note that could not be written is behind, which accuses nobody.
+        with contextlib.suppress(StepFailed):
+            replace_file(self.path, canonical({"n": record["n"], "hash": record["hash"]}) + b"\n")
+
+
 class Ledger:
     """One environment's ledger file. Appending needs the environment's lock; reading does not.
 
@@ -67,7 +94,7 @@ class Ledger:
         """The file need not exist yet. `note` says what the last reading found torn."""
         self.path = path
         self.note = ""
-        self._key = LedgerKey(path.with_name("ledger.key"))
+        self._key, self._head = LedgerKey(path.with_name("ledger.key")), Head(path.with_name("ledger.head"))
 
     def key(self) -> PublicKey | None:
         """What every record must be signed by; None before the first. Raises StateCorrupted when it is damaged."""
@@ -88,26 +115,24 @@ class Ledger:
             raise damaged(self.path, verdict.number, verdict.problem)
         return records
 
-    def verify(self, runs: Iterable[str] = (), place: Place | None = None) -> Verification:
-        """Judge the file. `runs`: those whose journal says they were recorded; a missing one was cut from the end.
+    def verify(self, runs: Mapping[str, Sequence[Mark]] | None = None, place: Place | None = None) -> Verification:
+        """Judge the file. `runs`: those whose journal says they were recorded, and as what (`recorded_runs`).
 
-        `place`: whose records these must be.
+        What a journal remembers, or the note of the last record, and is not here was cut or rewritten. `place`: whose
+        records these must be.
 
         Raises StateCorrupted when the key itself is damaged.
         """
+        last = self._head.read()  # before the file: a record that is written meanwhile is in the file first
         lines = self._lines(repair=False)
         records, verdict = judged(lines, self._key.public() if lines else None, place)
-        if self.note:
-            verdict = replace(verdict, notes=(self.note,))
+        unnoted = f"{self._head.path.name}, the note of the last record, is not there or cannot be read"
+        notes = (self.note, unnoted if lines and last is None else "")
+        verdict = replace(verdict, notes=tuple(filter(None, notes)))
         if not verdict.ok:
             return verdict
-        known = {record.get("run") for record in records}
-        missing = [run for run in runs if run not in known]
-        if missing:
-            number = len(lines) + 1
-            sentence = f"record {number} was cut: run {missing[0]} was recorded once"
-            verdict = replace(verdict, problems=(Problem(Tampering.CUT, number, sentence),))
-        return verdict
+        problem = missing(records, runs or {}, last)
+        return replace(verdict, problems=(problem,)) if problem else verdict
 
     def bad_run(self, artifact_key: str, env_fingerprint: str) -> str:
         """The run that blamed this artifact in this environment, unless a later run proved it; else ""."""
@@ -166,10 +191,11 @@ class Ledger:
         chained["hash"] = record_hash(chained)
         chained["signature"] = self._key.sign(chained["hash"].encode())
         append_line(self.path, canonical(chained))
+        self._head.write(chained)
         return chained
 
     def _lines(self, *, repair: bool) -> list[bytes]:
         if not self.path.exists():
             return []
-        lines, self.note = whole_lines(self.path, repair=repair)
+        lines, self.note = whole_lines(self.path, repair=repair, complete=lambda line: parsed(line) is not None)
         return lines

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sluice.journal import fsync_directory, write_all
-from sluice.model.errors import StateCorrupted, StepFailed
+from sluice.journal import replace_file
+from sluice.model.errors import StateCorrupted
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -133,11 +131,11 @@ class LedgerKey:
             private = Ed25519PrivateKey.generate()
             plain = serialization.NoEncryption()
             pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, plain)
-            _write(self.path, pem)
+            replace_file(self.path, pem)
         public = _public_of(self._load())
         line = f"{public.line} sluice ledger\n".encode("ascii")
         if not self.public_path.exists() or self.public_path.read_bytes() != line:
-            _write(self.public_path, line)
+            replace_file(self.public_path, line)
         return public
 
     def _load(self) -> Ed25519PrivateKey:
@@ -169,26 +167,3 @@ class LedgerKey:
 
 def _public_of(private: Ed25519PrivateKey) -> PublicKey:
     return PublicKey(private.public_key().public_bytes_raw())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none, never readable by others."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()  # of a run that was killed here; who writes holds the environment
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(handle, content)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        beside.rename(path)
-        fsync_directory(path.parent)
-    except OSError as failure:
-        raise StepFailed(
-            f"{path} cannot be written: {failure.strerror or failure}.",
-            world="What is not signed is not recorded.",
-            next="make room on the disk, then: sluice resume",
-            file=str(path),
-        ) from failure
