@@ -8,7 +8,7 @@ import pytest
 from sluice.model.changes import LINE, VALUE, policy_changes
 from sluice.model.policy import AllowedSecret, FreezeWindow, GatesSpec, Role, Signer
 from sluice.model.spec import WatchSpec
-from sluice.model.text import plain, told_apart
+from sluice.model.text import one_line, told_apart
 from sluice.testing import SPEC
 
 LATER = FreezeWindow("later", zone="Europe/Berlin", days=("sat",))
@@ -86,7 +86,7 @@ def test_a_long_value_is_told_by_its_first_letters_and_its_digest():
 )
 def test_what_is_not_printable_is_a_blank(letter):
     """Escapes, line ends, marks of direction and of no width."""
-    assert plain(f"a{letter}b{letter}") == "a b"
+    assert one_line(f"a{letter}b{letter}") == "a b"
 
 
 def test_what_is_short_is_told_as_it_is():

@@ -15,7 +15,7 @@ import msgspec
 
 from sluice.model.errors import Refused
 from sluice.model.policy import BY_KEY, GatesSpec, PromotionSpec, Role, Signer
-from sluice.model.text import plain, shortened
+from sluice.model.text import one_line, shortened
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
 DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
@@ -234,7 +234,7 @@ def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, 
         f"proven in test: run {about.proof_run}",
         f"expires: {expires}",
     ]
-    return "\n".join(plain(line) for line in lines) + "\n"
+    return "\n".join(one_line(line) for line in lines) + "\n"
 
 
 def expiry(now: str, ttl_s: float) -> str:
