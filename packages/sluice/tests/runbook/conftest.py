@@ -30,6 +30,10 @@ HOST = {
     TEST: environment("https://test.boltorezka.gismalink.art", "test.auth.gismalink.art"),
     PROD: environment("https://boltorezka.gismalink.art", "auth.gismalink.art"),
 }
+PLAIN = {
+    name: msgspec.structs.replace(one, public_url=f"http://127.0.0.1:{port}", expect_sso_host="127.0.0.1:18200")
+    for (name, one), port in zip(HOST.items(), (18100, 18120), strict=True)
+}
 PROCESSES = {name: msgspec.structs.replace(one, runtime=RuntimeName.PROCESS) for name, one in HOST.items()}
 
 

@@ -70,7 +70,7 @@ def test_a_host_without_a_policy_yet(host, capsys) -> None:
         (["--run", "r9"], "has no rollout, rollback or promotion 'r9'"),
         (["--env", "prod"], "has no environment 'prod'"),
         (["--lang", "de"], "'de' is not one of"),
-        (["--policy", "/nowhere/sluice.toml"], "cannot be read"),
+        (["--policy", "/nowhere/sluice.toml"], "name it: sluice.toml or deploy/sluice.toml of a clone"),
         (["--output", "/nowhere/RUNBOOK.md"], "cannot be written"),
         (["lint", "/nowhere/RUNBOOK.md"], "cannot be read"),
     ],
@@ -127,6 +127,10 @@ def test_lint_for_people_and_programs(nowhere, capsys) -> None:
     told = capsys.readouterr().out
     assert f"{file}:90: missing-file: There is no file PREPROD_CHECKLIST.md." in told
     assert "-> sluice runbook --checklist --output PREPROD_CHECKLIST.md" in told
+    assert main(["runbook", "lint", str(file), *policy, "--lang", "ru"]) == 1
+    told = capsys.readouterr().out
+    assert f"{file}:90: missing-file: Нет файла PREPROD_CHECKLIST.md." in told
+    assert "расхождений с политикой: " in told.splitlines()[-1]
     assert main(["runbook", "lint", str(file), *policy, "--json"]) == 1
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert objects[-1]["event"] == "lint"

@@ -18,7 +18,6 @@ from sluice.drive.planning import SPEC_PATHS
 from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, ExitCode, Refused, UsageError
 from sluice.model.spec import EnvironmentName, HostEnvironment, ServiceSpec
-from sluice.model.verdict import counted
 
 if TYPE_CHECKING:
     from sluice.runbook import Disagreement, Facts, Surface
@@ -74,19 +73,18 @@ def runbook(context: click.Context, /, **given: Any) -> int:
 @click.option("--env", "environment", default="", help="The environment: test or prod (test).")
 @click.option("--service", default=None, help="The service; not needed where the host has one.")
 @click.option("--policy", type=click.Path(path_type=Path), help="sluice.toml of a clone: no host is needed then.")
+@click.option("--lang", type=click.Choice(["ru", "en"]), default="en", help="The language of the findings (en).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per finding on stdout.")
 @click.pass_obj
-def lint_command(
-    session: Session, file: Path, environment: str, service: str | None, policy: Path | None, as_json: bool
-) -> int:
+def lint_command(session: Session, /, file: Path, as_json: bool, **given: Any) -> int:
     """Say where a runbook in prose (Markdown, Russian or English) and the policy disagree."""
-    from sluice.runbook import Around, Level, lint
+    from sluice.runbook import Around, Lang, Level, lint, summary
 
     session.json = as_json
-    text = _prose(file)
-    facts, _ = _facts(session, service, environment, policy)
+    text, lang = _prose(file), Lang(given["lang"])
+    facts, _ = _facts(session, given["service"], given["environment"], given["policy"])
     beside = file.absolute().parent
-    found = lint(text, facts, Around(lambda name: (beside / name).exists(), _npm(beside)))
+    found = lint(text, facts, Around(lambda name: (beside / name).exists(), _npm(beside)), lang)
     bad = [one for one in found if one.level is Level.DISAGREES]
     for one in found:
         _tell(session, file, one)
@@ -94,8 +92,7 @@ def lint_command(
         told = {"event": "lint", "file": str(file), "ok": not bad, "findings": len(bad), "info": len(found) - len(bad)}
         click.echo(msgspec.json.encode(told))
     else:
-        last = f"{counted(len(bad), 'disagreement')} with the policy" if bad else "agrees with the policy"
-        click.echo(f"{file}: {last}; {counted(len(found) - len(bad), 'line')} that no rule understands")
+        click.echo(f"{file}: {summary(found, lang)}")
     return int(ExitCode.REFUSED) if bad else 0
 
 
@@ -150,7 +147,8 @@ def _facts(
     try:
         spec = load_service(policy.read_bytes(), str(policy))
     except OSError as error:
-        raise ConfigError(f"{policy} cannot be read: {error.strerror}.", next="--policy sluice.toml") from error
+        where = "name it: sluice.toml or deploy/sluice.toml of a clone"
+        raise ConfigError(f"{policy} cannot be read: {error.strerror}.", next=where) from error
     name = environment or "test"
     if name not in list(EnvironmentName):
         raise UsageError(f"there is no environment {name!r}.", next="--env test, or --env prod")

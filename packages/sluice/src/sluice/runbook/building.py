@@ -22,10 +22,11 @@ from sluice.runbook.rule_items import (
     EXIT_WORDS,
     FIELD_ITEMS,
     PROMOTION_ITEMS,
+    ROLLBACK_ITEMS,
     SECURITY_ITEMS,
     STEP_WORDS,
 )
-from sluice.runbook.standing import CONTAINERS, Standing, plugins_of, standing
+from sluice.runbook.standing import CONTAINERS, Standing, plugins_of, standing, why_off
 from sluice.runbook.words import NOTHING, Lang, Words
 
 MARK = "sluice runbook"
@@ -82,10 +83,10 @@ class Builder:
 
     def step(self, item: Item) -> Step:
         """One item as the policy has it."""
-        how = standing(item, self.facts.policy, containers=self.facts.containers)
+        how = standing(item, self.facts)
         off = ""
         if how is Standing.OFF:
-            words = say.NO_RULE if item.rules else say.NOT_REQUIRED
+            words = why_off(item, self.facts)
             off = self.say(words, rules=f"`{item.rules}`")
         by = self.say(say.WHO[item.kind], id=item.id) if item.kind is not Kind.FIELD else ""
         note = {Standing.OPTIONAL: say.NOT_REQUIRED, Standing.DRY: say.DRY}.get(how, NOTHING)
@@ -208,8 +209,12 @@ class Builder:
             f"sluice status {self._where()}",
             f"sluice unlock {self._where()} --reason <why>",
         )
-        how = Section(self.say(say.ROLLBACK_HOW), 0, commands=commands)
-        return [Section(self.say(say.ROLLBACK), lead=(self.say(say.ROLLBACK_LEAD),), steps=steps), how]
+        rule = tuple(self.step(one) for one in ROLLBACK_ITEMS.values())
+        return [
+            Section(self.say(say.ROLLBACK), lead=(self.say(say.ROLLBACK_LEAD),), steps=steps),
+            Section(self.say(say.ROLLBACK_HOW), 0, commands=commands),
+            Section(self.say(say.ROLLBACK_RULE), 0, steps=rule),
+        ]
 
     def _promotion(self) -> list[Section]:
         policy, where = self.facts.policy, self._where("prod")

@@ -187,7 +187,7 @@ PLUGIN_ITEMS: dict[str, Item] = {
             "sso-mode",
             Words("`GET /v1/auth/mode` tells `mode=sso`.", "`GET /v1/auth/mode` возвращает `mode=sso`."),
             Words("the mode is sso", "режим — sso"),
-            r"mode=sso|/auth/mode",
+            r"\bmode=\w+|/auth/mode",
         ),
         _plugin(
             "sso-only",

@@ -55,6 +55,12 @@ class Facts:
         known = self.environments.get(self.environment)
         return known is None or known.runtime is RuntimeName.COMPOSE
 
+    @property
+    def redirected(self) -> bool:
+        """Whether the operator named where plain HTTP is sent on from."""
+        known = self.environments.get(self.environment)
+        return bool(known and known.redirect_http)
+
     def who_may(self, role: Role) -> list[str]:
         """Principals of [signers]."""
         return [name for name, one in self.policy.signers.items() if role in one.may]

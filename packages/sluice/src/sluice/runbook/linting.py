@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from sluice.model.spec import EnvironmentName
+from sluice.runbook import findings as say
 from sluice.runbook import phrases
 from sluice.runbook.building import MARK, Builder
 from sluice.runbook.facts import Facts, digest_of
 from sluice.runbook.markdown import to_markdown
-from sluice.runbook.page import Around, Code, Disagreement, Page
+from sluice.runbook.page import Around, Code, Disagreement, Level, Page
 from sluice.runbook.prose import MAX_BLOCK, Block, Shape, blocks_of, sentences
-from sluice.runbook.rules_items import approvers, closed_lists, collect, demanded, unmentioned
+from sluice.runbook.rules_items import approvers, closed_lists, collect, demanded, duties, unmentioned
 from sluice.runbook.rules_values import no_environment, value_rules
 from sluice.runbook.shell import commands_in, environment_in, is_command, judge, known_program, verb_of
 from sluice.runbook.standing import all_items
@@ -26,14 +27,18 @@ LEAD = re.compile(r":$")
 SHOWN = 80  # letters: a line of a terminal
 
 
-def lint(text: str, facts: Facts, around: Around) -> list[Disagreement]:
-    """Where prose and policy disagree, in the order of the lines; what no rule understands is at level `info`."""
+def lint(text: str, facts: Facts, around: Around, lang: Lang = Lang.EN) -> list[Disagreement]:
+    """Where prose and policy disagree, in the order of the lines; what no rule understands is at level `info`.
+
+    `lang` is that of the findings; the prose may be in either language.
+    """
     blocks = [one for one in blocks_of(text) if not one.text.startswith(EVIDENCE)]
-    page = Page(facts, blocks, list(all_items(facts.policy)), around, _own(facts))
+    page = Page(facts, blocks, list(all_items(facts.policy)), around, lang, _own(facts))
     checklist = _stamp(page) or _is_checklist(blocks)
     collect(page)
     demanded(page)
     closed_lists(page)
+    duties(page)
     approvers(page)
     for block in blocks:
         if block.shape is not Shape.COMMENT:
@@ -43,6 +48,15 @@ def lint(text: str, facts: Facts, around: Around) -> list[Disagreement]:
     unmentioned(page, checklist=checklist)
     _rest(page)
     return sorted(page.found)
+
+
+def summary(found: list[Disagreement], lang: Lang) -> str:
+    """How many there are, in one line."""
+    bad = sum(one.level is Level.DISAGREES for one in found)
+    first = say.DISAGREES if bad else say.AGREES
+    return "; ".join(
+        words.say(lang, {"count": str(count)}) for words, count in ((first, bad), (say.UNREAD, len(found) - bad))
+    )
 
 
 def _own(facts: Facts) -> frozenset[str]:
@@ -63,9 +77,8 @@ def _stamp(page: Page) -> bool:
             continue
         now = digest_of(page.facts.policy)
         if found.group(2) != now:
-            sentence = f"This was written from the policy {found.group(2)}; the policy now is {now}."
             again = f"sluice runbook{found.group(1) or ''} --output FILE"
-            page.say(block.line, Code.STALE, sentence, again)
+            page.say(block.line, Code.STALE, say.STALE, say.AS_IT_IS, then=found.group(2), now=now, do=again)
         return bool(found.group(1))
     return False
 
@@ -89,29 +102,25 @@ def _command(page: Page, line: int, words: list[str]) -> None:
     surface = page.facts.surface
     local = [words[0]] if page.around.exists(words[0]) and words[0].endswith(".sh") else []
     for wrong in judge(words, surface, page.around.npm, local):
-        page.say(line, Code(wrong.code), wrong.sentence, wrong.fix)
+        page.say(line, Code(wrong.code), wrong.sentence, wrong.fix, **wrong.values)
     environment = environment_in(words)
     known = {one.value for one in page.facts.environments or EnvironmentName}
     if environment and environment not in known:
-        page.say(line, Code.UNKNOWN_ENVIRONMENT, *no_environment(page, environment))
+        no_environment(page, line, environment)
     deploys = verb_of(words, surface) == "rollout" or words[0].endswith("gitops-deploy.sh")
     if deploys and environment == EnvironmentName.PROD.value:
-        sentence = "Sluice refuses to roll anything out to prod: only a promotion reaches it."
-        page.say(line, Code.REFUSED, sentence, "sluice promote --env prod")
+        page.say(line, Code.REFUSED, say.NEVER_TO_PROD, say.AS_IT_IS, do="sluice promote --env prod")
 
 
 def _rest(page: Page) -> None:
     """What nobody understood is said, so that silence is no praise."""
     for block in page.blocks:
         if block.cut:
-            sentence = f"This is longer than {MAX_BLOCK} letters; the rest of it was not read."
-            page.say(block.line, Code.NOT_UNDERSTOOD, sentence, "make it several paragraphs")
+            page.say(block.line, Code.NOT_UNDERSTOOD, say.TOO_LONG, say.FIX_TOO_LONG, limit=str(MAX_BLOCK))
         if block.shape in (Shape.HEADING, Shape.COMMENT) or id(block) in page.understood:
             continue
         said = " ".join(block.text.split())
         if said in page.own or LEAD.search(said):
             continue
         shown = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
-        page.say(
-            block.line, Code.NOT_UNDERSTOOD, f"No rule understands: {shown}", "compare it with the policy yourself"
-        )
+        page.say(block.line, Code.NOT_UNDERSTOOD, say.NOT_UNDERSTOOD, say.FIX_NOT_UNDERSTOOD, shown=shown)

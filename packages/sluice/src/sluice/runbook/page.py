@@ -12,6 +12,7 @@ import msgspec
 from sluice.runbook.facts import Facts
 from sluice.runbook.items import Item
 from sluice.runbook.prose import Block
+from sluice.runbook.words import NOTHING, Lang, Words
 
 
 class Level(StrEnum):
@@ -65,8 +66,8 @@ class Around:
 
 # Said of what a person need not do, or the policy does not look at.
 DISCLAIMER = re.compile(
-    r"не обязател|правило не задано|не проверяется|пропускается|без права вето"
-    r"|not required|no rule is set|not checked|is skipped|no veto",
+    r"не обязател|правило не задано|не проверяется|не измеряется|не применимо|пропускается|без права вето"
+    r"|not required|no rule is set|not checked|not measured|not applicable|is skipped|no veto",
     re.IGNORECASE,
 )
 
@@ -79,14 +80,16 @@ class Page:
     blocks: list[Block]
     items: list[Item]
     around: Around
+    lang: Lang = Lang.EN  # of the findings; the prose may be in either
     own: frozenset[str] = frozenset()  # what `sluice runbook` itself would write today
     mentions: dict[tuple[str, str], list[Block]] = field(default_factory=dict)  # (kind, id) -> where
     understood: set[int] = field(default_factory=set)  # id() of a block that some rule read
     found: dict[Disagreement, None] = field(default_factory=dict)  # in the order of finding
 
-    def say(self, line: int, code: Code, sentence: str, fix: str = "") -> None:
-        """One more, once."""
-        self.found[Disagreement(line, code, sentence, fix)] = None
+    def say(self, line: int, code: Code, sentence: Words, fix: Words = NOTHING, **values: str | Words) -> None:
+        """One more, once. A value that is itself words is said in the language of the findings."""
+        told = {name: one.say(self.lang) if isinstance(one, Words) else one for name, one in values.items()}
+        self.found[Disagreement(line, code, sentence.say(self.lang, told), fix.say(self.lang, told))] = None
 
     def read(self, block: Block) -> None:
         """Some rule understood this block."""

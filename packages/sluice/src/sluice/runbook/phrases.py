@@ -63,11 +63,11 @@ SMOKE_LEAD = Words(
 QUICK_LEAD = Words("Everything on this server at once:", "Всё на этом сервере сразу:")
 ROLLBACK_LEAD = Words("Rollback is mandatory if:", "Rollback обязателен, если:")
 ROLLBACK_HOW = Words(
-    "During the watch Sluice rolls back by itself. Later, rollback only by the release script; it is recorded in the "
-    "release log, and no rollout is taken until `sluice unlock`:",
-    "Во время наблюдения Sluice откатывает сам. Позже rollback выполняется только штатным release-script с записью в "
-    "release log, и до `sluice unlock` новые rollout не принимаются:",
+    "During the watch Sluice rolls back by itself. Later by a command; then no rollout is taken until `sluice unlock`:",
+    "Во время наблюдения Sluice откатывает сам. Позже — командой; после неё до `sluice unlock` новые rollout не "
+    "принимаются:",
 )
+ROLLBACK_RULE = Words("And always:", "И всегда:")
 PROMOTION_LEAD = Words("Only when all conditions are met:", "Только при выполнении всех условий:")
 PROMOTION_HOW = Words("In this order:", "По порядку:")
 PROMOTION_ITEMS_LEAD = Words(
@@ -109,6 +109,29 @@ BY_MACHINE = Words("a command on the server, `{id}`", "команда на се�
 BY_PERSON = Words("a person's signature, `{id}`", "подпись человека, `{id}`")
 NO_RULE = Words("not checked: no rule is set ({rules})", "не проверяется: правило не задано ({rules})")
 NOT_REQUIRED = Words("not required by the policy", "политикой не обязательно")
+_NO_CANARY = Words("not measured: the service has no [smoke] canary", "не измеряется: у сервиса нет [smoke] canary")
+NO_SOURCE: dict[str, Words] = {
+    "ws-disconnects": _NO_CANARY,
+    "messages": _NO_CANARY,
+    "call-setup": Words("not measured: the service has no [smoke] calls", "не измеряется: у сервиса нет [smoke] calls"),
+    "auth": Words(
+        "not measured: the service has no [smoke] refusals, and [watch] names no metrics",
+        "не измеряется: у сервиса нет [smoke] refusals, а [watch] не называет метрик",
+    ),
+}
+NO_CONTAINERS = Words("not checked: runtime `process`", "не проверяется: runtime `process`")
+NO_WEBSOCKET = Words(
+    "not checked: the policy names no WebSocket ([checks] websocket_path)",
+    "не проверяется: политика не называет WebSocket ([checks] websocket_path)",
+)
+NO_TLS = Words("not applicable: the public URL is without TLS", "не применимо: публичный URL без TLS")
+NO_NAME = Words(
+    "not applicable: the public URL has an address, no name", "не применимо: в публичном URL адрес, а не имя"
+)
+NO_PLAIN_PORT = Words(
+    "not applicable: the public URL names a port, and host.toml no `redirect_http`",
+    "не применимо: в публичном URL указан порт, а `redirect_http` в host.toml не задан",
+)
 DRY = Words("dry run: recorded, no veto", "без права вето: только записывается")
 
 NOT_RUN = Words("not run in this run", "в этом прогоне не выполнялось")

@@ -161,6 +161,25 @@ PROMOTION_ITEMS: dict[str, Item] = {
     )
 }
 
+# How a rollback is done by hand; by which criteria Sluice does it itself is said above.
+ROLLBACK_ITEMS: dict[str, Item] = {
+    "release-script": Item(
+        Kind.RULE,
+        "release-script",
+        Words(
+            "Rollback only by the release script, recorded in the release log.",
+            "Rollback выполняется только штатным release-script с записью в release log.",
+        ),
+        Words(
+            "the old release serves and passed its smoke; the ledger has a record of the type `rollback`",
+            "старый релиз работает и прошёл smoke; в журнале есть запись типа `rollback`",
+        ),
+        r"release[- ](script|log)|штатн\w* скрипт",
+        (Part.ROLLBACK,),
+        "sluice rollback --env {env} --service {service}",
+    )
+}
+
 SECURITY_ITEMS: dict[str, Item] = {
     one.id: one
     for one in (

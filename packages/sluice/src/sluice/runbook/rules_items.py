@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sluice.model.policy import Role
+from sluice.runbook import findings as say
 from sluice.runbook.items import Item, Kind, Part
 from sluice.runbook.page import DISCLAIMER, Code, Page
 from sluice.runbook.phrases import NOBODY
@@ -18,37 +19,19 @@ CLOSED: dict[Part, str] = {
     Part.PROMOTION: r"услови|only (if|when)|conditions",
     Part.AUDIT: r"фиксир|записыва|\brecord",
 }
-HOW: dict[Part, tuple[str, str]] = {
-    Part.ROLLBACK: (
-        "No criterion of the watch judges this",
-        "take it out, or measure it: a counter in [[watch.auth]], or a check of the plug-in in required_checks",
-    ),
-    Part.PROMOTION: (
-        "No rule of the promotion judges this",
-        "make it an item of [[promotion.checklist]] in the policy, or take it out",
-    ),
-    Part.AUDIT: ("The ledger has no such field", "take it out; docs/reference/ledger.md lists the fields there are"),
-}
-FIX: dict[Kind, str] = {
-    Kind.PLUGIN: "add {id!r} to [watch] required_checks in the policy, or take the line out",
-    Kind.CRITERION: "add {id!r} to [watch] required_criteria in the policy, or say that it is not required",
-    Kind.GATE: "set {rules} in the policy, or say that it is not checked",
-    Kind.CHECK: "set websocket_path in [checks] (or the runtime `compose` in host.toml), or take the line out",
-    Kind.RULE: "set it in [promotion] of the policy, or take the line out",
-}
+KINDS = {Part.ROLLBACK: Kind.CRITERION, Part.PROMOTION: Kind.RULE, Part.AUDIT: Kind.FIELD}
+# A lead that takes the duty away which the policy has.
+NO_DUTY = re.compile(
+    r"необязател|\bне\s+(обязател|нужен|нужн[оа]\b|требуется|выполня|откатыва|дела)|без отката"
+    r"|\bnot\s+(mandatory|required|needed|necessary|roll)|\boptional\b"
+    r"|\bno roll ?back|\bnever roll|n't (need|roll|have)",
+    re.IGNORECASE,
+)
 SECTION: dict[Kind, Part] = {
     Kind.CHECK: Part.SMOKE,
     Kind.PLUGIN: Part.SMOKE,
     Kind.CRITERION: Part.ROLLBACK,
     Kind.FIELD: Part.AUDIT,
-}
-NAMED: dict[Kind, str] = {
-    Kind.GATE: "gate",
-    Kind.CHECK: "check",
-    Kind.PLUGIN: "plug-in's check",
-    Kind.CRITERION: "criterion",
-    Kind.RULE: "rule",
-    Kind.FIELD: "field of the ledger",
 }
 
 
@@ -67,7 +50,7 @@ def collect(page: Page) -> None:
 def demanded(page: Page) -> None:
     """What the prose asks for and the policy does not look at, or looks at although the prose says it does not."""
     for item in page.items:
-        how = standing(item, page.facts.policy, containers=page.facts.containers)
+        how = standing(item, page.facts)
         for block in page.mentions.get((item.kind, item.id), ()):
             if block.shape is Shape.CODE or item.kind is Kind.HOST:
                 continue
@@ -76,8 +59,7 @@ def demanded(page: Page) -> None:
                 _unchecked(page, item, how, block)
                 break
             if disclaimed and how is Standing.ENFORCED and f"`{item.id}`" in block.text:
-                sentence = f"The prose says that `{item.id}` is not checked, and the policy does check it."
-                page.say(_line(item, block), Code.CHECKED, sentence, "say what it demands, or write the runbook anew")
+                page.say(_line(item, block), Code.CHECKED, say.CHECKED, say.FIX_CHECKED, id=item.id)
                 break
 
 
@@ -92,16 +74,9 @@ def _line(item: Item, block: Block) -> int:
 
 
 def _unchecked(page: Page, item: Item, how: Standing, block: Block) -> None:
-    why = {
-        Standing.OFF: "the policy does not look at it",
-        Standing.OPTIONAL: "the policy does not require it: a release whose plug-in is silent would pass",
-        Standing.DRY: "it is a dry run in the policy: recorded, without a veto",
-    }[how]
-    sentence = f"The prose demands what {NAMED[item.kind]} `{item.id}` would judge, and {why}."
-    fix = FIX[item.kind].format(id=item.id, rules=item.rules or "its rules")
-    if how is Standing.DRY:
-        fix = f"take {item.id!r} out of [watch] dry_run, or say that it has no veto"
-    page.say(_line(item, block), Code.UNCHECKED, sentence, fix)
+    fix = say.FIX_DRY if how is Standing.DRY else say.fix_of(item)
+    values = {"kind": say.NAMED[item.kind], "why": say.WHY[how]}
+    page.say(_line(item, block), Code.UNCHECKED, say.UNCHECKED, fix, id=item.id, rules=item.rules, **values)
 
 
 def unmentioned(page: Page, *, checklist: bool) -> None:
@@ -111,12 +86,12 @@ def unmentioned(page: Page, *, checklist: bool) -> None:
         wanted = mine if checklist else item.wanted
         if not wanted or (item.kind, item.id) in page.mentions or item.kind is Kind.HOST:
             continue
-        if standing(item, page.facts.policy, containers=page.facts.containers) is not Standing.ENFORCED:
+        if standing(item, page.facts) is not Standing.ENFORCED:
             continue
         part = SECTION.get(item.kind) or (item.parts[0] if item.parts else Part.OTHER)
-        text = item.text.say(Lang.EN, _Blank()).rstrip(".,")
-        sentence = f"The policy enforces the {NAMED[item.kind]} `{item.id}` ({text}); the prose never says so."
-        page.say(_heading(page, part), Code.UNMENTIONED, sentence, "add a line about it, or write the runbook anew")
+        text = item.text.say(page.lang, _Blank()).rstrip(".,")
+        line, kind = _heading(page, part), say.NAMED[item.kind]
+        page.say(line, Code.UNMENTIONED, say.UNMENTIONED, say.FIX_UNMENTIONED, kind=kind, id=item.id, text=text)
 
 
 class _Blank(dict[str, str]):
@@ -142,10 +117,23 @@ def closed_lists(page: Page) -> None:
         page.read(block)
         if "](" in block.text:  # it leads to what is asked for
             continue
-        kinds = {Part.ROLLBACK: Kind.CRITERION, Part.PROMOTION: Kind.RULE, Part.AUDIT: Kind.FIELD}
-        if not any(block in where for (kind, _), where in page.mentions.items() if kind == kinds[block.part]):
-            sentence, fix = HOW[block.part]
-            page.say(block.line, Code.UNCHECKED, f"{sentence}: {block.text.rstrip('.,;')}.", fix)
+        if not any(block in where for (kind, _), where in page.mentions.items() if kind is KINDS[block.part]):
+            sentence, fix = say.NO_ENTRY[block.part]
+            page.say(block.line, Code.UNCHECKED, sentence, fix, said=block.text.rstrip(".,;"))
+
+
+def duties(page: Page) -> None:
+    """A lead that says a rollback need not be, over criteria by which the policy rolls back."""
+    denied: dict[int, tuple[Block, dict[str, None]]] = {}
+    for item in page.items:
+        if item.kind is not Kind.CRITERION or standing(item, page.facts) is not Standing.ENFORCED:
+            continue
+        for block in page.mentions.get((item.kind, item.id), ()):
+            lead = block.lead
+            if lead is not None and NO_DUTY.search(lead.text) and " ".join(lead.text.split()) not in page.own:
+                denied.setdefault(id(lead), (lead, {}))[1][f"`{item.id}`"] = None
+    for lead, ids in denied.values():
+        page.say(lead.line, Code.CHECKED, say.NO_DUTY, say.FIX_NO_DUTY, ids=", ".join(ids))
 
 
 def approvers(page: Page) -> None:
@@ -154,7 +142,5 @@ def approvers(page: Page) -> None:
     prose = [block for block in where if block.shape is not Shape.CODE]
     admitted = any(NOBODY.say(lang) in block.text for block in page.blocks for lang in Lang)
     if prose and not admitted and policy.promotion.approvals and not may_approve(policy):
-        people, needed = len(page.facts.who_may(Role.APPROVE)), policy.promotion.approvals
-        sentence = f"The prose counts on an approval; [signers] names {people} of the {needed} people it takes."
-        fix = 'add [signers.NAME] with may = ["approve"] to the policy'
-        page.say(prose[0].line, Code.NOBODY, sentence, fix)
+        people, needed = str(len(page.facts.who_may(Role.APPROVE))), str(policy.promotion.approvals)
+        page.say(prose[0].line, Code.NOBODY, say.NOBODY, say.FIX_NOBODY, people=people, needed=needed)

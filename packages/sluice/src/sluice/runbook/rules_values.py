@@ -9,22 +9,36 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sluice.model.spec import EnvironmentName
+from sluice.runbook import findings as say
 from sluice.runbook.facts import settings_of
 from sluice.runbook.items import Kind
 from sluice.runbook.page import Code, Page
 from sluice.runbook.prose import Block, Shape
+from sluice.runbook.words import Words
 
 SETTING = re.compile(r"^(?:\[(\w+)\]\s*)?([a-z][a-z0-9_]*)\s*=\s*(.+)$")
 NUMBER = r"(\d+(?:[.,]\d+)?)"
 TAIL = re.compile(r"--tail[= ](\d+)|(?:последни\w+|newest|last)\s+(\d+)\s+(?:строк\w*|lines?)", re.IGNORECASE)
 OF = re.compile(rf"\b{NUMBER}\s+(?:из|of(?: the last)?)\s+(?:последних\s+)?{NUMBER}\b", re.IGNORECASE)
 PERCENT = re.compile(rf"{NUMBER}\s*%")
-APPROVALS = re.compile(r"\b(\d+)\s+(?:approvals?|подтвержден\w*|подпис\w*)", re.IGNORECASE)
+COUNTS = {
+    1: "one|од(?:ин|но|на|ного|ной)",
+    2: "two|дв(?:а|е|ух)",
+    3: "three|тр(?:и|ёх|ех)",
+    4: "four|четыр(?:е|ёх|ех)",
+    5: "five|пят(?:ь|и)",
+}
+COUNTED = "|".join(COUNTS.values())
+# What may stand between: not "72 hours after the approval".
+ADJECTIVES = r"explicit|separate|independent|different|written|явн\w+|отдельн\w+|независим\w+|разн\w+|письменн\w+"
+APPROVALS = re.compile(
+    rf"\b(\d+|{COUNTED})\s+(?:(?:{ADJECTIVES})\s+)*(?:approvals?|подтвержден\w*|подпис\w*)", re.IGNORECASE
+)
 COUNTER = re.compile(
     r"`([a-z_:][\w:]*(?:\{[^`}]*\})?)`\s*(?:≤|<=|до|at most)\s*([\d.,]+)\s*(?:/s|/с|per second|в секунду)",
     re.IGNORECASE,
 )
-STATUS = re.compile(r"(?<![\d.:/-])([1-5]\d\d)(?![\d.:%-]|\s*(?:ms|мс|s\b|с\b|MB|МБ|строк|lines))")
+STATUS = re.compile(r"(?<![\d.:/-])([1-5]\d\d)(?![\d:%-]|\.\d|\s*(?:ms|мс|s\b|с\b|MB|МБ|строк|lines))")
 URL = re.compile(r"https?://[^\s`'\"<>)\]]+")
 HOST = re.compile(r"^[a-z0-9-]+(?:\.[a-z0-9-]+)+$")
 FILES = re.compile(r"\.(md|sh|toml|ya?ml|py|json|txt|env|service|conf|key|pub|log|jsonl)$")
@@ -40,6 +54,7 @@ IN_ENVIRONMENT = re.compile(
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 VARIABLE = re.compile(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
+MODE = re.compile(r"\bmode\s*=\s*[\"']?(\w+)", re.IGNORECASE)
 NEARLY = 1e-9  # 0.2 * 100 is not quite 20
 EXPECTED = {"http-health": (200,), "sso-only": (410,), "domain-redirect": (301, 302, 307, 308)}
 
@@ -58,12 +73,8 @@ def settings(page: Page, block: Block) -> None:
         value, name = _parsed(text), names[0]
         page.read(block)
         if name not in known:
-            page.say(
-                block.line_at(offset),
-                Code.UNKNOWN_SETTING,
-                f"sluice.toml has no `{key}` in [{table}].",
-                "sluice config example",
-            )
+            values = {"key": key, "table": table, "do": "sluice config example"}
+            page.say(block.line_at(offset), Code.UNKNOWN_SETTING, say.NO_SETTING, say.AS_IT_IS, **values)
         elif value is not None and not _same(value, known[name]):
             _differs(page, block, offset, f"`{name}`", text, str(known[name]))
 
@@ -81,16 +92,21 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _differs(page: Page, block: Block, offset: int, what: str, said: str, is_: str) -> None:
-    sentence = f"The prose has {said} for {what}; the policy has {is_}."
-    page.say(block.line_at(offset), Code.DIFFERS, sentence, f"write {is_}, or change the policy")
+def _differs(page: Page, block: Block, offset: int, what: str | Words, said: str, now: str) -> None:
+    page.say(block.line_at(offset), Code.DIFFERS, say.DIFFERS, say.FIX_DIFFERS, said=said, what=what, now=now)
 
 
 def _compare(page: Page, block: Block, place: tuple[int, str], key: str, unit: str = "") -> None:
     offset, said = place
     value = settings_of(page.facts.policy)[key] * (100 if unit else 1)
-    if abs(float(said.replace(",", ".")) - value) > NEARLY:
+    if abs(_number(said) - value) > NEARLY:
         _differs(page, block, offset, f"`{key}`", said + unit, f"{value:g}{unit}")
+
+
+def _number(said: str) -> float:
+    """As digits, or as one of the small words."""
+    words = (count for count, word in COUNTS.items() if re.fullmatch(word, said, re.IGNORECASE))
+    return next(words, None) or float(said.replace(",", "."))
 
 
 def numbers(page: Page, block: Block) -> None:
@@ -120,10 +136,9 @@ def _counters(page: Page, block: Block) -> None:
         metric, said = match.groups()
         page.read(block)
         if metric not in limits:
-            sentence = f"The prose limits the counter `{metric}`; the policy does not."
-            fix = "add it to `auth` of [watch] in the policy, or take it out"
-            page.say(block.line_at(match.start(1)), Code.UNCHECKED, sentence, fix)
-        elif abs(float(said.replace(",", ".")) - limits[metric]) > NEARLY:
+            line = block.line_at(match.start(1))
+            page.say(line, Code.UNCHECKED, say.NO_COUNTER, say.FIX_NO_COUNTER, metric=metric)
+        elif abs(_number(said) - limits[metric]) > NEARLY:
             _differs(page, block, match.start(2), f"`{metric}`", said, f"{limits[metric]:g}")
 
 
@@ -139,14 +154,20 @@ def statuses(page: Page, block: Block) -> None:
     plain = URL.sub(lambda match: " " * len(match.group()), block.text)
     for match in STATUS.finditer(plain):
         if int(match.group(1)) not in expected[name]:
-            _differs(
-                page,
-                block,
-                match.start(1),
-                f"the check `{name}`",
-                match.group(1),
-                " or ".join(map(str, expected[name])),
-            )
+            wanted = say.OR.say(page.lang).join(map(str, expected[name]))
+            _differs(page, block, match.start(1), _of_check(page, name), match.group(1), wanted)
+
+
+def modes(page: Page, block: Block) -> None:
+    """The way of signing in that a line expects of the plug-in's check."""
+    if block in page.mentions.get((Kind.PLUGIN, "sso-mode"), []):
+        for match in MODE.finditer(block.text):
+            if match.group(1).lower() != "sso":
+                _differs(page, block, match.start(), _of_check(page, "sso-mode"), match.group(), "mode=sso")
+
+
+def _of_check(page: Page, name: str) -> str:
+    return say.OF_CHECK.say(page.lang, {"id": name})
 
 
 def addresses(page: Page, block: Block) -> None:
@@ -172,12 +193,14 @@ def addresses(page: Page, block: Block) -> None:
         _path(page, block, match.start(1), match.group(1))
 
 
-def _hosts(page: Page) -> dict[str, str]:
-    known: dict[str, str] = {}
+def _hosts(page: Page) -> dict[str, dict[str, list[str]]]:
+    """Host -> what host.toml has it for -> in which environments: one host may be several things."""
+    known: dict[str, dict[str, list[str]]] = {}
     for name, one in page.facts.environments.items():
-        known[urllib.parse.urlsplit(one.public_url).hostname or ""] = f"public_url of {name.value}"
-        if one.expect_sso_host:
-            known[one.expect_sso_host.partition(":")[0]] = f"expect_sso_host of {name.value}"
+        public = urllib.parse.urlsplit(one.public_url).hostname or ""
+        for key, host in (("public_url", public), ("expect_sso_host", one.expect_sso_host.partition(":")[0])):
+            if host:
+                known.setdefault(host.lower(), {}).setdefault(key, []).append(name.value)
     return known
 
 
@@ -188,13 +211,16 @@ def _ours(page: Page, host: str) -> bool:
 def _host(page: Page, block: Block, offset: int, host: str) -> None:
     known = _hosts(page)
     if known and host and host.lower() not in known:
-        told = "; ".join(f"{what} is {name}" for name, what in sorted(known.items()))
-        page.say(
-            block.line_at(offset),
-            Code.UNKNOWN_HOST,
-            f"host.toml names no {host!r}: {told}.",
-            "use one of these, or correct host.toml",
-        )
+        line, told = block.line_at(offset), "; ".join(_told(page, name, known[name]) for name in sorted(known))
+        page.say(line, Code.UNKNOWN_HOST, say.NO_HOST, say.FIX_NO_HOST, host=host, told=told)
+
+
+def _told(page: Page, host: str, keys: dict[str, list[str]]) -> str:
+    joined = say.AND.say(page.lang)
+    what = joined.join(
+        say.OF_ENVIRONMENTS.say(page.lang, {"key": key, "names": joined.join(names)}) for key, names in keys.items()
+    )
+    return say.ONE_HOST.say(page.lang, {"what": what, "host": host})
 
 
 def _path(page: Page, block: Block, offset: int, path: str) -> None:
@@ -203,23 +229,21 @@ def _path(page: Page, block: Block, offset: int, path: str) -> None:
     known.add(policy.watch.metrics_path)
     if path in known or any(i.kind is Kind.PLUGIN and i.pattern.search(path) for i in page.items):
         return
-    sentence = f"No check of the policy asks {path}."
-    fix = "let the plug-in check it and name that check in [watch] required_checks, or take it out"
-    page.say(block.line_at(offset), Code.UNCHECKED, sentence, fix)
+    page.say(block.line_at(offset), Code.UNCHECKED, say.NO_PATH, say.FIX_NO_PATH, path=path)
 
 
 def environments(page: Page, block: Block) -> None:
     """Names of environments that the model does not have."""
     for match in IN_ENVIRONMENT.finditer(block.text):
         name = next(text for text in match.groups() if text)
-        page.say(block.line_at(match.start()), Code.UNKNOWN_ENVIRONMENT, *no_environment(page, name))
+        no_environment(page, block.line_at(match.start()), name)
 
 
-def no_environment(page: Page, name: str) -> tuple[str, str]:
-    """Sentence and fix."""
-    known = [one.value for one in page.facts.environments or EnvironmentName]
-    where = "This host has" if page.facts.environments else "Sluice has"
-    return f"{where} no environment {name!r}.", f"use {' or '.join(known)}"
+def no_environment(page: Page, line: int, name: str) -> None:
+    """Say that there is none of that name, and which there are."""
+    known = say.OR.say(page.lang).join(one.value for one in page.facts.environments or EnvironmentName)
+    sentence = say.NO_ENVIRONMENT_HERE if page.facts.environments else say.NO_ENVIRONMENT
+    page.say(line, Code.UNKNOWN_ENVIRONMENT, sentence, say.FIX_NO_ENVIRONMENT, name=name, known=known)
 
 
 def branches(page: Page, block: Block) -> None:
@@ -231,7 +255,7 @@ def branches(page: Page, block: Block) -> None:
         if block.shape is not Shape.CODE and BRANCH.match(span) and not FILES.search(span):
             page.read(block)
             if not re.fullmatch(pattern, re.sub(r"<[^>]+>", "x", span)):
-                _differs(page, block, offset, "the branch's name", f"`{span}`", f"`{pattern}`")
+                _differs(page, block, offset, say.OF_BRANCH, f"`{span}`", f"`{pattern}`")
 
 
 def variables(page: Page, block: Block) -> None:
@@ -244,10 +268,7 @@ def variables(page: Page, block: Block) -> None:
             continue
         page.read(block)
         if span not in known and not span.startswith("SLUICE_"):
-            sentence = f"The prose asks for the variable {span}; the policy does not."
-            page.say(
-                block.line_at(offset), Code.UNCHECKED, sentence, "add it to required_env of [gates], or take it out"
-            )
+            page.say(block.line_at(offset), Code.UNCHECKED, say.NO_VARIABLE, say.FIX_NO_VARIABLE, name=span)
 
 
 def links(page: Page, block: Block) -> None:
@@ -257,11 +278,11 @@ def links(page: Page, block: Block) -> None:
         page.read(block)
         if not target or "://" in target or target.startswith(("mailto:", "/")) or page.around.exists(target):
             continue
-        checklist = re.search(r"check-?list", target, re.IGNORECASE)
-        fix = f"sluice runbook --checklist --output {target}" if checklist else "correct the link, or add the file"
-        page.say(block.line_at(match.start(1)), Code.MISSING_FILE, f"There is no file {target}.", fix)
+        words = say.AS_IT_IS if re.search(r"check-?list", target, re.IGNORECASE) else say.FIX_NO_FILE
+        do = f"sluice runbook --checklist --output {target}"
+        page.say(block.line_at(match.start(1)), Code.MISSING_FILE, say.NO_FILE, words, target=target, do=do)
 
 
 def value_rules() -> Iterator[Callable[[Page, Block], None]]:
     """In the order they are asked."""
-    yield from (settings, numbers, statuses, addresses, environments, branches, variables, links)
+    yield from (settings, numbers, statuses, modes, addresses, environments, branches, variables, links)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from sluice.runbook import findings as say
 from sluice.runbook.facts import Surface
+from sluice.runbook.words import NOTHING, Words
 
 OPEN, CLOSE = "‹", "›"  # stand for the brackets of <placeholders>, which a shell would take for redirections
 PLACEHOLDER = re.compile(r"<([^<>`'\"\s](?:[^<>`'\"\n]{0,60}[^<>`'\"\s])?)>")
@@ -26,11 +28,12 @@ FOREIGN = frozenset(
 
 @dataclass(frozen=True)
 class Wrong:
-    """What is wrong with a command."""
+    """What is wrong with a command. `values` fill both texts."""
 
     code: str
-    sentence: str
-    fix: str = ""
+    sentence: Words
+    fix: Words = NOTHING
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 def hidden(text: str) -> str:
@@ -91,11 +94,8 @@ def judge(
     elif program.endswith(".sh"):
         yield from _script(program, words[1:], surface, local)
     elif program == "npm" and npm is not None and list(words[1:2]) == ["run"] and not {*words[2:3]} <= {*npm}:
-        yield Wrong(
-            "unknown-script",
-            f"package.json has no script {words[2]!r}.",
-            f"use one of: {', '.join(sorted(npm)) or 'none there is'}",
-        )
+        values = {"name": words[2], "known": ", ".join(sorted(npm)) or "—"}
+        yield Wrong("unknown-script", say.NO_NPM, say.FIX_NO_NPM, values)
 
 
 def environment_in(words: Sequence[str]) -> str:
@@ -136,18 +136,19 @@ def _sluice(words: Sequence[str], surface: Surface) -> Iterator[Wrong]:
     if not rest:
         return
     if rest[0].startswith("-"):
-        yield Wrong("unknown-option", f"sluice has no option {rest[0]}.", "sluice --help")
+        yield Wrong("unknown-option", say.NO_GLOBAL, say.AS_IT_IS, {"name": rest[0], "do": "sluice --help"})
         return
     if rest[0].startswith(OPEN) or rest[0].isupper():  # `sluice COMMAND --help`
         return
     command, words = _path(rest, surface)
     options = surface.commands.get(command)
     if options is None:
-        yield Wrong("unknown-command", f"There is no `sluice {command}`.", _near(command, surface.commands))
+        yield _near("unknown-command", say.NO_COMMAND, command, surface.commands)
         return
     group = any(known.startswith(f"{command} ") for known in surface.commands)
     if group and words and not words[0].startswith(("-", OPEN)):
-        yield Wrong("unknown-command", f"There is no `sluice {command} {words[0]}`.", f"sluice {command} --help")
+        values = {"name": f"{command} {words[0]}", "do": f"sluice {command} --help"}
+        yield Wrong("unknown-command", say.NO_COMMAND, say.AS_IT_IS, values)
         return
     yield from _options(f"sluice {command}", words, options)
 
@@ -157,7 +158,7 @@ def _script(program: str, words: Sequence[str], surface: Surface, local: Collect
     verbs = surface.scripts.get(name)
     if verbs is None:
         if program not in local:
-            yield Wrong("unknown-script", f"`sluice shims` writes no script {name!r}.", _near(name, surface.scripts))
+            yield _near("unknown-script", say.NO_SCRIPT, name, surface.scripts)
         return
     verb = ""
     if "" not in verbs:
@@ -165,21 +166,24 @@ def _script(program: str, words: Sequence[str], surface: Surface, local: Collect
             return
         verb, words = words[0], words[1:]
         if verb not in verbs:
-            yield Wrong("unknown-command", f"{name} has no command {verb!r}.", _near(verb, verbs))
+            yield _near("unknown-command", say.NO_VERB, verb, verbs, script=name)
             return
     yield from _options(f"{name} {verb}".strip(), words, verbs[verb])
     chosen, fixed = environment_in(words), surface.fixed.get(name, "")
     if fixed and chosen and chosen != fixed:
-        yield Wrong("unknown-environment", f"{name} is for {fixed} only, not for {chosen!r}.", f"--env {fixed}")
+        values = {"script": name, "fixed": fixed, "name": chosen, "do": f"--env {fixed}"}
+        yield Wrong("unknown-environment", say.FIXED, say.AS_IT_IS, values)
 
 
 def _options(what: str, words: Sequence[str], options: Collection[str]) -> Iterator[Wrong]:
     for word in words:
         name = word.partition("=")[0]
         if name.startswith("-") and name not in ("-", "--") and name not in options and name not in HELP:
-            yield Wrong("unknown-option", f"`{what}` has no option {name}.", _near(name, options))
+            yield _near("unknown-option", say.NO_OPTION, name, options, command=what)
 
 
-def _near(name: str, known: Collection[str]) -> str:
+def _near(code: str, sentence: Words, name: str, known: Collection[str], **more: str) -> Wrong:
+    """There is none of that name; what was meant, or what there is."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+    values = {**more, "name": name, "near": "".join(near), "known": ", ".join(sorted(known)) or "—"}
+    return Wrong(code, sentence, say.NEAR if near else say.KNOWN, values)

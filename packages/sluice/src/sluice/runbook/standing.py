@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 
+from sluice.checks.domain import DNS, REDIRECT, TLS, domain_of
 from sluice.criteria import CRITERIA
 from sluice.gates.run import GATES
 from sluice.gates.standing import switched_on
 from sluice.model.policy import Role
 from sluice.model.spec import ServiceSpec
+from sluice.runbook import phrases
 from sluice.runbook.check_items import CHECK_ITEMS, HOST_ITEMS, PLUGIN_ITEMS
+from sluice.runbook.facts import Facts
 from sluice.runbook.gate_items import GATE_ITEMS
 from sluice.runbook.items import Item, Kind, Part, plugin
-from sluice.runbook.rule_items import CRITERION_ITEMS, FIELD_ITEMS, PROMOTION_ITEMS, SECURITY_ITEMS
+from sluice.runbook.rule_items import CRITERION_ITEMS, FIELD_ITEMS, PROMOTION_ITEMS, ROLLBACK_ITEMS, SECURITY_ITEMS
 from sluice.runbook.words import Words
 
 
@@ -50,18 +53,44 @@ _RULES: Mapping[str, Callable[[ServiceSpec], bool]] = {
 CONTAINERS = ("containers-up", "compose-complete")  # `skipped` where releases are plain processes
 
 
-def standing(item: Item, policy: ServiceSpec, *, containers: bool = True) -> Standing:
-    """By the policy, and by whether the environment's releases are containers."""
+def standing(item: Item, facts: Facts) -> Standing:
+    """By the policy, and by what kind of environment it is."""
+    policy = facts.policy
     if item.kind is Kind.PLUGIN:
         return Standing.ENFORCED if item.id in policy.watch.required_checks else Standing.OFF
     if item.kind is Kind.CRITERION:
         return _criterion(item.id, policy)
-    if (item.id == "websocket" and not policy.checks.websocket_path) or (item.id in CONTAINERS and not containers):
-        return Standing.OFF
+    if item.kind is Kind.CHECK:
+        return Standing.ENFORCED if blind(item.id, facts) is None else Standing.OFF
     if item.kind is Kind.GATE:
         return Standing.ENFORCED if switched_on(item.id, policy.gates) else Standing.OFF
     holds = _RULES.get(item.id) if item.kind is Kind.RULE else None
     return Standing.ENFORCED if holds is None or holds(policy) else Standing.OFF
+
+
+def blind(check: str, facts: Facts) -> Words | None:
+    """Why a built-in check has nothing to look at in this environment; None where it looks."""
+    if check == "websocket" and not facts.policy.checks.websocket_path:
+        return phrases.NO_WEBSOCKET
+    if check in CONTAINERS and not facts.containers:
+        return phrases.NO_CONTAINERS
+    domain = domain_of(facts.url(facts.environment))
+    if check == DNS and domain.literal:
+        return phrases.NO_NAME
+    if check in (TLS, REDIRECT) and domain.scheme != "https":
+        return phrases.NO_TLS
+    if check == REDIRECT and not domain.standard and not facts.redirected:
+        return phrases.NO_PLAIN_PORT
+    return None
+
+
+def why_off(item: Item, facts: Facts) -> Words:
+    """What is said of an item nobody looks at."""
+    if item.kind is Kind.CRITERION:
+        return phrases.NO_SOURCE[item.id]
+    if item.kind is Kind.CHECK:
+        return blind(item.id, facts) or phrases.NOT_REQUIRED
+    return phrases.NO_RULE if item.rules else phrases.NOT_REQUIRED
 
 
 def _criterion(name: str, policy: ServiceSpec) -> Standing:
@@ -85,7 +114,7 @@ def all_items(policy: ServiceSpec) -> Iterator[Item]:
     yield from known.values()
     yield from HOST_ITEMS.values()
     yield from (CRITERION_ITEMS[name] for name in CRITERIA)
-    for table in (PROMOTION_ITEMS, SECURITY_ITEMS, FIELD_ITEMS):
+    for table in (ROLLBACK_ITEMS, PROMOTION_ITEMS, SECURITY_ITEMS, FIELD_ITEMS):
         yield from table.values()
     yield from checklist_items(policy)
 
