@@ -67,7 +67,10 @@ def test_a_host_without_a_policy_yet(host, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--run", "r9"], "has no rollout, rollback or promotion 'r9'"),
+        (["--run", "r9"], "shop has no rollout, rollback or promotion 'r9'"),
+        (["--run", "r9"], "--run with one of the newest: r1 (rollout in test, done)"),
+        (["--run", "r1", "--service", "shpo"], "there is no service 'shpo'"),
+        (["--run", "r1", "--env", "prod"], "has no environment 'prod'"),
         (["--env", "prod"], "has no environment 'prod'"),
         (["--lang", "de"], "'de' is not one of"),
         (["--policy", "/nowhere/sluice.toml"], "name it: sluice.toml or deploy/sluice.toml of a clone"),
@@ -89,6 +92,37 @@ def test_on_a_host(host, capsys) -> None:
     assert "`[checks] log_lines = 77`" in text
     assert "docker compose" not in text  # its runtime is `process`
     assert "http://127.0.0.1:18100/health" in text
+
+
+def test_a_run_is_found_in_whichever_environment_it_is(host, capsys) -> None:
+    """Its id is unique: no --env is needed, a wrong one is told, and an unknown run names the newest of both."""
+    config = host / "host.toml"
+    whole = config.read_text()
+    prod = whole[whole.index("[service.shop.env.test]") :].replace("env.test]", "env.prod]").replace(":181", ":182")
+    prod = prod.replace("[181", "[182").replace(", 181", ", 182").replace('/env"', '/env.prod"')
+    (host / "env.prod").write_text("SHOP_KEY=another\n")
+    config.write_text(whole.replace("[service.shop]\n", "[service.shop]\ndemo = true\n") + prod)
+    paths = StatePaths(host / "state", "shop", "prod")
+    paths.prepare()
+    later = {"ended": "2026-01-02T10:01:00Z", "gates": []}
+    Ledger(paths.ledger).append(rollout(service="shop", type="promotion", run="p1", environment="prod", **later))
+    assert main(["runbook", "--run", "p1"]) == 0
+    text = capsys.readouterr().out
+    assert "promotion в `prod`" in text
+    assert "sluice smoke --env prod" in text
+    assert main(["runbook", "--run", "r1"]) == 0
+    assert "rollout в `test`" in capsys.readouterr().out
+    assert main(["runbook", "--run", "p1", "--env", "test"]) == 2
+    assert "run p1 is of prod, not of test." in capsys.readouterr().err
+    assert main(["runbook", "--run", "r9"]) == 2
+    assert "p1 (promotion in prod, done), r1 (rollout in test, done)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_where_none_was_yet(host, capsys) -> None:
+    """An empty ledger names no runs, and says how the first comes about."""
+    StatePaths(host / "state", "shop", "test").ledger.unlink()
+    assert main(["runbook", "--run", "r1"]) == 2
+    assert "there is none yet: sluice rollout" in capsys.readouterr().err
 
 
 def test_with_a_run_no_secret_is_shown(host, capsys) -> None:

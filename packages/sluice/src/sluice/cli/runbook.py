@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +16,24 @@ from sluice.cli.session import Session
 from sluice.cli.shims import SCRIPTS, parameters_of, verbs_of
 from sluice.config import Environment, load_service
 from sluice.drive.planning import SPEC_PATHS
+from sluice.hosts.state import StatePaths, default_root
 from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, ExitCode, Refused, UsageError
 from sluice.model.spec import EnvironmentName, HostEnvironment, ServiceSpec
 
 if TYPE_CHECKING:
-    from sluice.runbook import Disagreement, Facts, Surface
+    from sluice.runbook import Disagreement, Facts, Record, Surface
 
+NEWEST = 3  # runs that are named where one was not found
 MAX_PROSE = 256 * 1024  # a runbook is some pages; more is a wrong file
 
 
 @cli.group(invoke_without_command=True)
 @click.option("--lang", type=click.Choice(["ru", "en"]), default="ru", help="The language (ru).")
-@click.option("--env", "environment", default="", help="The environment: test or prod (test).")
+@click.option("--env", "environment", default="", help="The environment: test or prod (test, or that of --run).")
 @click.option("--service", default=None, help="The service; not needed where the host has one.")
 @click.option("--policy", type=click.Path(path_type=Path), help="sluice.toml of a clone: no host is needed then.")
-@click.option("--run", default="", help="Fill it in with what the ledger says of this run.")
+@click.option("--run", default="", help="Fill it in with what the ledger says of this run; no --env is needed.")
 @click.option("--checklist", is_flag=True, help="The pre-prod checklist alone.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write it there, not to stdout.")
 @click.pass_context
@@ -41,21 +44,14 @@ def runbook(context: click.Context, /, **given: Any) -> int:
     from sluice.runbook import Lang, render
 
     session: Session = context.obj
-    facts, env = _facts(session, given["service"], given["environment"], given["policy"])
-    records = []
+    environment: str = given["environment"]
+    records: list[Record] = []
     if given["run"]:
-        if env is None:
+        if given["policy"] is not None:
             raise UsageError("a run is in the ledger of a host, not in a clone.", next="--run without --policy")
-        records = Ledger(env.paths.ledger).records()
-    try:
-        text = render(facts, Lang(given["lang"]), checklist=given["checklist"], records=records, run=given["run"])
-    except LookupError as error:
-        if not given["run"]:
-            raise
-        what = (
-            f"{facts.policy.name} in {facts.environment.value} has no rollout, rollback or promotion {given['run']!r}."
-        )
-        raise UsageError(what, next=f"sluice log --env {facts.environment.value} shows the runs") from error
+        environment, records = _recorded(session, given["service"], environment, given["run"])
+    facts = _facts(session, given["service"], environment, given["policy"])
+    text = render(facts, Lang(given["lang"]), checklist=given["checklist"], records=records, run=given["run"])
     text = session.redact(text)
     if given["output"] is None:
         click.echo(text, nl=False)
@@ -82,7 +78,7 @@ def lint_command(session: Session, /, file: Path, as_json: bool, **given: Any) -
 
     session.json = as_json
     text, lang = _prose(file), Lang(given["lang"])
-    facts, _ = _facts(session, given["service"], given["environment"], given["policy"])
+    facts = _facts(session, given["service"], given["environment"], given["policy"])
     beside = file.absolute().parent
     found = lint(text, facts, Around(lambda name: (beside / name).exists(), _npm(beside)), lang)
     bad = [one for one in found if one.level is Level.DISAGREES]
@@ -130,12 +126,42 @@ def _npm(beside: Path) -> frozenset[str] | None:
     return None
 
 
+# ---------------------------------------------------------------- the run
+
+
+def _recorded(session: Session, service: str | None, environment: str, run: str) -> tuple[str, list[Record]]:
+    """The environment a run is of, and the ledger it is in: its id is unique, so no --env is needed.
+
+    Raises UsageError: no such run of the service, or one of another environment than was asked for.
+    """
+    from sluice.runbook import runs_of
+
+    host = session.host()
+    seen: list[Record] = []
+    service = service or (next(iter(host.service)) if len(host.service) == 1 else None)
+    known = host.service.get(service) if service else None
+    if known is None or (environment and environment not in list(known.env)):
+        session.environment(service, environment or EnvironmentName.TEST)  # says what is wrong with the words
+    for name in known.env if known else ():
+        paths = StatePaths(default_root(os.environ), str(service), name.value)
+        records: list[Record] = [*Ledger(paths.ledger).records()]
+        runs = runs_of(records)
+        if any(one["run"] == run for one in runs):
+            if environment in ("", name.value):
+                return name.value, records
+            what = f"run {run} is of {name.value}, not of {environment}."
+            raise UsageError(what, next=f"leave out --env {environment}")
+        seen += runs
+    newest = sorted(seen, key=lambda one: str(one.get("ended")), reverse=True)[:NEWEST]
+    told = ", ".join(f"{one['run']} ({one['type']} in {one['environment']}, {one['outcome']})" for one in newest)
+    following = f"--run with one of the newest: {told}" if told else "there is none yet: sluice rollout"
+    raise UsageError(f"{service} has no rollout, rollback or promotion {run!r}.", next=following)
+
+
 # ---------------------------------------------------------------- the facts
 
 
-def _facts(
-    session: Session, service: str | None, environment: str, policy: Path | None
-) -> tuple[Facts, Environment | None]:
+def _facts(session: Session, service: str | None, environment: str, policy: Path | None) -> Facts:
     """From host.toml and the mirror; or, with `policy`, from a file alone (and host.toml where one is named)."""
     from sluice.runbook import Facts
 
@@ -143,7 +169,7 @@ def _facts(
         env = session.environment(service, environment or "test")
         spec, ref = asyncio.run(_of_mirror(env)), env.host_service.policy_ref
         hosts = session.host().service[env.service].env
-        return Facts(spec, surface(), ref, env.name, hosts), env
+        return Facts(spec, surface(), ref, env.name, hosts)
     try:
         spec = load_service(policy.read_bytes(), str(policy))
     except OSError as error:
@@ -153,7 +179,7 @@ def _facts(
     if name not in list(EnvironmentName):
         raise UsageError(f"there is no environment {name!r}.", next="--env test, or --env prod")
     hosts, ref = _hosts(session, service or spec.name)
-    return Facts(spec, surface(), ref, EnvironmentName(name), hosts), None
+    return Facts(spec, surface(), ref, EnvironmentName(name), hosts)
 
 
 def _hosts(session: Session, service: str) -> tuple[dict[EnvironmentName, HostEnvironment], str]:

@@ -9,14 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sluice.runbook.building import Builder
-from sluice.runbook.evidence import Evidence, Record
+from sluice.runbook.evidence import Evidence, Record, runs_of
 from sluice.runbook.facts import Facts, Surface
 from sluice.runbook.linting import lint, summary
 from sluice.runbook.markdown import to_markdown
 from sluice.runbook.page import Around, Code, Disagreement, Level
 from sluice.runbook.words import Lang
 
-__all__ = ["Around", "Code", "Disagreement", "Facts", "Lang", "Level", "Surface", "lint", "render", "summary"]
+__all__ = [
+    "Around",
+    "Code",
+    "Disagreement",
+    "Facts",
+    "Lang",
+    "Level",
+    "Record",
+    "Surface",
+    "lint",
+    "render",
+    "runs_of",
+    "summary",
+]
 
 
 def render(facts: Facts, lang: Lang, *, checklist: bool = False, records: Iterable[Record] = (), run: str = "") -> str:

@@ -34,13 +34,18 @@ class Proof:
     sentence: str
 
 
+def runs_of(records: Iterable[Record]) -> list[Record]:
+    """Those a runbook can be filled in from."""
+    return [one for one in records if one.get("type") in RUNS]
+
+
 class Evidence:
     """One run, as its records tell it."""
 
     def __init__(self, records: Iterable[Record], run: str, lang: Lang) -> None:
         """Raises LookupError when there is no rollout, rollback or promotion of that id."""
         mine = [one for one in records if one.get("run") == run]
-        found = [one for one in mine if one.get("type") in RUNS]
+        found = runs_of(mine)
         if not found:
             raise LookupError(run)
         self.record: Record = found[-1]
