@@ -121,10 +121,85 @@ def test_steps_of_a_good_run_are_ticked_and_of_a_bad_one_as_far_as_it_came(full)
     assert good.count("[x]") == 12
     bad = filled(full, rollout(outcome="rolled_back", watch=[finding("health", "fail")]))
     assert "[x] " in lines(bad, "] switch")[0]
-    assert lines(bad, "] watch")[-1].strip() == "- Evidence: health: fail"
+    assert lines(bad, "] **FAILED:** watch")[-1].strip() == "- Evidence: health: fail"
     assert "[ ] " in lines(bad, "] stop the old slot")[0]
     early = filled(full, rollout(outcome="refused", switched="", smoke={}, watch=[], artifact_key=""))
     assert lines(early, "] smoke through the public URL")[-1].strip() == "- Evidence: not run in this run"
+
+
+REFUSED = {"outcome": "refused", "decision": "refused", "switched": "", "smoke": {}, "watch": [], "artifact_key": ""}
+
+
+def test_a_refused_run_is_recorded_and_went_no_further(full) -> None:
+    """The record shown is the record there is; nothing behind the gate that failed is left open."""
+    gates = [finding("branch-policy"), finding("no-secrets", "fail", "1 find")]
+    text = filled(full, rollout(**REFUSED, gates=gates))
+    recorded = lines(text, "] record in the ledger")
+    assert "[x] " in recorded[0]
+    assert recorded[-1].strip() == "- Evidence: this record is in the ledger, ended 2026-01-01T10:01:00Z"
+    assert "[ ] **FAILED:** gates" in lines(text, "] **FAILED:** gates")[0]
+    for start in ("] artifact", "] migrations", "] start the new slot", "] drain", "] stop the old slot"):
+        assert lines(text, start)[-1].strip() == "- Evidence: not run in this run", start
+
+
+def test_a_step_that_later_ones_stand_on_was_passed(full) -> None:
+    """A slot whose private checks ran was started, and a watch had its users drained, whatever came after."""
+    private = {"private": [finding("http-health", "fail")]}
+    text = filled(full, rollout(**{**REFUSED, "smoke": private, "artifact_key": "a" * 64}, gates=[finding("freeze")]))
+    start = lines(text, "] start the new slot")
+    assert "[x] " in start[0]
+    assert start[-1].strip() == "- Evidence: passed: the run went on to later steps"
+    assert "[x] " in lines(text, "] migrations")[0]
+    watched = filled(full, rollout(outcome="rolled_back", decision="rollback", watch=[finding("auth", "inconclusive")]))
+    assert "[x] " in lines(watched, "] drain")[0]
+    assert "[ ] **NOT PROVEN:** watch" in watched
+    assert lines(watched, "] Rollback only by the release script")[0].startswith("- [x] ")
+
+
+def test_where_the_ledger_cannot_tell_it_says_so(full) -> None:
+    """A run that ended between two steps which leave something of their own."""
+    text = filled(full, rollout(**{**REFUSED, "artifact_key": "a" * 64}, gates=[finding("freeze")]))
+    assert lines(text, "] migrations")[-1].strip() == "- Evidence: the ledger does not say"
+
+
+WORDS = {
+    Lang.RU: ("галочка — порог не превышен, отката не требуется:", "health endpoint стабилен,", "**НАРУШЕН:** "),
+    Lang.EN: ("a tick: the threshold was kept, and no rollback is due:", "health endpoint is stable,", "**BROKEN:** "),
+}
+
+
+@pytest.mark.parametrize("lang", list(Lang))
+def test_a_tick_beside_a_criterion_says_what_is_good(full, lang: Lang) -> None:
+    """With a run the list names what holds, not the disaster; a broken one is in bold, one without a veto is not."""
+    lead, good, broken = WORDS[lang]
+    for verdict, start in (("pass", "- [x] "), ("fail", f"- [ ] {broken}")):
+        watch = [finding("health", verdict), finding("call-setup", "fail", dry_run=True)]
+        text = render(facts_of(full), lang, records=[rollout(watch=watch)], run="r1")
+        section = text.partition("## 5)")[2].partition("## 6)")[0]
+        assert lead in section
+        assert [row for row in section.splitlines() if good in row and row.startswith(start)], section
+        assert section.count("**") == (2 if verdict == "fail" else 0)
+        assert lint(text, facts_of(full), Around()) == []
+    without = render(facts_of(full), lang)
+    assert good not in without
+    assert lead not in without
+
+
+def test_a_fail_looks_different_from_what_was_not_run(full) -> None:
+    """Bold before its text: of a gate, of a check of either smoke, and of an item of the checklist."""
+    smoke = {"private": [finding("login")], "public": [finding("login", "fail"), finding("logs", "error")]}
+    text = filled(full, rollout(gates=[finding("no-secrets", "fail"), finding("freeze", "skipped")], smoke=smoke))
+    for row in ("- [ ] **FAILED:** There are no secrets", "- [ ] **FAILED:** login,", "[ ] **NOT PROVEN:** `docker"):
+        assert row in text
+    assert "- [ ] There is room on the disk" in text
+    assert lint(text, facts_of(full), Around()) == []
+
+
+def test_the_russian_page_says_whose_words_the_evidence_is(full) -> None:
+    """The ledger speaks English; the page says so once, and who answers for the run."""
+    text = render(facts_of(full), Lang.RU, records=[rollout()], run="r1")
+    assert text.count("по-английски") == 1
+    assert "ответственный: ann" in text
 
 
 def test_a_promotion_shows_who_signed(full) -> None:

@@ -34,7 +34,7 @@ __all__ = [
 
 def render(facts: Facts, lang: Lang, *, checklist: bool = False, records: Iterable[Record] = (), run: str = "") -> str:
     """The runbook, or its checklist, as Markdown; with `run` filled in. Raises LookupError (no such run)."""
-    builder = Builder(facts, lang)
+    builder = Builder(facts, lang, run)
     document = builder.checklist() if checklist else builder.runbook()
     evidence = Evidence(records, run, lang) if run else None
     return to_markdown(document, lang, evidence, facts.environment.value)

@@ -36,9 +36,9 @@ DOMAIN = ("domain-dns", "domain-tls", "domain-redirect")
 class Builder:
     """One document in one language."""
 
-    def __init__(self, facts: Facts, lang: Lang) -> None:
-        """Nothing is read but `facts`."""
-        self.facts, self.lang = facts, lang
+    def __init__(self, facts: Facts, lang: Lang, run: str = "") -> None:
+        """Nothing is read but `facts`. With `run` a tick will stand beside what is good."""
+        self.facts, self.lang, self.filled = facts, lang, bool(run)
         self.values = values_of(facts)
         if not facts.who_may(Role.APPROVE):
             self.values["approvers"] = say.NOBODY.say(lang)
@@ -88,12 +88,13 @@ class Builder:
         if how is Standing.OFF:
             words = why_off(item, self.facts)
             off = self.say(words, rules=f"`{item.rules}`")
+        text = self.say(item.good if self.filled and item.good is not NOTHING else item.text)
         by = self.say(say.WHO[item.kind], id=item.id) if item.kind is not Kind.FIELD else ""
         note = {Standing.OPTIONAL: say.NOT_REQUIRED, Standing.DRY: say.DRY}.get(how, NOTHING)
         return Step(
             kind=item.kind,
             id=item.id,
-            text=_noted(self.say(item.text), self.say(note)),
+            text=text.rstrip(",.") if off else _noted(text, self.say(note)),
             name=item.id if off or item.kind is Kind.FIELD else "",
             command=item.command.format_map(self.values),
             criterion=self.say(item.criterion),
@@ -211,7 +212,11 @@ class Builder:
         )
         rule = tuple(self.step(one) for one in ROLLBACK_ITEMS.values())
         return [
-            Section(self.say(say.ROLLBACK), lead=(self.say(say.ROLLBACK_LEAD),), steps=steps),
+            Section(
+                self.say(say.ROLLBACK),
+                lead=(self.say(say.ROLLBACK_FILLED if self.filled else say.ROLLBACK_LEAD),),
+                steps=steps,
+            ),
             Section(self.say(say.ROLLBACK_HOW), 0, commands=commands),
             Section(self.say(say.ROLLBACK_RULE), 0, steps=rule),
         ]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sluice.engine import PASSED_OVER, State
+from sluice.engine import FORWARD, PASSED_OVER, State
 from sluice.engine import Kind as RunKind
 from sluice.model.verdict import Verdict
 from sluice.runbook import phrases as say
 from sluice.runbook.document import Step
 from sluice.runbook.items import Kind
-from sluice.runbook.rule_items import SECURITY_ITEMS
-from sluice.runbook.words import Lang, Words
+from sluice.runbook.rule_items import ROLLBACK_ITEMS, SECURITY_ITEMS
+from sluice.runbook.words import NOTHING, Lang, Words
 
 Record = Mapping[str, Any]
 RUNS = ("rollout", "rollback", "promotion")
 PASSED = Verdict.PASS.value
+HARMLESS = (PASSED, Verdict.SKIPPED.value, Verdict.WAIVED.value)
 
 SIGNED = Words("signed by {who} ({key})", "подписал {who} ({key})")
 PROVEN = Words("proven in `test` by run {run}", "доказано в `test` прогоном {run}")
@@ -28,10 +29,11 @@ ALSO = Words("{type} by {owner}, {ended}", "{type}: {owner}, {ended}")
 
 @dataclass(frozen=True)
 class Proof:
-    """What stands beside one step."""
+    """What stands beside one step. `mark`: that it failed, or could not be proven; not run is neither."""
 
     ticked: bool
     sentence: str
+    mark: Words = NOTHING
 
 
 def runs_of(records: Iterable[Record]) -> list[Record]:
@@ -75,7 +77,8 @@ class Evidence:
         if step.kind in (Kind.CHECK, Kind.PLUGIN):
             return self._smoked(step.id)
         if step.kind is Kind.CRITERION:
-            return self._judged(record.get("watch"), step.id) or self._none()
+            proof = self._judged(record.get("watch"), step.id) or self._none()
+            return replace(proof, mark=say.BROKEN) if proof.mark is say.FAILED else proof
         # What nobody looks at today is not ticked because something else went well.
         return self._promoted(step.id) if step.kind is Kind.RULE and not step.off else self._none()
 
@@ -93,24 +96,23 @@ class Evidence:
         text = f"{one['verdict']}, {one.get('ms', 0)} ms"
         for detail in (one.get("detail"), one.get("fix") if one["verdict"] != PASSED else ""):
             text += f"; {detail}" if detail else ""
-        return Proof(one["verdict"] == PASSED and not one.get("dry_run"), text)
+        return Proof(one["verdict"] == PASSED and not one.get("dry_run"), text, _mark([one]))
 
     def _smoked(self, name: str) -> Proof:
         """Ticked by the public smoke, which is what users get; what the private one said stands beside it."""
         smoke = self.record.get("smoke") or {}
         public, private = (self._judged(smoke.get(which), name) for which in ("public", "private"))
-        told = [
-            f"{self._say(words)}: {proof.sentence}"
-            for words, proof in ((PUBLIC, public), (PRIVATE, private))
-            if proof is not None
-        ]
+        both = [(words, proof) for words, proof in ((PUBLIC, public), (PRIVATE, private)) if proof is not None]
+        told = [f"{self._say(words)}: {proof.sentence}" for words, proof in both]
+        marks = [proof.mark for _, proof in both]
+        mark = next((one for one in (say.FAILED, say.UNCLEAR) if one in marks), NOTHING)
         ticked = public is not None and public.ticked and (private is None or private.ticked)
-        return Proof(ticked, " | ".join(told)) if told else self._none()
+        return Proof(ticked, " | ".join(told), mark) if told else self._none()
 
     def _signed(self, name: str, proof: Proof) -> Proof:
         item = name.removeprefix("checklist-") if name.startswith("checklist-") else ""
         names = self._signatures("checklist", item) if item else ""
-        return Proof(proof.ticked, proof.sentence + (f"; {names}" if names else ""))
+        return replace(proof, sentence=proof.sentence + (f"; {names}" if names else ""))
 
     def _signatures(self, role: str, item: str = "") -> str:
         found = [
@@ -124,24 +126,37 @@ class Evidence:
             return Proof(False, self._say(say.NO_PART, type=str(record["type"])))
         if record.get("outcome") == State.DONE.value:
             return Proof(True, self._say(say.ALL_PASSED))
+        return self._recorded() if state is State.RECORDING else self._halfway(state, self._seen())
+
+    def _recorded(self) -> Proof:
+        return Proof(True, self._say(say.THIS_RECORD, ended=str(self.record.get("ended") or "—")))
+
+    def _halfway(self, state: State, seen: Mapping[State, list[Record]]) -> Proof:
+        """One state of a run that did not end as done: by what it left, or by what its neighbours left."""
+        if found := seen.get(state):
+            bad = [one for one in found if one.get("verdict", PASSED) not in HARMLESS and not one.get("dry_run")]
+            names = ", ".join(f"{one['name']}: {one['verdict']}" for one in bad)
+            return Proof(not names, names or PASSED, _mark(found))
+        reached = [one for one in FORWARD if seen.get(one)]
+        if reached and FORWARD.index(state) < FORWARD.index(reached[-1]):
+            return Proof(True, self._say(say.PASSED_BY))
+        # Behind a step that failed nothing is left open.
+        stopped = not reached or _mark(seen[reached[-1]]) is not NOTHING
+        return self._none() if stopped or state in seen else Proof(False, self._say(say.NOT_RECORDED))
+
+    def _seen(self) -> dict[State, list[Record]]:
+        """The states of which the record has something of its own, and that."""
+        record = self.record
         smoke = record.get("smoke") or {}
-        seen = {
+        return {
             State.PLANNING: [record] if record.get("plan") else [],
-            State.GATING: record.get("gates"),
+            State.GATING: record.get("gates") or [],
             State.BUILDING: [record] if record.get("artifact_key") else [],
-            State.SMOKING_PRIVATE: smoke.get("private"),
+            State.SMOKING_PRIVATE: smoke.get("private") or [],
             State.SWITCHING: [record] if record.get("switched") else [],
-            State.SMOKING_PUBLIC: smoke.get("public"),
-            State.WATCHING: record.get("watch"),
+            State.SMOKING_PUBLIC: smoke.get("public") or [],
+            State.WATCHING: record.get("watch") or [],
         }
-        if state not in seen:
-            return Proof(False, self._say(say.NOT_RECORDED))
-        found = seen[state] or []
-        if not found:
-            return self._none()
-        bad = [one for one in found if one.get("verdict", PASSED) not in (PASSED, "skipped", "waived")]
-        names = ", ".join(f"{one['name']}: {one['verdict']}" for one in bad if not one.get("dry_run"))
-        return Proof(not names, names or PASSED)
 
     def _field(self, name: str) -> Proof:
         value = self.record.get(name)
@@ -158,8 +173,9 @@ class Evidence:
 
     def _promoted(self, name: str) -> Proof | None:
         record = self.record
-        if name in SECURITY_ITEMS:
-            return None
+        if name in SECURITY_ITEMS or name in ROLLBACK_ITEMS:
+            back = name in ROLLBACK_ITEMS and record.get("decision") == RunKind.ROLLBACK.value
+            return self._recorded() if back else None
         if record.get("type") != "promotion":
             return Proof(False, self._say(say.NO_PART, type=str(record.get("type"))))
         if name in ("approval", "approver-not-author"):
@@ -176,9 +192,15 @@ class Evidence:
         if found is None:
             return self._none()
         names = self._signatures("approve")
-        return Proof(found.ticked, found.sentence + (f"; {names}" if names else ""))
+        return replace(found, sentence=found.sentence + (f"; {names}" if names else ""))
 
     def _items(self) -> Proof:
         items = [one for one in self.record.get("gates") or () if str(one.get("name")).startswith("checklist-")]
         told = ", ".join(f"{one['name']}: {one['verdict']}" for one in items)
-        return Proof(all(one["verdict"] == PASSED for one in items), told) if items else self._none()
+        return Proof(all(one["verdict"] == PASSED for one in items), told, _mark(items)) if items else self._none()
+
+
+def _mark(findings: Iterable[Record]) -> Words:
+    """The worst of them; without a veto there is nothing to mark."""
+    bad = {one.get("verdict", PASSED) for one in findings if not one.get("dry_run")}.difference(HARMLESS)
+    return say.FAILED if Verdict.FAIL.value in bad else say.UNCLEAR if bad else NOTHING

@@ -48,6 +48,7 @@ class Item:
     parts: tuple[Part, ...] = ()
     command: str = ""
     rules: str = ""  # the setting without which a gate has nothing to judge
+    good: Words = NOTHING  # the text where a tick stands beside it; of a criterion, which names what is bad
     wanted: bool = True  # whether a runbook that does not mention it says too little
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from sluice.model.spec import EnvironmentName
@@ -21,6 +22,8 @@ from sluice.runbook.words import Lang
 STAMP = re.compile(rf"<!-- {MARK}( --checklist)? --lang \w+: policy ([0-9a-f]+) -->")
 EVIDENCE = tuple(f"{phrases.EVIDENCE.say(lang)}:" for lang in Lang)
 EVIDENCE += tuple(phrases.OF_RUN.say(lang).partition("{")[0] for lang in Lang)
+MARKS = [words.say(lang) for words in (phrases.FAILED, phrases.BROKEN, phrases.UNCLEAR) for lang in Lang]
+MARK_OF_RUN = re.compile(rf"^({'|'.join(re.escape(mark) for mark in MARKS)})")
 CHECKLIST = re.compile(r"pre-?prod|check-?list|чек-?лист", re.IGNORECASE)
 # A block that only says that something follows.
 LEAD = re.compile(r":$")
@@ -62,8 +65,8 @@ def summary(found: list[Disagreement], lang: Lang) -> str:
 def _own(facts: Facts) -> frozenset[str]:
     """Every sentence `sluice runbook` would write now, in both languages: those need no rule to be understood."""
     written: list[str] = []
-    for lang in Lang:
-        builder = Builder(facts, lang)
+    for lang, run in itertools.product(Lang, ("", "RUN")):
+        builder = Builder(facts, lang, run)
         for document in (builder.runbook(), builder.checklist()):
             written += sentences(blocks_of(to_markdown(document, lang)))
     return frozenset(written)
@@ -119,7 +122,7 @@ def _rest(page: Page) -> None:
             page.say(block.line, Code.NOT_UNDERSTOOD, say.TOO_LONG, say.FIX_TOO_LONG, limit=str(MAX_BLOCK))
         if block.shape in (Shape.HEADING, Shape.COMMENT) or id(block) in page.understood:
             continue
-        said = " ".join(block.text.split())
+        said = MARK_OF_RUN.sub("", " ".join(block.text.split()))
         if said in page.own or LEAD.search(said):
             continue
         shown = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"

@@ -47,9 +47,10 @@ def _section(section: Section, lang: Lang, evidence: Evidence | None) -> Iterato
 def _step(step: Step, bullet: str, lang: Lang, evidence: Evidence | None) -> Iterator[str]:
     proof = evidence.of(step) if evidence is not None else None
     box = "" if proof is None else "[x] " if proof.ticked else "[ ] "
-    name = f" `{step.name}`" if step.name else ""
-    off = f" — {step.off}" if step.off else ""
-    yield f"{bullet} {box}{step.text}{name}{off}"
+    mark = proof.mark.say(lang) if proof is not None else ""
+    named = f"`{step.name}`" if step.name else ""
+    rest = f" ({named}) — {step.off}" if step.off else f" {named}" if named else ""
+    yield f"{bullet} {box}{mark}{step.text}{rest}"
     indent = " " * (len(bullet) + 1)
     if not step.off:
         pairs = (

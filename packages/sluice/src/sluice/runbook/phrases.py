@@ -14,9 +14,10 @@ MADE = Words(
 )
 OF_RUN = Words(
     "Filled in from run `{run}`: {type} to `{env}` by {owner}, ended {ended} as {outcome}. A tick is a `pass` in the "
-    "ledger; whatever was not run has none. Criteria are those of today's policy.",
-    "Заполнен по прогону `{run}`: {type} в `{env}`, отвечает {owner}, закончен {ended}, итог {outcome}. Галочка — это "
-    "`pass` в журнале; что не выполнялось, остаётся без галочки. Критерии — по сегодняшней политике.",
+    "ledger; whatever was not run has none, and what failed is in bold. Criteria are those of today's policy.",
+    "Заполнен по прогону `{run}`: {type} в `{env}`, ответственный: {owner}, закончен {ended}, итог {outcome}. "
+    "Галочка — это `pass` в журнале; что не выполнялось, остаётся без галочки, а что не прошло, выделено. Критерии — "
+    "по сегодняшней политике. Свидетельства приведены словами самой записи, а она ведётся по-английски.",
 )
 
 PRECONDITIONS = Words("Preconditions", "Предварительные условия (Preconditions)")
@@ -62,6 +63,10 @@ SMOKE_LEAD = Words(
 )
 QUICK_LEAD = Words("Everything on this server at once:", "Всё на этом сервере сразу:")
 ROLLBACK_LEAD = Words("Rollback is mandatory if:", "Rollback обязателен, если:")
+ROLLBACK_FILLED = Words(
+    "Rollback criteria; a tick: the threshold was kept, and no rollback is due:",
+    "Критерии отката; галочка — порог не превышен, отката не требуется:",
+)
 ROLLBACK_HOW = Words(
     "During the watch Sluice rolls back by itself. Later by a command; then no rollout is taken until `sluice unlock`:",
     "Во время наблюдения Sluice откатывает сам. Позже — командой; после неё до `sluice unlock` новые rollout не "
@@ -134,8 +139,15 @@ NO_PLAIN_PORT = Words(
 )
 DRY = Words("dry run: recorded, no veto", "без права вето: только записывается")
 
+# Before the text of a step; what was not run has neither tick nor mark.
+FAILED = Words("**FAILED:** ", "**НЕ ПРОЙДЕНО:** ")
+BROKEN = Words("**BROKEN:** ", "**НАРУШЕН:** ")
+UNCLEAR = Words("**NOT PROVEN:** ", "**НЕ ДОКАЗАНО:** ")
+
 NOT_RUN = Words("not run in this run", "в этом прогоне не выполнялось")
 NOT_RECORDED = Words("the ledger does not say", "журнал об этом не говорит")
 EMPTY = Words("empty", "пусто")
 NO_PART = Words("no part of a {type}", "не относится к {type}")
 ALL_PASSED = Words("passed: the run ended as done", "пройден: прогон завершён успешно")
+PASSED_BY = Words("passed: the run went on to later steps", "пройден: прогон дошёл до следующих шагов")
+THIS_RECORD = Words("this record is in the ledger, ended {ended}", "эта запись и есть в журнале, закончена {ended}")

@@ -8,8 +8,8 @@ from sluice.runbook.items import Item, Kind, Part
 from sluice.runbook.words import Words
 
 
-def _criterion(id_: str, text: Words, criterion: Words, said: str) -> Item:
-    return Item(Kind.CRITERION, id_, text, criterion, said, (Part.ROLLBACK,))
+def _criterion(id_: str, text: Words, good: Words, criterion: Words, said: str) -> Item:
+    return Item(Kind.CRITERION, id_, text, criterion, said, (Part.ROLLBACK,), good=good)
 
 
 CRITERION_ITEMS: dict[str, Item] = {
@@ -18,6 +18,7 @@ CRITERION_ITEMS: dict[str, Item] = {
         _criterion(
             "health",
             Words("the health endpoint is unstable,", "health endpoint нестабилен,"),
+            Words("the health endpoint is stable,", "health endpoint стабилен,"),
             Words(
                 "bad answers: {watch_health_failures} of the last {watch_health_window}",
                 "плохих ответов: {watch_health_failures} из последних {watch_health_window}",
@@ -27,6 +28,7 @@ CRITERION_ITEMS: dict[str, Item] = {
         _criterion(
             "ws-disconnects",
             Words("mass WS disconnects,", "массовые WS disconnect,"),
+            Words("no mass WS disconnects,", "нет массовых WS disconnect,"),
             Words(
                 "more than {share} of the canary's sockets cut without notice: {watch_cut_share}",
                 "оборвано без предупреждения больше {share} сокетов канарейки: {watch_cut_share}",
@@ -36,6 +38,7 @@ CRITERION_ITEMS: dict[str, Item] = {
         _criterion(
             "call-setup",
             Words("call setup is degraded,", "деградация call setup,"),
+            Words("call setup is as it should be,", "call setup без деградации,"),
             Words(
                 "failed calls: {watch_call_failures} of {watch_call_window}; or slower than {watch_call_setup_ms}, or "
                 "than the old slot times {watch_call_slower}",
@@ -47,6 +50,7 @@ CRITERION_ITEMS: dict[str, Item] = {
         _criterion(
             "auth",
             Words("critical authz/authn errors,", "критичные ошибки authz/authn,"),
+            Words("no critical authz/authn errors,", "нет критичных ошибок authz/authn,"),
             Words(
                 "something forbidden was let in: {watch_refusal_failures} of {watch_refusal_window}; or a counter "
                 "grows faster than its limit: {counters}",
@@ -60,6 +64,10 @@ CRITERION_ITEMS: dict[str, Item] = {
             Words(
                 "message loss or duplication over the threshold.",
                 "потеря/дублирование сообщений выше допустимого порога.",
+            ),
+            Words(
+                "message loss and duplication within the threshold.",
+                "потеря/дублирование сообщений в пределах допустимого порога.",
             ),
             Words(
                 "lost: more than {watch_lost_messages}; doubled: more than {watch_duplicated_messages}; out of order: "
