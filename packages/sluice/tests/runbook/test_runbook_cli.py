@@ -90,7 +90,8 @@ def test_on_a_host(host, capsys) -> None:
     text = capsys.readouterr().out
     assert "# shop: deploy runbook" in text
     assert "`[checks] log_lines = 77`" in text
-    assert "docker compose" not in text  # its runtime is `process`
+    assert "`docker compose ps` without degraded services (`compose-complete`) — not checked: runtime `process`" in text
+    assert text.count("docker compose") == 1
     assert "http://127.0.0.1:18100/health" in text
 
 

@@ -156,6 +156,15 @@ def test_a_step_that_later_ones_stand_on_was_passed(full) -> None:
     assert lines(watched, "] Rollback only by the release script")[0].startswith("- [x] ")
 
 
+def test_a_rollback_that_failed_is_not_ticked(full) -> None:
+    """That users were to be brought back is no proof that they were."""
+    text = filled(full, rollout(outcome="rollback_failed", decision="rollback"))
+    step = lines(text, "Rollback only by the release script")
+    assert step[0].startswith("- [ ] **FAILED:** ")
+    assert step[-1].strip() == "- Evidence: rollback\\_failed"
+    assert "] Rollback only by" not in filled(full, rollout())
+
+
 def test_where_the_ledger_cannot_tell_it_says_so(full) -> None:
     """A run that ended between two steps which leave something of their own."""
     text = filled(full, rollout(**{**REFUSED, "artifact_key": "a" * 64}, gates=[finding("freeze")]))
@@ -223,7 +232,7 @@ def test_a_rollback_ticks_only_the_steps_it_has(full) -> None:
 def test_a_rule_that_is_off_is_never_ticked(full) -> None:
     """That somebody approved says nothing of who wrote it, where the policy does not ask."""
     text = filled(full, promotion(), PROD)
-    assert "[ ] " in lines(text, "Who approves wrote none")[0]
+    assert "[ ] " in lines(text, "whoever approves wrote none")[0]
 
 
 def test_a_refused_promotion_ticks_no_rule(full) -> None:

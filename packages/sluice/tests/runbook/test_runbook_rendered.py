@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 
@@ -10,20 +11,128 @@ import pytest
 
 from sluice.gates.run import GATES
 from sluice.model.policy import ChecklistItem
-from sluice.model.spec import EnvironmentName
+from sluice.model.spec import EnvironmentName, HostSettings, RuntimeName
 from sluice.runbook import Around, Lang, lint, render
 
-from .conftest import HOST, POLICIES, PROCESSES, PROD, facts_of
+from .conftest import HOST, PLAIN, POLICIES, PROCESSES, PROD, TEST, facts_of
 
 
 @pytest.mark.parametrize("lang", list(Lang))
 @pytest.mark.parametrize("policy", list(POLICIES))
 def test_the_lint_of_our_own_runbook_is_clean(policy: str, lang: Lang) -> None:
     """Round trip: whatever is rendered agrees with its policy, and no line of it is beyond the rules."""
-    for hosts, environment, checklist in itertools.product(({}, HOST, PROCESSES), EnvironmentName, (False, True)):
+    for hosts, environment, checklist in itertools.product(
+        ({}, HOST, PROCESSES, PLAIN), EnvironmentName, (False, True)
+    ):
         facts = facts_of(POLICIES[policy], hosts, environment)
         text = render(facts, lang, checklist=checklist)
         assert lint(text, facts, Around(lambda _path: False)) == []
+
+
+SEED_OF_PROD = "curl -I https://boltorezka.gismalink.art/health\ncurl https://boltorezka.gismalink.art/health\n"
+
+
+def steps_of(text: str) -> list[tuple[str, list[str]]]:
+    """Every step that has anything under it or a name beside it: its first line, and the lines under it."""
+    found: list[tuple[str, list[str]]] = []
+    for row in text.splitlines():
+        if re.match(r"(-|\d+\.) ", row):
+            found.append((row, []))
+        elif row.startswith("  ") and found:
+            found[-1][1].append(row.strip())
+    return [(first, under) for first, under in found if under]
+
+
+@pytest.mark.parametrize("lang", list(Lang))
+@pytest.mark.parametrize("hosts", [HOST, PLAIN, PROCESSES])
+def test_every_step_has_its_command_and_its_criterion(full, hosts, lang: Lang) -> None:
+    """Gates, checks, criteria, rules, fields, reminders, items for people: each says what to type and what is good."""
+    command, criterion = {Lang.EN: ("- Command: `", "- Criterion: "), Lang.RU: ("- Команда: `", "- Критерий: ")}[lang]
+    for environment, checklist in itertools.product(EnvironmentName, (False, True)):
+        steps = steps_of(render(facts_of(full, hosts, environment), lang, checklist=checklist))
+        assert len(steps) > (2 if checklist else 60)
+        for start in (command, criterion):
+            assert [first for first, under in steps if not any(one.startswith(start) for one in under)] == []
+
+
+def test_a_command_can_be_pasted(full) -> None:
+    """No placeholder in angle brackets, which a shell takes for a redirection: those are capitals."""
+    for lang in Lang:
+        text = render(facts_of(full), lang)
+        typed = re.findall(r"```\n(.*?)```", text, re.DOTALL) + re.findall(r"(?:Command|Команда): `([^`]*)`", text)
+        assert len(typed) > 60
+        assert [one for one in typed if "<" in one] == []
+    assert "sluice unlock --env test --service boltorezka --reason 'ПРИЧИНА'" in text or lang is Lang.EN
+
+
+def test_the_domain_of_both_environments(full) -> None:
+    """The runbook of test asks test by HEAD and GET, and tells how prod is asked once somebody confirmed it."""
+    text = render(facts_of(full), Lang.RU).partition("### Проверка домена")[2].partition("###")[0]
+    test, _, prod = text.partition("Для `prod` (только после отдельного подтверждения):")
+    assert SEED_OF_PROD.replace("https://", "https://test.") in test
+    assert SEED_OF_PROD in prod
+    alone = render(facts_of(full, {TEST: HOST[TEST]}), Lang.RU)
+    assert "Для `prod`" not in alone
+    assert "только после отдельного" not in render(facts_of(full, environment=PROD), Lang.RU)
+
+
+def test_what_does_not_apply_says_so(own) -> None:
+    """Without containers, without TLS, without a name or a source of a criterion: a reason, and no command."""
+    processes = {name: msgspec.structs.replace(one, runtime=RuntimeName.PROCESS) for name, one in PLAIN.items()}
+    smoke = msgspec.structs.replace(own.smoke, canary=(), calls=())
+    watch = msgspec.structs.replace(own.watch, required_criteria=("health",))
+    text = render(facts_of(msgspec.structs.replace(own, smoke=smoke, watch=watch), processes), Lang.RU)
+    for row in (
+        "1. Контейнеры в состоянии `Up` (`containers-up`) — не проверяется: runtime `process`",
+        "2. `docker compose ps` без деградации сервисов (`compose-complete`) — не проверяется: runtime `process`",
+        "- Имя публичного URL разрешается (DNS) (`domain-dns`) — не применимо: в публичном URL адрес, а не имя",
+        "- Сертификат (TLS) проходит проверку (`domain-tls`) — не применимо: публичный URL без TLS",
+        "- Обычный HTTP даёт redirect на https (`domain-redirect`) — не применимо: публичный URL без TLS",
+        "- массовые WS disconnect (`ws-disconnects`) — не измеряется: у сервиса нет [smoke] canary",
+        "- деградация call setup (`call-setup`) — не измеряется: у сервиса нет [smoke] calls",
+    ):
+        assert row in text.splitlines()
+    assert "https://" not in text
+
+
+def test_a_port_of_its_own_has_no_redirect_to_ask(own) -> None:
+    """Where no port is known for plain HTTP nothing is demanded of it; one that the operator names is."""
+    odd = msgspec.structs.replace(HOST[TEST], public_url="https://chat.example.org:8443")
+    assert "(`domain-redirect`) — не применимо" in render(facts_of(own, {TEST: odd}), Lang.RU)
+    named = msgspec.structs.replace(odd, redirect_http="0.0.0.0:8080")
+    assert "(`domain-redirect`)" not in render(facts_of(own, {TEST: named}), Lang.RU)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ru", "en"),
+    [(259200, "3 суток", "3 days"), (3600, "60 мин", "60 min"), (7200, "2 ч", "2 h"), (86400, "24 ч", "24 h")],
+)
+def test_seconds_are_told_as_people_say_them(full, seconds: float, ru: str, en: str) -> None:
+    """Beside the setting, which stays as the policy has it; seconds that make no such number stay alone."""
+    for lang, said in ((Lang.RU, ru), (Lang.EN, en)):
+        text = render(facts_of(replaced(full, "promotion", approval_ttl_s=seconds)), lang)
+        assert f"`[promotion] approval_ttl_s = {seconds:g}` ({said})" in text
+        assert "`[promotion] approval_ttl_s = 61`;" in render(
+            facts_of(replaced(full, "promotion", approval_ttl_s=61)), lang
+        )
+
+
+def test_the_room_on_the_disk_is_a_number(own) -> None:
+    """That of host.toml."""
+    facts = dataclasses.replace(facts_of(own), settings=HostSettings(min_free_mb=777))
+    assert render(facts, Lang.RU).count("не меньше 777 МБ") == 2
+
+
+def test_a_list_is_one_sentence(own) -> None:
+    """Commas, and a full stop after the last, whichever checks and rules the policy has and in whatever order."""
+    policy = replaced(own, "watch", required_checks=("voice", "odd-check", "login"))
+    text = render(facts_of(policy), Lang.RU)
+    for part in ("### End-to-end smoke", "Rollback обязателен, если:", "Только при выполнении всех условий:"):
+        rows = re.findall(r"^- (.*)$", text.partition(part)[2].partition("\n\n")[2].partition("\n\n")[0], re.MULTILINE)
+        said = [one for one in rows if " — " not in one]
+        assert len(said) > 2
+        assert [one for one in said[:-1] if not one.endswith(",")] == []
+        assert said[-1].endswith(".")
 
 
 @pytest.mark.parametrize("lang", list(Lang))
@@ -36,8 +145,8 @@ def test_everything_of_the_policy_is_in_it(full, lang: Lang) -> None:
     assert "docker compose logs --tail=120 <service>" in text
     assert "`[watch] health_failures = 3`" in text
     assert "ann" in text
-    assert "sluice sign-off --env prod --service boltorezka --item backup --key <key>" in text
-    assert "ssh <server> 'cd ~/srv/edge && ./scripts/release-command.sh rollout --env test" in text
+    assert "sluice sign-off --env prod --service boltorezka --item backup --key KEY" in text
+    assert "ssh SERVER 'cd ~/srv/edge && ./scripts/release-command.sh rollout --env test" in text
     assert [code for code in range(9) if f"- `{code}`: " not in text] == []
 
 
@@ -50,7 +159,7 @@ def test_the_russian_one_speaks_as_the_seed_does(full) -> None:
         "Только при выполнении всех условий:",
         "Нет секретов в git diff.",
         "Контейнеры в состоянии `Up`.",
-        "получено явное подтверждение на prod rollout.",
+        "получено явное подтверждение на prod rollout",
         "Не хранить TURN credentials в репозитории.",
         "Сделана резервная копия базы.",
     ):
@@ -87,8 +196,9 @@ def test_the_checklist_is_a_document(full) -> None:
     assert "`test -w /data`" in machine
     assert "На диск данных можно писать." in machine
     assert "Сделана резервная копия базы." in human
-    assert "sluice sign-off --env prod --service boltorezka --item backup --key <key>" in human
+    assert "sluice sign-off --env prod --service boltorezka --item backup --key KEY" in human
     assert "ann" in human
+    assert "- Получено явное подтверждение на prod rollout." in human
 
 
 def test_a_text_with_braces_stays_as_it_is(own) -> None:

@@ -21,9 +21,10 @@ from sluice.model.release import Artifact, Commit, Release, Slot
 from sluice.model.spec import ChecksSpec, RunSpec, ServiceSpec
 from sluice.runbook import Lang
 from sluice.runbook.check_items import CHECK_ITEMS, PLUGIN_ITEMS
+from sluice.runbook.field_items import FIELD_ITEMS
 from sluice.runbook.gate_items import GATE_ITEMS
 from sluice.runbook.items import Item, Kind
-from sluice.runbook.rule_items import CRITERION_ITEMS, EXIT_WORDS, FIELD_ITEMS, STEP_WORDS
+from sluice.runbook.rule_items import CRITERION_ITEMS, EXIT_WORDS, STEP_WORDS
 from sluice.runbook.standing import all_items
 from sluice.runbook.words import NOTHING, Words
 

@@ -19,7 +19,7 @@ from sluice.drive.planning import SPEC_PATHS
 from sluice.hosts.state import StatePaths, default_root
 from sluice.ledger import Ledger
 from sluice.model.errors import ConfigError, ExitCode, Refused, UsageError
-from sluice.model.spec import EnvironmentName, HostEnvironment, ServiceSpec
+from sluice.model.spec import EnvironmentName, HostEnvironment, HostSettings, ServiceSpec
 
 if TYPE_CHECKING:
     from sluice.runbook import Disagreement, Facts, Record, Surface
@@ -169,7 +169,7 @@ def _facts(session: Session, service: str | None, environment: str, policy: Path
         env = session.environment(service, environment or "test")
         spec, ref = asyncio.run(_of_mirror(env)), env.host_service.policy_ref
         hosts = session.host().service[env.service].env
-        return Facts(spec, surface(), ref, env.name, hosts)
+        return Facts(spec, surface(), ref, env.name, hosts, env.settings)
     try:
         spec = load_service(policy.read_bytes(), str(policy))
     except OSError as error:
@@ -179,7 +179,8 @@ def _facts(session: Session, service: str | None, environment: str, policy: Path
     if name not in list(EnvironmentName):
         raise UsageError(f"there is no environment {name!r}.", next="--env test, or --env prod")
     hosts, ref = _hosts(session, service or spec.name)
-    return Facts(spec, surface(), ref, EnvironmentName(name), hosts)
+    settings = session.host().host if hosts else HostSettings()
+    return Facts(spec, surface(), ref, EnvironmentName(name), hosts, settings)
 
 
 def _hosts(session: Session, service: str) -> tuple[dict[EnvironmentName, HostEnvironment], str]:

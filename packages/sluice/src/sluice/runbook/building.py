@@ -15,21 +15,22 @@ from sluice.runbook import phrases as say
 from sluice.runbook.check_items import CHECK_ITEMS, HOST_ITEMS
 from sluice.runbook.document import Document, Section, Step
 from sluice.runbook.facts import SCRIPTS, SERVER, Facts, digest_of, values_of
+from sluice.runbook.field_items import FIELD_ITEMS
 from sluice.runbook.gate_items import GATE_ITEMS
-from sluice.runbook.items import Item, Kind, Part
+from sluice.runbook.items import COMMANDS, Item, Kind, Part
 from sluice.runbook.rule_items import (
     CRITERION_ITEMS,
     EXIT_WORDS,
-    FIELD_ITEMS,
     PROMOTION_ITEMS,
     ROLLBACK_ITEMS,
     SECURITY_ITEMS,
     STEP_WORDS,
 )
-from sluice.runbook.standing import CONTAINERS, Standing, plugins_of, standing, why_off
-from sluice.runbook.words import NOTHING, Lang, Words
+from sluice.runbook.standing import Standing, plugins_of, standing, why_off
+from sluice.runbook.words import NOTHING, Lang, Words, lasting
 
 MARK = "sluice runbook"
+NEVER = "never-from-a-branch"  # a prohibition, so no entry of the list of conditions
 DOMAIN = ("domain-dns", "domain-tls", "domain-redirect")
 
 
@@ -42,6 +43,12 @@ class Builder:
         self.values = values_of(facts)
         if not facts.who_may(Role.APPROVE):
             self.values["approvers"] = say.NOBODY.say(lang)
+        if run:
+            self.values["log"] = self.values["log"].replace("RUN", run)
+        promotion = facts.policy.promotion
+        for key, seconds in (("proof_ttl_s", promotion.proof_ttl_s), ("approval_ttl_s", promotion.approval_ttl_s)):
+            told = lasting(seconds, lang)
+            self.values[f"promotion_{key}"] += f" ({told})" if told else ""
 
     def runbook(self) -> Document:
         """The whole of it."""
@@ -67,13 +74,14 @@ class Builder:
         items = self.facts.policy.promotion.checklist
         machine = self.checklist_steps(one for one in items if one.command)
         human = self.checklist_steps(one for one in items if not one.command)
-        approval = (self.step(PROMOTION_ITEMS["approval"]),)
+        (approval,) = _listed([self.step(PROMOTION_ITEMS["approval"])])
+        approval = replace(approval, text=approval.text[:1].upper() + approval.text[1:])
         none = (self.say(say.NO_ITEMS),)
         sections = (
             Section(self.say(say.MADE), 0, lead=(self.say(say.CHECKLIST_LEAD),)),
             Section(self.say(say.MACHINE), lead=() if machine else none, steps=machine),
             Section(self.say(say.HUMAN), lead=(self._signers(),) if human else none, steps=human),
-            Section(self.say(say.CONFIRM), steps=approval),
+            Section(self.say(say.CONFIRM), steps=(approval,)),
         )
         return Document(self.say(say.CHECKLIST_TITLE), self._mark(" --checklist"), sections)
 
@@ -96,7 +104,7 @@ class Builder:
             id=item.id,
             text=text.rstrip(",.") if off else _noted(text, self.say(note)),
             name=item.id if off or item.kind is Kind.FIELD else "",
-            command=item.command.format_map(self.values),
+            command=(item.command or COMMANDS[item.kind]).format_map(self.values),
             criterion=self.say(item.criterion),
             checked_by=by,
             off=off,
@@ -110,7 +118,8 @@ class Builder:
                 id=f"checklist-{one.id}",
                 text=" ".join((one.text_ru if self.lang is Lang.RU and one.text_ru else one.text).split()),
                 command=" ".join(one.command)
-                or f"sluice sign-off --env prod --service {self.facts.policy.name} --item {one.id} --key <key>",
+                or f"sluice sign-off --env prod --service {self.facts.policy.name} --item {one.id} --key KEY",
+                criterion=self.say(say.MACHINE_DONE if one.command else say.HUMAN_DONE, names=self._may_sign()),
                 checked_by=self.say(say.BY_MACHINE if one.command else say.BY_PERSON, id=f"checklist-{one.id}"),
             )
             for one in items
@@ -120,8 +129,10 @@ class Builder:
         return f"{MARK}{options} --lang {self.lang.value}: policy {digest_of(self.facts.policy)}"
 
     def _signers(self) -> str:
-        names = ", ".join(self.facts.who_may(Role.CHECKLIST)) or self.say(say.NOBODY)
-        return self.say(say.SIGNERS, names=names)
+        return self.say(say.SIGNERS, names=self._may_sign())
+
+    def _may_sign(self) -> str:
+        return ", ".join(self.facts.who_may(Role.CHECKLIST)) or self.say(say.NOBODY)
 
     # ---------------------------------------------------------------- sections 1 to 4
 
@@ -130,14 +141,14 @@ class Builder:
 
     @property
     def _branch(self) -> str:
-        return self.values["ref"] if self.facts.environment is EnvironmentName.PROD else self.values["branch"]
+        return self.values["ref"] if self.facts.environment is EnvironmentName.PROD else self.values["typed_branch"]
 
     def _gates(self, *, git: bool) -> tuple[Step, ...]:
         items = [GATE_ITEMS[name] for name in GATES]
         return tuple(self.step(one) for one in items if (one.parts[0] is Part.GIT) == git)
 
     def _preconditions(self) -> list[Section]:
-        check = f"sluice check {self._where('test')} --branch {self.values['branch']}"
+        check = self.values["check"]
         lead = (self.say(say.GATES_LEAD),)
         steps, closing = self._gates(git=False), (self.say(say.WAIVE),)
         return [Section(self.say(say.PRECONDITIONS), lead=lead, commands=(check,), steps=steps, closing=closing)]
@@ -172,20 +183,18 @@ class Builder:
         test = self.facts.environment is EnvironmentName.TEST
         script = (f"{SCRIPTS}/scripts/test-smoke.sh --service {self.facts.policy.name}",) if test else ()
         commands = (*script, f"sluice smoke {self._where()}")
-        outside = (*DOMAIN, *(() if self.facts.containers else CONTAINERS))
-        builtin = tuple(self.step(self._own(one)) for name, one in CHECK_ITEMS.items() if name not in outside)
+        builtin = tuple(self.step(self._own(one)) for name, one in CHECK_ITEMS.items() if name not in DOMAIN)
         plugins = plugins_of(self.facts.policy)
-        whole = tuple(self.step(one) for one in plugins if not one.id.startswith("sso-"))
+        whole = _listed(self.step(one) for one in plugins if not one.id.startswith("sso-"))
         sso = tuple(self.step(one) for one in plugins if one.id.startswith("sso-"))
         sections = [Section(self.say(say.SMOKE), lead=(self.say(say.SMOKE_LEAD),), commands=commands)]
         sections += [Section(self.say(say.SERVER), 3, steps=builtin, numbered=True)]
         sections += [Section(self.say(say.END_TO_END), 3, steps=whole)] if whole else []
         sections += [Section(self.say(say.SSO), 3, steps=sso, numbered=True)] if sso else []
-        domain = tuple(self.step(CHECK_ITEMS[name]) for name in DOMAIN)
         quick = f"{SCRIPTS}/scripts/server-quick-check.sh {self._where()}"
         return [
             *sections,
-            Section(self.say(say.DOMAIN), 3, steps=domain),
+            *self._domain(),
             Section(
                 self.say(say.QUICK),
                 3,
@@ -195,6 +204,19 @@ class Builder:
             ),
         ]
 
+    def _domain(self) -> list[Section]:
+        """As people ask by hand; of prod also in the runbook of test, for whoever was told to look there."""
+        steps = tuple(self.step(CHECK_ITEMS[name]) for name in DOMAIN)
+        here, prod = self.facts.environment, EnvironmentName.PROD
+        sections = [Section(self.say(say.DOMAIN), 3, (self.say(say.FOR_ENV),), self._curls(here), steps)]
+        if here is not prod and (prod in self.facts.environments or not self.facts.environments):
+            sections += [Section(self.say(say.FOR_PROD), 0, commands=self._curls(prod))]
+        return sections
+
+    def _curls(self, environment: EnvironmentName) -> tuple[str, ...]:
+        health = f"{self.facts.url(environment)}{self.facts.policy.run.health_path}"
+        return (f"curl -I {health}", f"curl {health}")
+
     def _own(self, item: Item) -> Item:
         """Where nothing is a container, the logs are Sluice's own."""
         bare = item.id == "logs" and not self.facts.containers
@@ -203,12 +225,12 @@ class Builder:
     # ---------------------------------------------------------------- sections 5 to 8
 
     def _rollback(self) -> list[Section]:
-        steps = tuple(self.step(CRITERION_ITEMS[name]) for name in CRITERIA)
+        steps = _listed(self.step(CRITERION_ITEMS[name]) for name in CRITERIA)
         commands = (
             f"{SCRIPTS}/scripts/release-command.sh rollback {self._where()}",
             f"sluice rollback {self._where()}",
             f"sluice status {self._where()}",
-            f"sluice unlock {self._where()} --reason <why>",
+            f"sluice unlock {self._where()} --reason {self.say(say.REASON)}",
         )
         rule = tuple(self.step(one) for one in ROLLBACK_ITEMS.values())
         return [
@@ -218,7 +240,7 @@ class Builder:
                 steps=steps,
             ),
             Section(self.say(say.ROLLBACK_HOW), 0, commands=commands),
-            Section(self.say(say.ROLLBACK_RULE), 0, steps=rule),
+            Section(self.say(say.ALWAYS), 0, steps=rule),
         ]
 
     def _promotion(self) -> list[Section]:
@@ -226,15 +248,17 @@ class Builder:
         items = policy.promotion.checklist
         commands = (
             f"sluice plan {where}",
-            *(f"sluice sign-off {where} --item {one.id} --key <key>" for one in items if not one.command),
-            f"sluice approve {where} --key <key>",
+            *(f"sluice sign-off {where} --item {one.id} --key KEY" for one in items if not one.command),
+            f"sluice approve {where} --key KEY",
             f"sluice promote {where}",
         )
-        rules = tuple(self.step(one) for one in PROMOTION_ITEMS.values())
+        rules = _listed(self.step(one) for name, one in PROMOTION_ITEMS.items() if name != NEVER)
+        never = (self.step(PROMOTION_ITEMS[NEVER]),)
         lead = (self.say(say.PROMOTION_ITEMS_LEAD, count=str(len(items))), self._signers())
         listed = Section(self.say(say.ITEMS), 3, lead=lead, steps=self.checklist_steps(items))
         return [
             Section(self.say(say.PROMOTION), lead=(self.say(say.PROMOTION_LEAD),), steps=rules),
+            Section(self.say(say.ALWAYS), 0, steps=never),
             Section(self.say(say.PROMOTION_HOW), 0, commands=commands),
             *([listed] if items else []),
         ]
@@ -258,6 +282,14 @@ class Builder:
 def _numbered(sections: list[Section], number: int) -> list[Section]:
     first, *rest = sections
     return [replace(first, title=f"{number}) {first.title}"), *rest]
+
+
+def _listed(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Entries of one sentence: a comma after each, a full stop after the last; none where it is said why not."""
+    told = [one if one.off else replace(one, text=f"{one.text.rstrip(',.')},") for one in steps]
+    if told and not told[-1].off:
+        told[-1] = replace(told[-1], text=f"{told[-1].text.rstrip(',')}.")
+    return tuple(told)
 
 
 def _noted(text: str, note: str) -> str:

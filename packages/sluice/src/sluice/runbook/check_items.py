@@ -53,14 +53,14 @@ CHECK_ITEMS: dict[str, Item] = {
                 "в последних строках ни одного сервиса нет критических ошибок; {checks_log_lines}",
             ),
             r"compose logs|критическ\w* ошиб\w+|critical errors?",
-            "docker compose logs --tail={lines} <service>",
+            "docker compose logs --tail={lines} SERVICE",
         ),
         _check(
             "http-health",
             Words("The HTTP health endpoint answers 200.", "HTTP health endpoint отвечает 200."),
             Words("GET and HEAD of `{health}` answer 200", "GET и HEAD `{health}` отвечают 200"),
             r"health(?!y|check)",
-            "curl -I {url}{health}",
+            "curl -I {url}{health} && curl {url}{health}",
         ),
         _check(
             "served-release",
@@ -235,14 +235,17 @@ HOST_ITEMS: dict[str, Item] = {
         ),
         (
             "runs",
-            Words("No run was left half-way.", "Нет прогона, брошенного на полпути."),
-            Words("or one is under way now", "или прогон идёт прямо сейчас"),
+            Words("No run was left half-way.", "Ни один прогон не брошен на полпути."),
+            Words(
+                "there is an unfinished run only if it is under way now",
+                "незавершённый прогон есть, только если он идёт прямо сейчас",
+            ),
             "",
         ),
         (
             "ledger",
             Words("The chain of the audit trail holds.", "Цепочка журнала аудита цела."),
-            Words("every hash and every signature", "каждый хеш и каждая подпись"),
+            Words("every hash and every signature is right", "верны каждый хеш и каждая подпись"),
             "",
         ),
         (
@@ -254,7 +257,10 @@ HOST_ITEMS: dict[str, Item] = {
         (
             "disk",
             Words("The disks have room.", "На дисках есть место."),
-            Words("`min_free_mb` of host.toml", "`min_free_mb` из host.toml"),
+            Words(
+                "{min_free_mb} MB are free on each (`min_free_mb` in host.toml)",
+                "на каждом свободно не меньше {min_free_mb} МБ (`min_free_mb` в host.toml)",
+            ),
             "",
         ),
         (

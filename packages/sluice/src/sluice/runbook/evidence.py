@@ -131,6 +131,14 @@ class Evidence:
     def _recorded(self) -> Proof:
         return Proof(True, self._say(say.THIS_RECORD, ended=str(self.record.get("ended") or "—")))
 
+    def _back(self) -> Proof | None:
+        """Of a run that brought users back, or tried to."""
+        if self.record.get("decision") != RunKind.ROLLBACK.value:
+            return None
+        outcome = str(self.record.get("outcome"))
+        good = outcome in (State.DONE.value, State.ROLLED_BACK.value)
+        return self._recorded() if good else Proof(False, outcome, say.FAILED)
+
     def _halfway(self, state: State, seen: Mapping[State, list[Record]]) -> Proof:
         """One state of a run that did not end as done: by what it left, or by what its neighbours left."""
         if found := seen.get(state):
@@ -174,8 +182,7 @@ class Evidence:
     def _promoted(self, name: str) -> Proof | None:
         record = self.record
         if name in SECURITY_ITEMS or name in ROLLBACK_ITEMS:
-            back = name in ROLLBACK_ITEMS and record.get("decision") == RunKind.ROLLBACK.value
-            return self._recorded() if back else None
+            return self._back() if name in ROLLBACK_ITEMS else None
         if record.get("type") != "promotion":
             return Proof(False, self._say(say.NO_PART, type=str(record.get("type"))))
         if name in ("approval", "approver-not-author"):

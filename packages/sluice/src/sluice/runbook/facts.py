@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from sluice.model.policy import Role
-from sluice.model.spec import EnvironmentName, HostEnvironment, MetricLimit, RuntimeName, ServiceSpec
+from sluice.model.spec import EnvironmentName, HostEnvironment, HostSettings, MetricLimit, RuntimeName, ServiceSpec
 
 # The tables of sluice.toml whose settings a runbook may quote.
 TABLES = ("run", "gates", "checks", "watch", "promotion")
-SERVER, SCRIPTS = "<server>", "~/srv/edge"  # the words of those who have not installed anything yet
+SERVER, SCRIPTS = "SERVER", "~/srv/edge"  # the words of those who have not installed anything yet
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Facts:
     policy_ref: str = "main"
     environment: EnvironmentName = EnvironmentName.TEST
     environments: Mapping[EnvironmentName, HostEnvironment] = field(default_factory=dict)
+    settings: HostSettings = field(default_factory=HostSettings)
 
     def url(self, environment: EnvironmentName) -> str:
         """Where users are, without a slash at the end."""
@@ -97,12 +98,21 @@ def values_of(facts: Facts) -> dict[str, str]:
     """What the placeholders of the texts stand for."""
     policy, env = facts.policy, facts.environment.value
     quoted = {key.replace(".", "_"): setting(key, policy) for key in settings_of(policy)}
+    branch, of = branch_example(policy.gates.branch), f"--env {env} --service {policy.name}"
+    # In a command a placeholder is capitals: <short-name> would be a redirection to the shell it is pasted into.
+    typed = branch.replace("<short-name>", "SHORT-NAME")
     required = sorted({*policy.run.required_env, *policy.gates.required_env})
     return quoted | {
         "service": policy.name,
         "ref": facts.policy_ref,
         "env": env,
-        "branch": branch_example(policy.gates.branch),
+        "branch": branch,
+        "check": f"sluice check --env test --service {policy.name} --branch {typed}",
+        "typed_branch": typed,
+        "smoke": f"sluice smoke {of}",
+        "quick": f"sluice quick-check {of}",
+        "log": f"sluice log {of} --run RUN",
+        "min_free_mb": str(facts.settings.min_free_mb),
         "url": facts.url(facts.environment),
         "sso": facts.sso_host,
         "health": policy.run.health_path,

@@ -84,8 +84,8 @@ GATE_ITEMS: dict[str, Item] = {
             "disk-space",
             Words("There is room on the disk for a release.", "На диске хватает места для релиза."),
             Words(
-                "`min_free_mb` of host.toml is free, and room for 20000 files",
-                "свободно не меньше `min_free_mb` из host.toml и есть место для 20000 файлов",
+                "{min_free_mb} MB are free (`min_free_mb` in host.toml), and there is room for 20000 files",
+                "свободно не меньше {min_free_mb} МБ (`min_free_mb` в host.toml) и есть место для 20000 файлов",
             ),
             r"room on the disk|disk space|мест\w* на диске|на диске .*мест|свободн\w* мест",
         ),

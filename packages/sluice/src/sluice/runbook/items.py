@@ -36,6 +36,18 @@ class Kind(StrEnum):
     FIELD = "field"  # of the ledger
 
 
+# How somebody looks again at what names no command of its own.
+COMMANDS: dict[Kind, str] = {
+    Kind.GATE: "{check}",
+    Kind.CHECK: "{smoke}",
+    Kind.PLUGIN: "{smoke}",
+    Kind.HOST: "{quick}",
+    Kind.CRITERION: "{log}",
+    Kind.RULE: "{log}",
+    Kind.FIELD: "{log}",
+}
+
+
 @dataclass(frozen=True)
 class Item:
     """One thing that is asked for. `said` finds it in prose, in either language, within `parts` (empty: anywhere)."""

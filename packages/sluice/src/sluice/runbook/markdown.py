@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sluice.runbook import phrases as say
 from sluice.runbook.document import Document, Section, Step
 from sluice.runbook.evidence import Evidence
+from sluice.runbook.items import Kind
 from sluice.runbook.words import Lang
 
 # What came from outside must not become markup: a finding's sentence quotes logs and answers of servers.
@@ -55,7 +56,7 @@ def _step(step: Step, bullet: str, lang: Lang, evidence: Evidence | None) -> Ite
     if not step.off:
         pairs = (
             (say.COMMAND, f"`{step.command}`" if step.command else ""),
-            (say.CRITERION, step.criterion),
+            (say.LIMIT if evidence is not None and step.kind is Kind.CRITERION else say.CRITERION, step.criterion),
             (say.BY, step.checked_by),
         )
         for label, text in pairs:

@@ -28,6 +28,10 @@ SERVER = Words("The server", "Smoke: сервер")
 END_TO_END = Words("End-to-end smoke", "End-to-end smoke")
 SSO = Words("SSO-specific smoke", "SSO-specific smoke")
 DOMAIN = Words("Domain checks", "Проверка домена (Domain checks)")
+FOR_ENV = Words("For `{env}`:", "Для `{env}`:")
+FOR_PROD = Words(
+    "For `prod` (only after a separate confirmation):", "Для `prod` (только после отдельного подтверждения):"
+)
 QUICK = Words("Server smoke: quick check", "Smoke сервера: быстрая проверка")
 ROLLBACK = Words("Rollback criteria", "Критерии отката (Rollback criteria)")
 PROMOTION = Words("Promotion to prod", "Продвижение в prod (Promotion)")
@@ -72,7 +76,8 @@ ROLLBACK_HOW = Words(
     "Во время наблюдения Sluice откатывает сам. Позже — командой; после неё до `sluice unlock` новые rollout не "
     "принимаются:",
 )
-ROLLBACK_RULE = Words("And always:", "И всегда:")
+ALWAYS = Words("Without exception:", "Без исключений:")
+REASON = Words("'REASON'", "'ПРИЧИНА'")
 PROMOTION_LEAD = Words("Only when all conditions are met:", "Только при выполнении всех условий:")
 PROMOTION_HOW = Words("In this order:", "По порядку:")
 PROMOTION_ITEMS_LEAD = Words(
@@ -80,7 +85,7 @@ PROMOTION_ITEMS_LEAD = Words(
     "В checklist пунктов: {count}; отдельным документом: `sluice runbook --checklist`.",
 )
 SIGNERS = Words("May sign items of the checklist: {names}.", "Подписывать пункты checklist вправе: {names}.")
-NOBODY = Words("nobody in [signers]", "никто: [signers] никого не называет")
+NOBODY = Words("nobody in [signers]", "никто ([signers] никого не называет)")
 AUDIT_LEAD = Words("Recorded for every rollout/rollback:", "Для каждого rollout/rollback фиксируется:")
 AUDIT_HOW = Words(
     "To read it, and to prove that nobody edited it:", "Прочитать и доказать, что никто ничего не правил:"
@@ -99,6 +104,7 @@ CODE = Words("`{code}`: {meaning}", "`{code}`: {meaning}")
 
 COMMAND = Words("Command", "Команда")
 CRITERION = Words("Criterion", "Критерий")
+LIMIT = Words("Limit", "Порог")  # of a rollback criterion whose text says what holds
 BY = Words("Checked by", "Проверяет")
 EVIDENCE = Words("Evidence", "Свидетельство")
 
@@ -111,7 +117,16 @@ WHO: dict[Kind, Words] = {
     Kind.RULE: Words("Sluice, by the policy of `{ref}`", "Sluice, по политике `{ref}`"),
 }
 BY_MACHINE = Words("a command on the server, `{id}`", "команда на сервере, `{id}`")
+MACHINE_DONE = Words("the command ends with code 0", "команда завершилась с кодом 0")
+HUMAN_DONE = Words(
+    "a signature by somebody who may, under exactly this plan; may sign: {names}",
+    "подпись того, кто вправе, под именно этим планом; вправе подписать: {names}",
+)
 BY_PERSON = Words("a person's signature, `{id}`", "подпись человека, `{id}`")
+NO_WINDOWS = Words(
+    "no windows are set ({rules}): not checked beyond what an operator froze (`sluice freeze`)",
+    "окна не заданы ({rules}): не проверяется ничего, кроме заморозки оператором (`sluice freeze`)",
+)
 NO_RULE = Words("not checked: no rule is set ({rules})", "не проверяется: правило не задано ({rules})")
 NOT_REQUIRED = Words("not required by the policy", "политикой не обязательно")
 _NO_CANARY = Words("not measured: the service has no [smoke] canary", "не измеряется: у сервиса нет [smoke] canary")

@@ -1,4 +1,4 @@
-"""Criteria of a rollback, rules of a promotion, fields of the audit trail and reminders in words."""
+"""Criteria of a rollback, rules of a promotion and reminders in words."""
 
 from __future__ import annotations
 
@@ -86,6 +86,10 @@ def _rule(id_: str, text: Words, criterion: Words, said: str, command: str = "",
     return Item(Kind.RULE, id_, text, criterion, said, (Part.PROMOTION, Part.OTHER), command, wanted=wanted)
 
 
+PLAN = "sluice plan --env prod --service {service}"
+APPROVE = "sluice approve --env prod --service {service} --key KEY"
+PROMOTE = "sluice promote --env prod --service {service}"
+
 PROMOTION_ITEMS: dict[str, Item] = {
     one.id: one
     for one in (
@@ -97,6 +101,7 @@ PROMOTION_ITEMS: dict[str, Item] = {
                 "последняя попытка именно этого дерева; более старый успех не в счёт: {promotion_proof_ttl_s}",
             ),
             r"smoke.*(успеш|passed|successful)|proven in .?test",
+            PLAN,
         ),
         _rule(
             "merged",
@@ -106,6 +111,7 @@ PROMOTION_ITEMS: dict[str, Item] = {
                 "коммит — вершина `{ref}`; если merge изменил дерево, `{ref}` ещё раз проходит `test`",
             ),
             r"\bmerged\b|влит|смержен",
+            PLAN,
         ),
         _rule(
             "artifact",
@@ -115,6 +121,7 @@ PROMOTION_ITEMS: dict[str, Item] = {
             ),
             Words("the same key and the same digests", "тот же ключ и те же digest"),
             r"very artifact|same artifact|тот (же|самый) артефакт",
+            PLAN,
             wanted=False,
         ),
         _rule(
@@ -125,12 +132,12 @@ PROMOTION_ITEMS: dict[str, Item] = {
                 "каждый пункт: команда завершилась с 0 или подпись человека под именно этим планом",
             ),
             r"checklist|чек-?лист",
-            "sluice sign-off --env prod --service {service} --item <item> --key <key>",
+            "sluice sign-off --env prod --service {service} --item ITEM --key KEY",
         ),
         _rule(
             "approval",
             Words(
-                "an explicit approval of the prod rollout is there.", "получено явное подтверждение на prod rollout."
+                "an explicit approval of the prod rollout is there,", "получено явное подтверждение на prod rollout,"
             ),
             Words(
                 "signatures of different people over exactly this plan: {promotion_approvals}; each holds "
@@ -139,22 +146,24 @@ PROMOTION_ITEMS: dict[str, Item] = {
                 "{promotion_approval_ttl_s}; вправе подписать: {approvers}",
             ),
             r"approval|подтвержд|одобрен",
-            "sluice approve --env prod --service {service} --key <key>",
+            APPROVE,
         ),
         _rule(
             "approver-not-author",
-            Words("Who approves wrote none of its commits.", "Подтверждает не автор изменений."),
+            Words("whoever approves wrote none of its commits,", "подтверждает не автор изменений,"),
             Words(
                 "by key and by name: {promotion_approver_not_author}",
                 "по ключу и имени: {promotion_approver_not_author}",
             ),
             r"not .*author|wrote none|не автор",
+            APPROVE,
         ),
         _rule(
             "refs",
-            Words("Meanwhile `{ref}` did not move.", "Тем временем `{ref}` не сдвинулась."),
+            Words("meanwhile `{ref}` did not move.", "тем временем `{ref}` не сдвинулась."),
             Words("looked at again after the approvals", "проверяется ещё раз после подтверждений"),
             r"did not move|не сдвинул",
+            PROMOTE,
             wanted=False,
         ),
         _rule(
@@ -163,8 +172,9 @@ PROMOTION_ITEMS: dict[str, Item] = {
                 "Never deploy `prod` directly from a feature branch.",
                 "Никогда не деплоить `prod` напрямую из feature-ветки.",
             ),
-            Words("refused as `FeatureBranch`, and recorded", "отказ `FeatureBranch`, с записью"),
+            Words("refused as `FeatureBranch`, and recorded", "попытка получает отказ `FeatureBranch` и записывается"),
             r"never .*prod|никогда .*prod",
+            PROMOTE,
         ),
     )
 }
@@ -179,8 +189,8 @@ ROLLBACK_ITEMS: dict[str, Item] = {
             "Rollback выполняется только штатным release-script с записью в release log.",
         ),
         Words(
-            "the old release serves and passed its smoke; the ledger has a record of the type `rollback`",
-            "старый релиз работает и прошёл smoke; в журнале есть запись типа `rollback`",
+            "the old release serves and passed its smoke; the ledger has the decision `rollback`",
+            "старый релиз работает и прошёл smoke; в журнале есть решение `rollback`",
         ),
         r"release[- ](script|log)|штатн\w* скрипт",
         (Part.ROLLBACK,),
@@ -209,6 +219,7 @@ SECURITY_ITEMS: dict[str, Item] = {
             Words("the gate `no-secrets` looks for them", "их ищет гейт `no-secrets`"),
             r"TURN",
             (Part.SECURITY,),
+            "{check}",
         ),
         Item(
             Kind.RULE,
@@ -223,53 +234,11 @@ SECURITY_ITEMS: dict[str, Item] = {
             ),
             r"secret store|секрет-хранил|server'?s? env|серверн\w* env",
             (Part.SECURITY,),
+            "{check}",
         ),
     )
 }
 
-
-def _field(id_: str, text: Words, said: str, *, wanted: bool = False) -> Item:
-    return Item(Kind.FIELD, id_, text, said=said, parts=(Part.AUDIT,), wanted=wanted)
-
-
-# The ledger's fields; the six of every runbook are wanted, and come first.
-FIELD_ITEMS: dict[str, Item] = {
-    one.id: one
-    for one in (
-        _field("commit", Words("commit SHA", "commit SHA"), r"\bcommit\b|коммит", wanted=True),
-        _field(
-            "environment",
-            Words("environment", "environment (окружение)"),
-            r"\benvironment\b|окружени|\bсреда\b",
-            wanted=True,
-        ),
-        _field(
-            "version",
-            Words("service version/tag", "service version/tag (версия сервиса)"),
-            r"\bversion\b|\btag\b|верси",
-            wanted=True,
-        ),
-        _field("smoke_result", Words("smoke result", "smoke result (итог smoke)"), r"\bsmoke\b", wanted=True),
-        _field(
-            "decision", Words("decision (go/rollback)", "decision (go/rollback)"), r"\bdecision\b|решени", wanted=True
-        ),
-        _field("owner", Words("owner", "owner (кто отвечает)"), r"\bowner\b|ответственн", wanted=True),
-        _field("tree", Words("tree", "tree (дерево)"), r"\btree\b|дерев"),
-        _field("artifact_digests", Words("digests of the artifact", "digest артефакта"), r"\bdigest|артефакт"),
-        _field("migration_head", Words("head of the schema", "head схемы базы"), r"schema|схем|migration|миграци"),
-        _field("plan", Words("hash of the plan", "хеш плана"), r"\bplan\b|план"),
-        _field("waived", Words("waivers", "послабления (waivers)"), r"waive|послаблен"),
-        _field(
-            "approvals",
-            Words("approvals and sign-offs", "подтверждения и подписи"),
-            r"approv|sign-off|подтвержд|подпис",
-        ),
-        _field("reason", Words("reason", "причина"), r"\breason\b|причин"),
-        _field("started", Words("time of the beginning", "время начала"), r"\bbeg[ai]n|\bstart|начал"),
-        _field("ended", Words("time of the end", "время окончания"), r"\bend(ed)?\b|\btime\b|оконч|\bврем|\bдат"),
-        _field("hash", Words("hash and signature of the record", "хеш и подпись записи"), r"\bhash\b|signature|хеш"),
-    )
-}
 
 STEP_WORDS: dict[State, Words] = {
     State.PLANNING: Words("plan: commit, policy, what serves now", "план: коммит, политика, что работает сейчас"),

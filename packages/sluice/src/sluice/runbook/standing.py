@@ -8,15 +8,16 @@ from enum import StrEnum
 from sluice.checks.domain import DNS, REDIRECT, TLS, domain_of
 from sluice.criteria import CRITERIA
 from sluice.gates.run import GATES
-from sluice.gates.standing import switched_on
+from sluice.gates.standing import BESIDE_RULES, switched_on
 from sluice.model.policy import Role
 from sluice.model.spec import ServiceSpec
 from sluice.runbook import phrases
 from sluice.runbook.check_items import CHECK_ITEMS, HOST_ITEMS, PLUGIN_ITEMS
 from sluice.runbook.facts import Facts
+from sluice.runbook.field_items import FIELD_ITEMS
 from sluice.runbook.gate_items import GATE_ITEMS
 from sluice.runbook.items import Item, Kind, Part, plugin
-from sluice.runbook.rule_items import CRITERION_ITEMS, FIELD_ITEMS, PROMOTION_ITEMS, ROLLBACK_ITEMS, SECURITY_ITEMS
+from sluice.runbook.rule_items import CRITERION_ITEMS, PROMOTION_ITEMS, ROLLBACK_ITEMS, SECURITY_ITEMS
 from sluice.runbook.words import Words
 
 
@@ -90,6 +91,8 @@ def why_off(item: Item, facts: Facts) -> Words:
         return phrases.NO_SOURCE[item.id]
     if item.kind is Kind.CHECK:
         return blind(item.id, facts) or phrases.NOT_REQUIRED
+    if item.id in BESIDE_RULES:
+        return phrases.NO_WINDOWS
     return phrases.NO_RULE if item.rules else phrases.NOT_REQUIRED
 
 
@@ -103,7 +106,8 @@ def _criterion(name: str, policy: ServiceSpec) -> Standing:
 
 def plugins_of(policy: ServiceSpec) -> list[Item]:
     """The required checks of the service's own program, in the order of the policy."""
-    return [PLUGIN_ITEMS.get(name) or plugin(name) for name in policy.watch.required_checks if name not in CHECK_ITEMS]
+    names = dict.fromkeys(policy.watch.required_checks)
+    return [PLUGIN_ITEMS.get(name) or plugin(name) for name in names if name not in CHECK_ITEMS]
 
 
 def all_items(policy: ServiceSpec) -> Iterator[Item]:

@@ -28,3 +28,13 @@ class Words:
 
 
 NOTHING = Words("", "")
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def lasting(seconds: float, lang: Lang) -> str:
+    """`3 days`, `60 min`: in the largest unit that there are several of and that leaves no rest; else nothing."""
+    for size, unit in ((DAY, Words("days", "суток")), (HOUR, Words("h", "ч")), (MINUTE, Words("min", "мин"))):
+        count, rest = divmod(seconds, size)
+        if count > 1 and not rest:
+            return f"{count:.0f} {unit.say(lang)}"
+    return ""
