@@ -117,6 +117,9 @@ def test_one_host_that_is_several_things(own) -> None:
     said = lint("# R\n\n## Smoke\n\n- `curl https://chat.example.org/health`\n", facts_of(own, same), Around())
     (sentence,) = [one.sentence for one in said if one.code is Code.UNKNOWN_HOST]
     assert "expect_sso_host of test and prod is 127.0.0.1" in sentence
+    said = lint("- `https://a.example/`\n", facts_of(own, PLAIN), Around())
+    (sentence,) = [one.sentence for one in said if one.code is Code.UNKNOWN_HOST]
+    assert sentence.endswith(": public_url of test and prod, expect_sso_host of test and prod is 127.0.0.1.")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +135,7 @@ def test_each_check_has_its_own_hint(own, hosts, changes, start: str, fix: str) 
     """What makes the policy look differs from check to check."""
     policy = msgspec.structs.replace(own, checks=msgspec.structs.replace(own.checks, **changes))
     said = lint(SEED, facts_of(policy, hosts), Around())
+    assert not [one for one in said if "the policy does not look" in one.sentence and f"`{start}`" in one.sentence]
     fixes = [one.fix for one in said if one.code is Code.UNCHECKED and f"`{start}`" in one.sentence]
     assert len(fixes) == 1
     assert fix in fixes[0]

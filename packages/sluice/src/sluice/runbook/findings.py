@@ -22,6 +22,10 @@ UNCHECKED = Words(
     "The prose demands what {kind} `{id}` would judge, and {why}.",
     "Текст требует того, о чём судит {kind} `{id}`, а {why}.",
 )
+UNCHECKED_HERE = Words(
+    "The prose demands what {kind} `{id}` would judge; here it is {why}.",
+    "Текст требует того, о чём судит {kind} `{id}`; здесь это {why}.",
+)
 WHY: dict[Standing, Words] = {
     Standing.OFF: Words("the policy does not look at it", "политика на это не смотрит"),
     Standing.OPTIONAL: Words(

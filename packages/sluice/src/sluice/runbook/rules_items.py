@@ -10,8 +10,8 @@ from sluice.runbook.items import Item, Kind, Part
 from sluice.runbook.page import DISCLAIMER, Code, Page
 from sluice.runbook.phrases import NOBODY
 from sluice.runbook.prose import Block, Shape
-from sluice.runbook.standing import Standing, may_approve, standing
-from sluice.runbook.words import Lang
+from sluice.runbook.standing import Standing, blind, may_approve, standing
+from sluice.runbook.words import Lang, Words
 
 # Under such a lead everything in the list is a demand of that kind, and nothing else can be one.
 CLOSED: dict[Part, str] = {
@@ -75,8 +75,10 @@ def _line(item: Item, block: Block) -> int:
 
 def _unchecked(page: Page, item: Item, how: Standing, block: Block) -> None:
     fix = say.FIX_DRY if how is Standing.DRY else say.fix_of(item)
-    values = {"kind": say.NAMED[item.kind], "why": say.WHY[how]}
-    page.say(_line(item, block), Code.UNCHECKED, say.UNCHECKED, fix, id=item.id, rules=item.rules, **values)
+    here = blind(item.id, page.facts) if item.kind is Kind.CHECK else None
+    sentence, why = (say.UNCHECKED_HERE, here) if here else (say.UNCHECKED, say.WHY[how])
+    values: dict[str, str | Words] = {"id": item.id, "rules": item.rules, "kind": say.NAMED[item.kind], "why": why}
+    page.say(_line(item, block), Code.UNCHECKED, sentence, fix, **values)
 
 
 def unmentioned(page: Page, *, checklist: bool) -> None:

@@ -217,7 +217,7 @@ def _host(page: Page, block: Block, offset: int, host: str) -> None:
 
 def _told(page: Page, host: str, keys: dict[str, list[str]]) -> str:
     joined = say.AND.say(page.lang)
-    what = joined.join(
+    what = ", ".join(
         say.OF_ENVIRONMENTS.say(page.lang, {"key": key, "names": joined.join(names)}) for key, names in keys.items()
     )
     return say.ONE_HOST.say(page.lang, {"what": what, "host": host})
