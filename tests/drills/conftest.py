@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.model.secret import derived_forms
+from sluice.testing.spelling import spellings
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -270,7 +270,7 @@ class Forms:
 
     def __init__(self, value: str) -> None:
         """Derive the forms once."""
-        self.samples = derived_forms(value)
+        self.samples = spellings(value)
 
     def __call__(self, text: str) -> bool:
         """Whether any form stands in the text."""

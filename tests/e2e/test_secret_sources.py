@@ -19,7 +19,7 @@ from tiny import COMPOSE, SERVER, SPEC, Done, TinyWorld
 
 from sluice.hosts.sources import ServerValues, Sources
 from sluice.model.errors import Refused
-from sluice.model.secret import derived_forms
+from sluice.testing.spelling import spellings
 
 pytestmark = pytest.mark.e2e
 
@@ -198,7 +198,7 @@ def digest(value: str) -> str:
 
 def leaks(sinks: Iterator[tuple[str, str]]) -> list[tuple[str, str]]:
     """Where which value stands, in any form; of the many lines of a value each counts."""
-    forms = {name: derived_forms(value) for name, value in {**VALUES, "ROTATED": ROTATED}.items()}
+    forms = {name: spellings(value) for name, value in {**VALUES, "ROTATED": ROTATED}.items()}
     return [(sink, name) for sink, text in sinks for name, some in forms.items() if any(form in text for form in some)]
 
 
@@ -254,7 +254,7 @@ def test_every_source_reaches_the_container_and_nothing_else(world: Sourced) -> 
 def test_the_search_itself_finds_a_leak() -> None:
     """A search that finds nothing proves something only if it would: of each value, whole or in part, in each form."""
     for name, value in VALUES.items():
-        for form in derived_forms(value):
+        for form in spellings(value):
             assert (f"in {name}", name) in leaks(iter([(f"in {name}", f"x{form}y")])), form
     assert leaks(iter([("log", "s3ntinel-second-line")])) == [("log", "SOPS_LINES_KEY")]
 

@@ -7,12 +7,12 @@ import hmac
 import os
 import re
 import stat
-import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sluice.model.errors import Refused
 from sluice.model.secret import Secret
+from sluice.model.secret_forms import is_bare_address
 
 MAX_BYTES = 256 * 1024  # an environment must fit exec's limits anyway; more than this is some other file
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -148,14 +148,7 @@ def open_folder(path: Path) -> Path | None:
 
 def secrets_of(values: Mapping[str, Secret]) -> list[Secret]:
     """Every value that may be secret, for the redactor; a bare address is not."""
-    return [value for value in values.values() if not _is_bare_address(value.reveal())]
-
-
-def _is_bare_address(value: str) -> bool:
-    """An origin, or the place of a SQLite file: hiding these hides the evidence. A path or query may hold a key."""
-    parts = urllib.parse.urlsplit(value)
-    origin = parts.scheme in {"http", "https"} and parts.path in {"", "/"}
-    return (origin or parts.scheme == "sqlite") and not (parts.query or parts.fragment or "@" in parts.netloc)
+    return [value for value in values.values() if not is_bare_address(value.reveal())]
 
 
 def _ignored_folder(tree: Path, folder: Path) -> bool:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import urllib.parse
 from collections.abc import Iterable
 
-REDACTED = "[redacted]"
+from sluice.model.secret_forms import Form, forms_of
+from sluice.model.secret_search import Search, Span
 
-# Shorter values are not looked for in text: redacting every "1" or "true" would hide the output and protect nothing.
-MIN_LENGTH = 6
-# Of a value of several lines each comes back alone, as output is read by lines; a shorter one may be any configuration.
-MIN_LINE = 12
+REDACTED = "[redacted]"
 
 
 class Secret:
@@ -46,39 +41,40 @@ class Secret:
         raise TypeError("a Secret is not pickled: it would leave the process in the clear")
 
 
-def derived_forms(value: str) -> set[str]:
-    """The value as it may come back: as it is, URL-encoded, base64 (both alphabets, unpadded too), JSON-escaped.
-
-    Of a value of several lines, each line too, but a PEM's frame, which everybody knows.
-    """
-    raw = value.encode()
-    forms = {value, urllib.parse.quote(value, safe=""), urllib.parse.quote_plus(value), json.dumps(value)[1:-1]}
-    for encoded in (base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
-        forms |= {encoded, encoded.rstrip("=")}
-    for line in map(str.strip, value.splitlines()):
-        if line != value and len(line) >= MIN_LINE and not line.startswith("-----"):
-            forms |= derived_forms(line)
-    return {form for form in forms if len(form) >= MIN_LENGTH}
-
-
 class Redactor:
-    """Replaces every known secret, in every derived form, in text that comes back from commands and hosts."""
+    """Replaces every known secret, however it was encoded, in text that comes back from commands and hosts."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         """Start with some secrets; more may be learnt while a run goes on (tickets, tokens)."""
-        self._forms: list[str] = []
+        self._forms: set[Form] = set()
+        self._compiled: Search | None = None
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
-        """Also look for these from now on. Longest forms go first, so no prefix of a secret survives."""
-        forms = set(self._forms)
+        """Also look for these from now on: the value, the passwords in it, its lines and members."""
+        known = len(self._forms)
         for secret in secrets:
-            forms |= derived_forms(secret.reveal())
-        self._forms = sorted(forms, key=len, reverse=True)
+            # A part of our own mark would be found in it, and redacted for ever.
+            self._forms |= {form for form in forms_of(secret.reveal()) if form.raw not in REDACTED.encode()}
+        if len(self._forms) > known:
+            self._compiled = None
 
     def __call__(self, text: str) -> str:
         """The text without any known secret."""
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, REDACTED)
-        return text
+        raw = text.encode(errors="surrogatepass")
+        spans = self._search.spans(raw)
+        return _without(raw, spans) if spans else text
+
+    @property
+    def _search(self) -> Search:
+        if self._compiled is None:
+            self._compiled = Search(self._forms)
+        return self._compiled
+
+
+def _without(raw: bytes, spans: list[Span]) -> str:
+    pieces, at = [], 0
+    for start, end in spans:
+        pieces += [raw[at:start].decode(errors="replace"), REDACTED]
+        at = end
+    return "".join([*pieces, raw[at:].decode(errors="replace")])

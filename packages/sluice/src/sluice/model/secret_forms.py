@@ -1,0 +1,150 @@
+"""What of a value is secret, and in which letters it may come back. Escapes are undone by `secret_search`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+# Shorter values are not looked for in text: redacting every "1" or "true" would hide the output and protect nothing.
+MIN_LENGTH = 6
+# Of a value of several lines, of a list and of JSON each part comes back alone; a shorter one may be any configuration.
+MIN_PART = 12
+# As Python and MIME wrap base64, and as PEM and openssl do.
+WRAPS = (76, 64)
+
+# What a name says that is given a secret: `password=`, `"api_key":`.
+_NAMED = r"[\w.-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|key|sig(?:nature)?)"
+_IS_NAMED = re.compile(_NAMED, re.IGNORECASE)
+_GIVEN = re.compile(rf"(?<![\w.-]){_NAMED}\s*=\s*('[^']*'|\"[^\"]*\"|\{{[^}}]*\}}|[^\s;,&#'\"]+)", re.IGNORECASE)
+_HOST = r"[a-z0-9*-]+(?:\.[a-z0-9-]+)+(?::\d+)?(?:/\d+)?"
+_NO_SECRET = re.compile(rf"{_HOST}|[\w.+-]+@{_HOST}")  # hosts and networks, addresses of people
+_QUOTES = ("''", '""', "{}")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Letters to look for. In base64 some more on each side hold bits of the secret, and bits of what stands there."""
+
+    raw: bytes
+    before: int = 0
+    after: int = 0
+
+
+def forms_of(value: str) -> set[Form]:
+    """The value and each part of it that is a secret of its own: as they are, in base64 at any place, in hex."""
+    return {form for part in set(_parts(value)) for form in _written(part) if len(form.raw) >= MIN_LENGTH}
+
+
+def is_bare_address(value: str) -> bool:
+    """An origin, or the place of a SQLite file: hiding these hides the evidence. A path or query may hold a key."""
+    try:
+        parts = urllib.parse.urlsplit(value)
+    except ValueError:
+        return False
+    origin = parts.scheme in {"http", "https"} and parts.path in {"", "/"}
+    return (origin or parts.scheme == "sqlite") and not (parts.query or parts.fragment or "@" in parts.netloc)
+
+
+def _parts(value: str) -> Iterator[str]:
+    if len(value) < MIN_LENGTH:
+        return
+    yield value
+    for line in map(str.strip, value.splitlines()):
+        # A PEM's frame everybody knows.
+        if line != value and len(line) >= MIN_PART and not line.startswith("-----"):
+            yield line
+    yield from _passwords(value)
+    for match in _GIVEN.finditer(value):
+        given = match[1]
+        yield from _parts(given[1:-1] if given[0] + given[-1] in _QUOTES else given)
+    for member, named in _members(value):
+        if named or (len(member) >= MIN_PART and not is_bare_address(member) and not _NO_SECRET.fullmatch(member)):
+            yield from _parts(member)
+        else:
+            yield from _passwords(member)
+
+
+def _passwords(value: str) -> Iterator[str]:
+    """Of `scheme://user:password@host`, also where the password holds what should have been encoded."""
+    for begin in re.finditer("://", value):
+        rest = value[begin.end() :].split(maxsplit=1)[:1]
+        for user, password, others in _userinfo(rest[0] if rest else ""):
+            # A password that is the user's or the database's name would hide every mention of them.
+            if len(password) >= MIN_LENGTH and password not in (user, *re.split(r"[/?]", others)):
+                yield password
+            elif not password and len(user) >= MIN_PART:
+                yield user  # a token alone, as of forges
+
+
+def _userinfo(rest: str) -> Iterator[tuple[str, str, str]]:
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    for at in {rest.find("@"), authority.rfind("@"), rest.rfind("@")} - {-1}:
+        user, _, password = rest[:at].partition(":")
+        if not re.match(r"\d+[/?#]", password) and not re.search("[/?#]", user):  # a port, or an @ in a path
+            yield user, password, rest[at + 1 :]
+
+
+def _members(value: str) -> Iterator[tuple[str, bool]]:
+    """Members of JSON or of a list, and whether their name says that they are secret."""
+    try:
+        told = json.loads(value) if value.lstrip()[:1] in ("{", "[") else None
+    except (ValueError, RecursionError):
+        told = None
+    if told is not None:
+        yield from _leaves(told, named=False)
+        return
+    found = re.split("[,;]", value)
+    for member in map(str.strip, found if len(found) > 1 else ()):
+        yield member, False
+        if (named := re.match(r"[\w.-]+[:=](?!//)", member)) is not None:  # `key id: key`
+            yield member[named.end() :].strip(), False
+
+
+def _leaves(told: Any, *, named: bool) -> Iterator[tuple[str, bool]]:
+    if isinstance(told, str):
+        yield told, named
+    elif isinstance(told, dict):
+        for name, child in told.items():
+            yield from _leaves(child, named=_IS_NAMED.fullmatch(name) is not None)
+    elif isinstance(told, list):
+        for child in told:
+            yield from _leaves(child, named=named)
+
+
+def _written(part: str) -> Iterator[Form]:
+    raw = part.encode(errors="surrogatepass")
+    yield from map(Form, _spelt(part, raw))
+    in_json = (json.dumps(part, ensure_ascii=plain)[1:-1] for plain in (True, False))
+    escaped = (urllib.parse.quote(raw, safe=""), *in_json)  # nothing undoes an escape within base64
+    for inner in {raw, *(one.encode(errors="surrogatepass") for one in escaped)}:
+        yield from _base64(inner)
+    for width in WRAPS:
+        whole = base64.b64encode(raw)
+        if len(whole) > width:
+            lines = (whole[at : at + width] for at in range(0, len(whole), width))
+            yield Form(b"\n".join(lines).rstrip(b"=\n"))
+    yield from (Form(raw.hex().encode()), Form(raw.hex().upper().encode()))
+
+
+def _spelt(part: str, raw: bytes) -> set[bytes]:
+    """Customs that are no escapes: a plus for a blank, doubled quotes, other line ends, Latin-1."""
+    found = {raw, raw.replace(b" ", b"+"), raw.replace(b"'", b"''"), raw.replace(b'"', b'""')}
+    found |= {raw.replace(b"\r\n", b"\n"), raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")}
+    with contextlib.suppress(UnicodeEncodeError):
+        found.add(part.encode("latin-1"))
+    return found
+
+
+def _base64(raw: bytes) -> Iterator[Form]:
+    """What stands in the base64 of any text around it: three alignments, two alphabets, only letters wholly its own."""
+    for before, mixed in ((0, 0), (1, 2), (2, 3)):
+        letters = base64.b64encode(bytes(before) + raw).rstrip(b"=")
+        after = 1 if (before + len(raw)) % 3 else 0
+        core = letters[mixed : len(letters) - after]
+        yield from (Form(one, mixed, after) for one in {core, core.translate(bytes.maketrans(b"+/", b"-_"))})
