@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice.model.release import Completed
-from sluice.model.secret import Redactor
+from sluice.model.secret import RedactedLines, Redactor
 from sluice.ports import Progress
 
 MAX_OUTPUT = 1024 * 1024  # per stream; the end is kept, because that is where a failure explains itself
@@ -40,32 +40,25 @@ class RawOutput:
 
 
 class _Tail:
-    """The end of a stream, and its lines as they come."""
+    """The end of a stream; its lines go on as they come."""
 
-    def __init__(self, on_line: Progress | None, limit: int) -> None:
+    def __init__(self, lines: RedactedLines | None, limit: int) -> None:
         self._kept = bytearray()
         self._limit = limit
         self.cut = False
-        self._line = bytearray()
-        self._on_line = on_line
+        self._lines = lines
 
     def feed(self, chunk: bytes) -> None:
         self._kept += chunk
         if len(self._kept) > 2 * self._limit:  # trimmed rarely: moving all that is kept per chunk would be quadratic
             del self._kept[: -self._limit]
             self.cut = True
-        if self._on_line is None:
-            return
-        self._line += chunk
-        while (end := self._line.find(b"\n")) >= 0 or len(self._line) > MAX_LINE:
-            cut = end + 1 if 0 <= end <= MAX_LINE else MAX_LINE
-            self._on_line(bytes(self._line[:cut]).decode(errors="replace").rstrip("\r\n"))
-            del self._line[:cut]
+        if self._lines is not None:
+            self._lines.feed(chunk)
 
     def close(self) -> bytes:
-        if self._line and self._on_line is not None:
-            self._on_line(self._line.decode(errors="replace"))
-            self._line.clear()
+        if self._lines is not None:
+            self._lines.close()
         self.cut = self.cut or len(self._kept) > self._limit
         return bytes(self._kept[-self._limit :])
 
@@ -88,20 +81,16 @@ class LocalRunner:
         on_line: Progress | None = None,
     ) -> Completed:
         """See ports.Runner. A program that cannot be started at all gives exit code 127 and the reason on stderr."""
-
-        def show(line: str) -> None:
-            if on_line is not None:
-                on_line(self.redactor(line))
-
         raw = await self.run_raw(
             argv,
             timeout_s=timeout_s,
             cwd=cwd,
             environment=environment,
             stdin=stdin,
-            on_line=show if on_line is not None else None,
+            on_line=on_line,
+            limit=MAX_OUTPUT + self.redactor.reach,
         )
-        stdout, stderr = (self.redactor(part.decode(errors="replace")) for part in (raw.stdout, raw.stderr))
+        stdout, stderr = (self.redactor.end(part, MAX_OUTPUT) for part in (raw.stdout, raw.stderr))
         shown = tuple(self.redactor(part) for part in argv)
         return Completed(shown, raw.exit_code, stdout, stderr, raw.ms, raw.timed_out)
 
@@ -116,8 +105,9 @@ class LocalRunner:
         on_line: Progress | None = None,
         limit: int = MAX_OUTPUT,
     ) -> RawOutput:
-        """As `run`, and nothing is redacted: the caller answers for what comes back. `limit` is in bytes per stream.
+        """As `run`, and what comes back is not redacted: the caller answers for it. `limit` is in bytes per stream.
 
+        Lines are redacted all the same.
         Cancellation kills the process group and waits for it.
         """
         begun = time.monotonic()
@@ -134,7 +124,7 @@ class LocalRunner:
             )
         except OSError as error:
             return RawOutput(127, b"", f"{argv[0]}: {error.strerror}\n".encode(), timed_out=False, ms=0)
-        out, err = _Tail(on_line, limit), _Tail(on_line, limit)
+        out, err = (_Tail(self._lines(on_line), limit) for _ in range(2))
         timed_out = False
         try:
             async with asyncio.timeout(timeout_s):
@@ -147,6 +137,9 @@ class LocalRunner:
         code = process.returncode if process.returncode is not None else -signal.SIGKILL
         stdout, stderr = out.close(), err.close()
         return RawOutput(code, stdout, stderr, timed_out, ms, cut=out.cut)
+
+    def _lines(self, on_line: Progress | None) -> RedactedLines | None:
+        return RedactedLines(self.redactor, on_line, MAX_LINE) if on_line is not None else None
 
 
 async def _pump(process: asyncio.subprocess.Process, stdin: bytes, out: _Tail, err: _Tail) -> None:

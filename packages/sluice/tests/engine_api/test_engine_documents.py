@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.model.containers import Container
+from sluice.model.secret import Redactor, Secret
 from sluice.runtimes import engine_streams
 from sluice.runtimes.engine import container_of, split_reference
 from sluice.runtimes.engine_documents import found_of, image_of, label_filter, network_of
@@ -118,12 +119,21 @@ async def test_a_frame_that_is_cut_gives_what_came():
 
 def test_lines_are_whole_and_bounded(monkeypatch):
     """A line split over pieces is one line; more lines or bytes than allowed lose the oldest; an endless one is cut."""
-    lines = LogLines(3)
+    lines = LogLines(3, Redactor())
     for stream, data in ((1, b"ab"), (2, b"err\n"), (1, b"c\r\nd\ne"), (1, b"f\ng\n"), (2, b"\xff")):
         lines.feed(stream, data)
     assert lines.close() == ["ef", "g", "\N{REPLACEMENT CHARACTER}"]
     monkeypatch.setattr(engine_streams, "MAX_LINE", 4)
     monkeypatch.setattr(engine_streams, "MAX_BYTES", 10)
-    lines = LogLines(100)
+    lines = LogLines(100, Redactor())
     lines.feed(1, b"abcdefghijklmnopqr\n")
     assert lines.close() == ["ijkl", "mnop", "qr"]
+
+
+def test_a_secret_is_hidden_before_its_line_is_cut(monkeypatch):
+    """Neither the pieces of a long line nor two chunks nor two lines hold a part of it; the other stream goes on."""
+    monkeypatch.setattr(engine_streams, "MAX_LINE", 12)
+    lines = LogLines(100, Redactor([Secret("sentinel-99"), Secret("one\ntwo!")]))
+    for stream, data in ((1, b"xxxxxxsentin"), (2, b"one\n"), (1, b"el-99 yy\n"), (2, b"two! zz\n")):
+        lines.feed(stream, data)
+    assert lines.close() == ["xxxxxx[redac", "ted] yy", "[redacted] z", "z"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sluice.model.secret import REDACTED, Redactor, Secret
+from sluice.model.secret import REDACTED, RedactedLines, Redactor, Secret
 from sluice.testing.spelling import SPELLINGS
 
 AWKWARD = (
@@ -136,3 +136,29 @@ def test_a_redactor_that_learns_hides_from_then_on():
     assert redact("a ticket-77 [redacted]") == "a ticket-77 [redacted]"
     redact.learn([Secret("ticket-77")])
     assert redact("a ticket-77 [redacted]") == "a [redacted] [redacted]"
+
+
+PIECES = st.sampled_from(
+    ["sample-77", "sample%2D77", "sampl", "ä\nb\nexample", "ä\nb\n", "ä", "\n", "x" * 9, "😀", "\\u00e4"]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map("".join), st.integers(1, 20), st.integers(1, 12))
+def test_lines_are_redacted_whatever_the_chunks_and_pieces(text, size, longest):
+    """Cut into chunks on their way in and into pieces on their way out, lines say what the whole text says redacted."""
+    redact, shown = Redactor([Secret("sample-77"), Secret("ä\nb\nexample")]), []
+    lines, raw = RedactedLines(redact, shown.append, longest), text.encode()
+    for at in range(0, len(raw), size):
+        lines.feed(raw[at : at + size])
+    lines.close()
+    assert max(map(len, shown), default=0) <= longest
+    assert "".join(shown) == redact(text).replace("\n", "")
+
+
+@given(st.lists(PIECES, max_size=30).map("".join), st.integers(1, 60))
+def test_the_end_of_a_text_is_redacted_before_it_is_cut(text, limit):
+    """What is kept is the end of the redacted whole, from somewhere on: no part of a secret begins it."""
+    redact = Redactor([Secret("sample-77"), Secret("ä\nb\nexample")])
+    kept = redact.end(text.encode()[-limit - redact.reach :], limit)
+    assert redact(text).endswith(kept)
+    assert kept or not text or limit < len("😀".encode())

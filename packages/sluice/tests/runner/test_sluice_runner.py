@@ -81,6 +81,35 @@ async def test_output_is_bounded_and_its_end_is_kept(runner):
     assert raw.cut
 
 
+@pytest.mark.parametrize("before", [MAX_LINE - 5, 2 * MAX_LINE - 5, MAX_LINE + 3])
+async def test_a_secret_in_a_long_line_is_hidden_before_the_line_is_cut(runner, before):
+    """Wherever the pieces of a line meet, none of them has a part of it, and nothing else is lost."""
+    pieces: list[str] = []
+    code = f"import sys; sys.stdout.write('x' * {before} + 'sentinel-99' + 'y' * {2 * MAX_LINE})"
+    await runner.run(python(code), timeout_s=20, on_line=pieces.append)
+    assert "".join(pieces) == "x" * before + "[redacted]" + "y" * 2 * MAX_LINE
+    assert len(pieces) > 2
+
+
+@pytest.mark.parametrize("after", [MAX_OUTPUT - 4, 3 * MAX_OUTPUT - 4])
+async def test_what_is_kept_does_not_begin_within_a_secret(runner, after):
+    """The limit cuts through it: its end is not shown, in whatever spelling."""
+    code = f"import sys; sys.stdout.write('z' * {3 * MAX_OUTPUT} + 'sentinel%2d99' + 'y' * {after})"
+    done = await runner.run(python(code), timeout_s=20)
+    assert done.stdout.lstrip("z") in ("[redacted]" + "y" * after, "y" * MAX_OUTPUT)
+    assert "99" not in done.stdout
+
+
+async def test_a_secret_of_short_lines_is_hidden_in_lines_that_stream(runner):
+    """Its lines are held until it is clear whether it is the secret; what only begins like it is shown after all."""
+    runner.redactor.learn([Secret("first\nsecond\nexample!")])
+    lines: list[str] = []
+    code = "print('a\\nfirst\\nsecond\\nb\\nx first\\nsecond\\nexample! y\\nfirst')"
+    done = await runner.run(python(code), timeout_s=20, on_line=lines.append)
+    assert lines == ["a", "first", "second", "b", "x [redacted] y", "first"]
+    assert done.stdout == "\n".join([*lines, ""])
+
+
 async def test_environment_is_minimal_and_stdin_arrives(runner, monkeypatch):
     """Nothing of our own environment leaks in; input is given; exit codes come back."""
     monkeypatch.setenv("LEAK", "yes")

@@ -16,8 +16,9 @@ import pytest
 from sluice.hosts import state
 from sluice.hosts.git import GitMirror
 from sluice.model.errors import Refused, StepFailed
-from sluice.model.release import Release
+from sluice.model.release import Release, Slot
 from sluice.model.spec import BuildSpec, MigrateSpec, NodeBuild, PythonBuild, RunSpec, ServiceSpec, SmokeSpec
+from sluice.runtimes import process
 
 DEADLINE_S = 20
 SPEC = ServiceSpec(
@@ -213,6 +214,23 @@ async def test_a_slot_lives_its_whole_life(runtime, mirror, runner):
     await runtime.stop(release, slot)
     assert await runtime.status(slot) is None
     assert fetch(slot.url) is None
+
+
+@pytest.mark.parametrize(("written", "rotated", "shown"), [(60, False, 3), (400, False, 1), (60, True, 2)])
+async def test_a_log_is_redacted_before_it_is_cut(runtime, runner, monkeypatch, written, rotated, shown):
+    """The tail begins with a whole line, and with no part of a secret, whether we cut the log or the supervisor did."""
+    monkeypatch.setattr(process, "TAIL_BYTES", 100)
+    runner.redactor.learn([state_secret()])
+    slot = Slot("r", "unit", 1, "http://127.0.0.1:1")
+    log = runtime._log(slot.unit)
+    beginning = "el-5f0d" if rotated else "x" * (written - 60)
+    log.write_text(f"{beginning}\n{'y' * 20}sentinel-5f0d\n{'z' * 90 if written > 100 else 'last'}\n")
+    if rotated:
+        log.with_name(f"{log.name}.1").touch()
+    lines = await runtime.tail(slot, 10)
+    assert len(lines) == shown
+    assert "5f0d" not in "".join(lines)
+    assert lines[-1] in ("last", "z" * 90)
 
 
 def state_secret():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sluice.model.secret_forms import Form, forms_of
-from sluice.model.secret_search import Search, Span
+from sluice.model.secret_search import LONGEST_ESCAPE, Search, Span
 
 REDACTED = "[redacted]"
 
@@ -66,10 +66,77 @@ class Redactor:
         return _without(raw, spans) if spans else text
 
     @property
+    def reach(self) -> int:
+        """In how many bytes of a text the longest secret may stand: so much of it is looked at before it is cut."""
+        return self._search.longest * LONGEST_ESCAPE
+
+    def end(self, raw: bytes, limit: int) -> str:
+        """The last `limit` bytes, redacted first: give `reach` bytes more, and no secret is cut in two."""
+        spans = self._search.spans(raw)
+        start = max(0, len(raw) - limit)
+        start = next((span[0] for span in spans if span[0] < start < span[1]), start)
+        while start and start < len(raw) and raw[start] & 0xC0 == 0x80:
+            start += 1  # inside a letter
+        return _without(raw[start:], [(begin - start, end - start) for begin, end in spans if begin >= start])
+
+    def spans(self, raw: bytes) -> list[Span]:
+        """Where in `raw` a secret stands."""
+        return self._search.spans(raw)
+
+    def begun(self, raw: bytes) -> int:
+        """Where in `raw` begins what may be a secret of several lines, of which not all have come; else its length."""
+        rest, found = raw[raw.rfind(b"\n") + 1 :], len(raw)
+        for secret in self._search.wrapped:
+            at = secret.find(b"\n")
+            while at >= 0 and at + 1 + len(rest) < len(secret):
+                begun = secret[: at + 1 + len(rest)]
+                if raw.endswith(begun):
+                    found = min(found, len(raw) - len(begun))
+                at = secret.find(b"\n", at + 1)
+        return found
+
+    @property
     def _search(self) -> Search:
         if self._compiled is None:
             self._compiled = Search(self._forms)
         return self._compiled
+
+
+class RedactedLines:
+    """Lines as they come, redacted before they are cut. `show` gets each without its end, in pieces when it is long."""
+
+    def __init__(self, redactor: Redactor, show: Callable[[str], None], longest: int) -> None:
+        """`longest`: letters of a line that are shown at once; with what the redactor needs to see, that is held."""
+        self._redactor, self._show, self._longest = redactor, show, longest
+        self._held = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Show what these bytes complete."""
+        self._held += chunk
+        cut = len(self._held) - self._held.rfind(b"\n") - 1 > self._longest + self._redactor.reach
+        if not cut and b"\n" not in chunk:
+            return
+        raw = bytes(self._held)
+        # Of a long line the last `reach` bytes are kept back: what begins there may not have come whole.
+        end = len(raw) - self._redactor.reach if cut else raw.rfind(b"\n", 0, self._redactor.begun(raw)) + 1
+        spans = self._redactor.spans(raw)
+        end = next((stop for start, stop in spans if start < end < stop), end)
+        while 0 < end < len(raw) and raw[end] & 0xC0 == 0x80:
+            end -= 1  # inside a letter
+        self._tell(end, [span for span in spans if span[1] <= end])
+
+    def close(self) -> None:
+        """Show the rest: nothing more comes."""
+        raw = bytes(self._held)
+        self._tell(len(raw), self._redactor.spans(raw))
+
+    def _tell(self, end: int, spans: list[Span]) -> None:
+        *lines, rest = _without(bytes(self._held[:end]), spans).split("\n")
+        del self._held[:end]
+        for line in (*lines, rest) if rest else lines:
+            text = line.rstrip("\r")
+            for at in range(0, max(len(text), 1), self._longest):
+                self._show(text[at : at + self._longest])
 
 
 def _without(raw: bytes, spans: list[Span]) -> str:

@@ -101,7 +101,7 @@ class DockerEngine:
         """The newest lines of both streams, redacted, in the order they came; at most 1 MiB, the end is kept."""
         query: dict[str, str | int] = {"stdout": 1, "stderr": 1, "tail": tail}
         path = f"/containers/{container}/logs"
-        lines = LogLines(tail)
+        lines = LogLines(tail, self._redact)
         # Asked before, not meanwhile: calls that each need a second connection could wait for one another for ever.
         documents = await self.inspect([container])
         plain = bool(documents and documents[0]["Config"].get("Tty"))
@@ -112,7 +112,7 @@ class DockerEngine:
             else:
                 async for stream, chunk in demultiplexed(response.aiter_raw(CHUNK)):
                     lines.feed(stream, chunk)
-        return [self._redact(line) for line in lines.close()]
+        return lines.close()
 
     async def create_container(self, name: str, spec: Mapping[str, Any]) -> str:
         """Create, and give its id. `spec` is the body of the engine's own call (Image, Cmd, HostConfig, ...)."""
@@ -172,7 +172,7 @@ class DockerEngine:
             timed_out = True
         state = (await self._http.ask("GET", f"/exec/{made}/json")).document
         code = state.get("ExitCode")
-        out, err = (self._redact(bytes(output[stream][-MAX_BYTES:]).decode(errors="replace")) for stream in (1, 2))
+        out, err = (self._redact.end(bytes(output[stream]), MAX_BYTES) for stream in (1, 2))
         shown = tuple(self._redact(part) for part in argv)
         return Completed(shown, -1 if code is None else int(code), out, err, round((clock() - begun) * 1000), timed_out)
 
@@ -182,8 +182,8 @@ class DockerEngine:
             async for stream, chunk in demultiplexed(response.aiter_raw(CHUNK)):
                 kept = output.setdefault(stream, bytearray())
                 kept += chunk
-                if len(kept) > 2 * MAX_BYTES:
-                    del kept[:-MAX_BYTES]
+                if len(kept) > 2 * (limit := MAX_BYTES + self._redact.reach):
+                    del kept[:-limit]
 
     # ------------------------------------------------------------ networks and volumes
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 
+from sluice.model.secret import RedactedLines, Redactor
+
 HEADER = 8  # stream number, three zero bytes, length (big endian)
 MAX_BYTES = 1024 * 1024  # of one container's lines, and of one command's output; the end is kept
 MAX_LINE = 64 * 1024  # a longer line is kept in pieces: no program may make us hold an endless one
@@ -30,40 +32,31 @@ async def demultiplexed(source: AsyncIterator[bytes]) -> AsyncIterator[tuple[int
 
 
 class LogLines:
-    """The newest lines of several streams, each line whole, in the order in which they ended."""
+    """The newest lines of several streams, each line whole and redacted, in the order in which they ended."""
 
-    def __init__(self, limit: int) -> None:
-        """At most `limit` lines and MAX_BYTES bytes are held."""
-        self._lines: deque[bytes] = deque()
+    def __init__(self, limit: int, redactor: Redactor) -> None:
+        """At most `limit` lines and MAX_BYTES letters are held, and of each stream a line that has not ended."""
+        self._lines: deque[str] = deque()
         self._limit = limit
-        self._bytes = 0
-        self._open: dict[int, bytearray] = {}
+        self._letters = 0
+        self._redactor = redactor
+        self._open: dict[int, RedactedLines] = {}
 
     def feed(self, stream: int, chunk: bytes) -> None:
         """The next piece of a stream."""
-        line = self._open.setdefault(stream, bytearray())
-        line += chunk
-        begin = 0
-        while (end := line.find(b"\n", begin)) >= 0:
-            self._add(bytes(line[begin:end]))
-            begin = end + 1
-        del line[:begin]
-        if len(line) > MAX_LINE:
-            self._add(bytes(line))
-            line.clear()
+        if stream not in self._open:
+            self._open[stream] = RedactedLines(self._redactor, self._add, MAX_LINE)
+        self._open[stream].feed(chunk)
 
     def close(self) -> list[str]:
-        """All lines that are held, decoded; a last line without an end too."""
-        for line in self._open.values():
-            if line:
-                self._add(bytes(line))
+        """All lines that are held; a last line without an end too."""
+        for lines in self._open.values():
+            lines.close()
         self._open.clear()
-        return [line.decode(errors="replace").rstrip("\r") for line in self._lines]
+        return list(self._lines)
 
-    def _add(self, line: bytes) -> None:
-        for begin in range(0, len(line) or 1, MAX_LINE):
-            piece = line[begin : begin + MAX_LINE]
-            self._lines.append(piece)
-            self._bytes += len(piece)
-        while self._lines and (len(self._lines) > self._limit or self._bytes > MAX_BYTES):
-            self._bytes -= len(self._lines.popleft())
+    def _add(self, line: str) -> None:
+        self._lines.append(line)
+        self._letters += len(line)
+        while self._lines and (len(self._lines) > self._limit or self._letters > MAX_BYTES):
+            self._letters -= len(self._lines.popleft())

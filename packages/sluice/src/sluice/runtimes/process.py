@@ -176,14 +176,20 @@ class ProcessRuntime:
 
     async def tail(self, slot: Slot, lines: int) -> list[str]:
         """See ports.Runtime. [] when it never wrote a line."""
+        redactor, log = self._runner.redactor, self._log(slot.unit)
         try:
-            with self._log(slot.unit).open("rb") as file:
+            with log.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - TAIL_BYTES))
-                text = file.read().decode(errors="replace")
+                file.seek(max(0, size - TAIL_BYTES - redactor.reach))
+                raw = file.read()
         except FileNotFoundError:
             return []
-        return self._runner.redactor(text).splitlines()[-lines:] if lines > 0 else []
+        found = redactor.end(raw, TAIL_BYTES).splitlines()
+        if log.with_name(f"{log.name}.1").exists():
+            del found[:1]  # the supervisor cut the log, and may have done so in the middle of a line, or of a secret
+        elif size > TAIL_BYTES:
+            found = found[1:] or found
+        return found[-lines:] if lines > 0 else []
 
     def render(self, release: Release, slot: Slot | None, argv: Sequence[str]) -> tuple[str, ...]:
         """An argv list of sluice.toml with its placeholders filled in."""
