@@ -35,6 +35,30 @@ def test_both_examples_and_our_own_file_are_valid(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "repo",
+    [
+        "git@git.example.org:team/s.git",
+        "ssh://git@git.example.org:2222/team/s@1.git",
+        "ssh://git.example.org:2222/team/s@1.git",
+        "https://git.example.org:8443/team/s@1.git",
+        "file:///srv/s.git",
+    ],
+)
+def test_addresses_without_credentials_are_taken(tmp_path, repo):
+    """A user of ssh is no secret, nor is an @ in a path."""
+    assert host(tmp_path, HOST.replace("/srv/s.git", repo)).service["s"].repo == repo
+
+
+def test_credentials_in_a_repository_are_refused_unseen(tmp_path):
+    """The error names no letter of them, and says where they belong."""
+    with pytest.raises(ConfigError) as caught:
+        host(tmp_path, HOST.replace("/srv/s.git", "https://me:example-77@git.example.org/s"))
+    assert "example-77" not in f"{caught.value}{caught.value.data}"
+    assert "credential helper" in caught.value.next
+    assert "deploy key" in caught.value.next
+
+
+@pytest.mark.parametrize(
     ("text", "path", "words"),
     [
         ("[service.s\nrepo = 1", "$", "line 1"),
@@ -50,6 +74,11 @@ def test_both_examples_and_our_own_file_are_valid(tmp_path):
         (HOST.replace("env.test", "env.stage"), "$.service.s.env.stage", "test, prod"),
         (HOST.replace('repo = "/srv/s.git"', ""), "$.service.s.repo", "is missing"),
         (HOST.replace("/srv/s.git", "--upload-pack=x"), "$.service.s.repo", "not a repository"),
+        (HOST.replace("/srv/s.git", "https://me:example@git.example.org/s"), "$.service.s.repo", "has credentials"),
+        (HOST.replace("/srv/s.git", "https://me:ex/a@mple@git.example.org/s"), "$.service.s.repo", "has credentials"),
+        (HOST.replace("/srv/s.git", "HTTPS://example0123@git.example.org/s"), "$.service.s.repo", "has credentials"),
+        (HOST.replace("/srv/s.git", "https://git.example.org/s?token=example"), "$.service.s.repo", "has credentials"),
+        (HOST.replace("/srv/s.git", "ssh://git:example@git.example.org/s"), "$.service.s.repo", "has credentials"),
         (HOST + 'runtime = "swarm"\n', f"{TEST}.runtime", "use one of: process, compose"),
         (HOST + 'runtime = "compose"\nrun_as = "x"\n', f"{TEST}.run_as", "runtime `process`"),
         (HOST + "keep_releases = 0\n", f"{TEST}.keep_releases", "at least 1"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.hosts import git as git_module
-from sluice.hosts.git import GitMirror
+from sluice.hosts.git import GitMirror, without_password
 from sluice.hosts.state import StatePaths
 from sluice.model.errors import Refused, StepFailed, UsageError
 from sluice.model.secret import Redactor, Secret
@@ -67,7 +67,37 @@ async def test_missing_repository_is_refused_with_what_to_check(paths, tmp_path)
     assert "host.toml" in caught.value.next
     with pytest.raises(Refused) as caught:
         await GitMirror(paths, "http://me:" + "hunter2pass@127.0.0.1:9/x.git", runner).fetch()
-    assert "hunter2pass" not in caught.value.what.split("cannot be fetched")[0]
+    assert "hunter2pass" not in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("https://me:example@git.example.org/s.git", "https://git.example.org/s.git"),
+        ("https://me:ex/am@ple@git.example.org/s.git", "https://git.example.org/s.git"),
+        ("https://example0123@git.example.org/s.git", "https://git.example.org/s.git"),
+        (
+            "https://h.example.org/s.git?a=1&access_token=ex!mple;b=2",
+            "https://h.example.org/s.git?a=1&access_token=[redacted];b=2",
+        ),
+        ("https://h.example.org:8443/team/s.git", "https://h.example.org:8443/team/s.git"),
+        ("git@h.example.org:team/s.git", "git@h.example.org:team/s.git"),
+        (
+            "fatal: unable to access 'http://me:example@h/s?private_token=example': no",
+            "fatal: unable to access 'http://h/s?private_token=[redacted]': no",
+        ),
+    ],
+)
+def test_an_address_is_shown_without_what_opens_it(said, shown):
+    """User, password and token go, whatever letters they have, also out of what git says; the rest stays."""
+    assert without_password(said) == shown
+
+
+async def test_what_git_says_of_an_address_is_shown_without_its_token(paths):
+    """What git says quotes the whole address, and takes out passwords alone."""
+    with pytest.raises(Refused, match="cannot be fetched") as caught:
+        await GitMirror(paths, "http://127.0.0.1:9/x.git?token=" + "hunter2pass", LocalRunner(Redactor())).fetch()
+    assert "hunter2pass" not in str(caught.value)
 
 
 @pytest.mark.parametrize("branch", ["feature/logni", "--all", "main..x", "", "v1", "feature/login^", "a b"])

@@ -21,6 +21,7 @@ from sluice.gates.attestation import Attestation
 from sluice.gates.recording import Recording, policy_spec, record
 from sluice.gates.run import GATES
 from sluice.gates.waivers import must_be_waivable
+from sluice.hosts.git import without_password
 from sluice.hosts.git_clone import NOTES, Clone
 from sluice.hosts.system import SystemClock
 from sluice.model.errors import UsageError
@@ -117,7 +118,7 @@ async def _recorded(say: Progress, given: dict[str, object]) -> Attestation:
     remote = str(given["remote"])
     if given["push"]:
         await clone.push_notes(remote, done.principal)
-        say(f"pushed to {remote}")
+        say(f"pushed to {without_password(remote)}")
     else:
-        say(f"not pushed yet; the server sees it after: git push {remote} {NOTES}")
+        say(f"not pushed yet; the server sees it after: git push {without_password(remote)} {NOTES}")
     return done

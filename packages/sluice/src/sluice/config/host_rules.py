@@ -22,6 +22,7 @@ from sluice.model.spec import (
 FIRST_PORT = 1024  # below it a port needs root, and a slot never has it
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+")
+PASSWORD = re.compile(r"[^/?#@:]*:(?!\d+/).*@")  # also one with a / or @ that should have been encoded
 MIN_PORTS = 2  # the old slot and the new one are alive together
 
 
@@ -37,6 +38,7 @@ class HostRules(Rules):
             self._must(bool(NAME.fullmatch(name)), path, "is not a name of the form [a-z0-9-]")
             # A leading dash would be an option of git.
             self._must(bool(service.repo) and not service.repo.startswith("-"), f"{path}.repo", "is not a repository")
+            self._no_credentials(service.repo, f"{path}.repo")
             self._must(bool(service.env), f"{path}.env", "names no environment")
             for env, one in service.env.items():
                 self._environment(one, f"{path}.env.{env.value}")
@@ -45,6 +47,21 @@ class HostRules(Rules):
             self._test_elsewhere(service, f"{path}.test_ledger_key")
             self._separation(service, path)
         self._distinct(host)
+
+    def _no_credentials(self, repo: str, path: str) -> None:
+        scheme, absolute, rest = repo.partition("://")
+        if not absolute:
+            return  # a path, or HOST:PATH over ssh, which has no place for a password
+        asks = scheme.lower() in ("http", "https")
+        # A user is no secret where the key is ssh's; a forge's token may stand alone in its place.
+        named = "@" in re.split("[/?#]", rest, maxsplit=1)[0] if asks else False
+        if named or (asks and "?" in rest) or PASSWORD.match(rest):
+            raise wrong(
+                self._where,
+                path,
+                "has credentials in it: git would show them in the process list, and tell them in what it says",
+                "give them to a credential helper of git, or use ssh with a deploy key; then change what they open",
+            )
 
     def _forge(self, forge: ForgeSettings, path: str) -> None:
         try:

@@ -12,11 +12,11 @@ LAST_PORT = 65535
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")  # names become folders, units, Compose projects and refs
 
 
-def wrong(where: str, path: str, found: str) -> ConfigError:
+def wrong(where: str, path: str, found: str, next_step: str = "") -> ConfigError:
     """The error for one key of one file."""
     return ConfigError(
         f"{where}: {path} {found}.",
-        next=f"correct {path} in {where}, then `sluice config check`",
+        next=next_step or f"correct {path} in {where}, then `sluice config check`",
         file=where,
         path=path,
     )

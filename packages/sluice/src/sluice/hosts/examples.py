@@ -11,7 +11,7 @@ notify_file = "/etc/sluice/notify"    # Apprise addresses, one a line, mode 0600
 min_free_mb = 1024                    # less on the disk fails the quick-check
 
 [service.rooms]
-repo = "git@git.example.org:team/rooms.git"  # mirrored bare; code comes only from here
+repo = "git@git.example.org:team/rooms.git"  # mirrored bare; code comes only from here; no password in it
 policy_ref = "main"            # gates, watch and promotion rules are read from this ref, never from the candidate
 # where there is no env.test here, but on another host: the line of envs/test/ledger.key.pub in its state folder
 # test_ledger_key = "ssh-ed25519 AAAA…"

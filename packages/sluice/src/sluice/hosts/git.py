@@ -16,6 +16,7 @@ from sluice.hosts.git_authors import LOG, NOBODY, commits_of
 from sluice.model.errors import OriginUnreachable, Refused, StepFailed, UsageError
 from sluice.model.promotion import Authored
 from sluice.model.release import Commit, Completed, FileChange
+from sluice.model.secret import REDACTED
 from sluice.runner import LocalRunner, minimal_environment
 
 LOCAL_S = 60  # a command on the mirror itself: milliseconds, unless the disk is in trouble
@@ -33,6 +34,13 @@ MAX_NOTE = 1024 * 1024  # some hundred signed records; a longer one is something
 FETCH = ("fetch", "--quiet", "--prune", "--no-auto-gc", "--no-recurse-submodules")
 # Hooks, external diff and textconv drivers, file system monitors: whatever could run a program on our account is off.
 SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never")
+
+
+# Up to the last @ where a password begins, as it may hold what should have been encoded: a / or another @.
+_USER = re.compile(r"(?<=://)(?:[^/\s@:]*:\S*@|[^/\s?#]*@)")
+_TOKEN = re.compile(
+    r"([?&;][\w.-]*(?:pass|pwd|secret|token|key|sig|auth|credential)[\w.-]*=)[^\s&;'\"]+", re.IGNORECASE
+)
 
 
 class HasRepo(Protocol):
@@ -69,7 +77,7 @@ class GitMirror:
         )
         if done.exit_code:
             raise OriginUnreachable(
-                f"the repository {without_password(self._url)} cannot be fetched: {_last_line(done)}.",
+                without_password(f"the repository {self._url} cannot be fetched: {_last_line(done)}."),
                 world="Nothing was changed; what serves goes on serving.",
                 next="check `repo` in host.toml, and that this user can run `git ls-remote` on it",
             )
@@ -363,8 +371,8 @@ def _last_line(done: Completed) -> str:
 
 
 def without_password(url: str) -> str:
-    """An address as it may be shown."""
-    return re.sub(r"(?<=://)[^/@]+@", "", url)
+    """An address, or a text with addresses in it, as it may be shown: no user, password or token."""
+    return _TOKEN.sub(rf"\1{REDACTED}", _USER.sub("", url))
 
 
 def _unpack(archive: Path, into: Path) -> None:

@@ -6,8 +6,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.hosts.git import FETCH_S, LOCAL_S, SAFE, GitMirror, local_environment, network_environment
+from sluice.hosts.git import (
+    FETCH_S,
+    LOCAL_S,
+    SAFE,
+    GitMirror,
+    local_environment,
+    network_environment,
+    without_password,
+)
 from sluice.model.errors import Refused, StepFailed, UsageError
+from sluice.model.release import Completed
 from sluice.runner import LocalRunner
 
 NOTES = "refs/notes/sluice-checks"
@@ -114,22 +123,21 @@ class Clone(GitMirror):
             if done.exit_code == 0:
                 return
             if not left:
-                lines = done.stderr.strip().splitlines() or ["it did not end within its deadline"]
                 raise Refused(
-                    f"the record cannot be pushed to {remote}: {lines[-1].rstrip('.')}.",
+                    f"the record cannot be pushed to {without_password(remote)}: {_why(done)}.",
                     world="It is kept in this clone.",
-                    next=f"git push {remote} {NOTES}",
+                    next=f"git push {without_password(remote)} {NOTES}",
                 )
 
     async def _merge_theirs(self, remote: str, who: str) -> None:
         argv = self._argv(["fetch", "--quiet", "--no-tags", remote, f"+{NOTES}*:{THEIRS}*"])
         done = await self._runner.run(argv, timeout_s=FETCH_S, environment=network_environment())
         if done.exit_code:
-            lines = done.stderr.strip().splitlines() or ["it did not end within its deadline"]
+            place = without_password(remote)
             raise Refused(
-                f"the records of {remote} cannot be fetched: {lines[-1].rstrip('.')}.",
+                f"the records of {place} cannot be fetched: {_why(done)}.",
                 world="The new one is kept in this clone.",
-                next=f"check `git ls-remote {remote}`, then: git push {remote} {NOTES}",
+                next=f"check `git ls-remote {place}`, then: git push {place} {NOTES}",
             )
         if not await self.has(THEIRS):
             return
@@ -138,6 +146,11 @@ class Clone(GitMirror):
         done = await self._runner.run(merge, timeout_s=LOCAL_S, environment=local_environment() | _identity(who))
         if done.exit_code:
             raise self._broken("notes merge", done)
+
+
+def _why(done: Completed) -> str:
+    lines = done.stderr.strip().splitlines() or ["it did not end within its deadline"]
+    return without_password(lines[-1]).rstrip(".")
 
 
 def _identity(who: str) -> dict[str, str]:
