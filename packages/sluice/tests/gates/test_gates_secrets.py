@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import random
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.gates import scanner
 from sluice.gates.added import Added, parse_patch
 from sluice.gates.scanner import Text, digest_of, scan
 from sluice.gates.secrets import no_secrets
@@ -118,6 +120,50 @@ async def test_an_exception_holds_for_its_file_and_its_value_alone(origin, entry
     finding = await no_secrets(await origin.context(policy=GatesSpec(allowed_secrets=(entry,))))
     assert finding.verdict is Verdict.FAIL
     assert f"not found here: {entry.digest} in {entry.path}" in finding.detail
+
+
+async def test_allowed_finds_never_hide_another_behind_them(origin):
+    """A mock that a fixture repeats some thousand times is told once, with how often; what comes after it is read."""
+    mock = noise(24, 3)
+    rows = [f'{{"id": {n}, "password": "{mock}"}}' for n in range(scanner.MAX_HITS + 1)]
+    origin.commit({"tests/users.json": "\n".join(rows), "tests/zz.conf": SECRETS["aws"]})
+    finding = await no_secrets(await origin.context(policy=GatesSpec(allowed_secrets=(allowed("tests/**", mock),))))
+    assert (finding.verdict, finding.metrics["found"], finding.metrics["allowed"]) == (Verdict.FAIL, 1, 1)
+    assert "tests/zz.conf:1" in finding.detail
+    assert f"digest {digest_of(mock)}, {len(rows)} times" in finding.detail
+
+
+@pytest.mark.parametrize("files", [1, 3])
+async def test_more_finds_than_one_answer_holds_are_asked_for(origin, monkeypatch, files):
+    """The scanner says how far it came and is asked for the rest, so a list that was cut is never a clean one."""
+    monkeypatch.setattr(scanner, "MAX_HITS", 2)
+    texts = [Text(f"{n}.conf", SECRETS["aws"] + SECRETS["password"]) for n in range(files)] + [Text("z", "")]
+    found, asked = 0, 0
+    while texts:
+        told = scanner.answer(texts)
+        found, asked, texts = found + len(told.hits), asked + 1, texts[told.read :]
+        assert not told.truncated
+    assert (found, asked) == (2 * files, files)
+
+
+async def test_a_file_with_more_finds_than_are_told_is_no_pass(origin):
+    """All of the told ones may be allowed: what was not told nobody allowed, so the gate cannot be judged."""
+    values = [f"{noise(24, n)}7" for n in range(scanner.MAX_HITS + 300)]
+    origin.commit({"tests/users.conf": "".join(f'password = "{value}"\n' for value in values)})
+    entries = tuple(allowed("tests/**", value) for value in values)
+    with pytest.raises(ProbeBroken, match=r"tests/users\.conf has more finds than are told of one file"):
+        await no_secrets(await origin.context(policy=GatesSpec(allowed_secrets=entries)))
+    finding = await no_secrets(await origin.context())
+    assert finding.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("number", [1, 3000])
+def test_wrapped_text_is_read_however_much_stands_before_it(number):
+    """Thousands of harmless runs of base64 do not hide the one behind them; the line is that of the run."""
+    runs = [base64.b64encode(f"harmless text number {n:05}".encode()).decode() for n in range(number)]
+    runs.append(base64.b64encode(f"the words before it, {SECRETS['aws']}".encode()).decode())
+    (hit,) = scan([Text("a.txt", "\n\n".join(runs))])
+    assert hit.line == 2 * number + 1
 
 
 async def test_the_candidates_own_exception_is_not_the_policys(origin):
@@ -264,6 +310,8 @@ class Broken:
     [
         Completed((), 1, "", "boom", 1),
         Completed((), 0, "nonsense", "", 1),
+        Completed((), 0, '{"hits": [], "read": 0}', "", 1),
+        Completed((), 0, '{"hits": [], "read": 9}', "", 1),
         Completed((), -9, "", "", 1, timed_out=True),
     ],
 )

@@ -24,8 +24,7 @@ _BY_NAME = re.compile(r"generic|curl-auth|kubernetes-secret|hashicorp-tf-passwor
 # Before a checksum of a lock file, whatever the module beside it is called (`golang.org/x/oauth2 v0.2.0 h1:…`).
 _CHECKSUM = re.compile(r"(?:h1|zh|md5|sha\d+|integrity|checksum|hash|digest)[\"']?\s*[:=-]\s*[\"']?$", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-MAX_HITS = 2000  # more than anybody reads; keeps the answer below what the parent keeps of an output
-MAX_WRAPPED = 2000  # runs of base64 in one file; a bundle of thousands of them is no configuration
+MAX_HITS = 5000  # in one answer: keeps it below what the parent keeps of an output; it asks again for the rest
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -36,22 +35,51 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """Which text, which line of it (from one), which rule, and the value's digest. Never the value."""
+    """Which text, which line of it (from one), which rule, and the value's digest. Never the value.
+
+    The same value by the same rule in one text is one hit: where it stands first, and how often.
+    """
 
     text: int
     line: int
     rule: str
     digest: str
+    times: int = 1
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """`hits` of the first `read` texts. `truncated`: of the last of these are more hits than one answer holds."""
+
+    hits: list[Hit]
+    read: int
+    truncated: bool = False
 
 
 def scan(texts: list[Text]) -> list[Hit]:
-    """Where something that looks like a secret stands; at most MAX_HITS."""
+    """Where something that looks like a secret stands, in all of the texts."""
+    return [hit for index, text in enumerate(texts) for hit in _hits(index, text)]
+
+
+def answer(texts: list[Text]) -> Answer:
+    """As `scan`, and it ends before the text with which the hits would be more than MAX_HITS; one text is read."""
     hits: list[Hit] = []
     for index, text in enumerate(texts):
-        hits += [Hit(index, one.line, one.rule, digest_of(one.value)) for one in _distinct(_all(text))]
-        if len(hits) >= MAX_HITS:
-            break
-    return hits[:MAX_HITS]
+        more = _hits(index, text)
+        if index and len(hits) + len(more) > MAX_HITS:
+            return Answer(hits, index)
+        hits += more
+        if len(hits) > MAX_HITS:
+            return Answer(hits[:MAX_HITS], index + 1, truncated=True)
+    return Answer(hits, len(texts))
+
+
+def _hits(index: int, text: Text) -> list[Hit]:
+    hits: dict[tuple[str, str], Hit] = {}
+    for one in _distinct(_all(text)):
+        key = (one.rule, digest_of(one.value))
+        before = hits.get(key)
+        hits[key] = Hit(index, before.line, *key, before.times + 1) if before else Hit(index, one.line, *key)
+    return list(hits.values())
 
 
 def _all(file: Text) -> Iterator[Found]:
@@ -60,10 +88,13 @@ def _all(file: Text) -> Iterator[Found]:
     if "leaks:" in clean.lower():
         clean = _ALLOW_MARKS.sub(r"\1 ", clean)
     yield from _both(file.path, clean)
-    for count, (line, inner) in enumerate(wrapped(clean)):
-        if count >= MAX_WRAPPED:
-            break
-        yield from (Found(line, found.rule, found.value) for found in _both(file.path, inner))
+    # All runs as one text with empty lines between: a call of the scanner for each would cost more than the scan.
+    inner, lines = [], []
+    for line, text in wrapped(clean):
+        inner.append(f"{text}\n")
+        lines += [line] * (text.count("\n") + 2)
+    for found in _both(file.path, "\n".join(inner)) if inner else ():
+        yield Found(lines[found.line - 1], found.rule, found.value)
 
 
 def _both(path: str, text: str) -> Iterator[Found]:
@@ -99,9 +130,9 @@ def _distinct(found: Iterator[Found]) -> Iterator[Found]:
 
 
 def main() -> None:
-    """Read everything, scan, print one JSON list."""
+    """Read everything, scan, print one Answer as JSON."""
     texts = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Text])
-    sys.stdout.buffer.write(msgspec.json.encode(scan(texts)))
+    sys.stdout.buffer.write(msgspec.json.encode(answer(texts)))
 
 
 if __name__ == "__main__":

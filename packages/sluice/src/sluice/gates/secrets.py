@@ -46,6 +46,15 @@ class Hit(msgspec.Struct, frozen=True):
     line: int
     rule: str
     digest: str
+    times: int = 1
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the child says of the first `read` texts; `truncated`: it found more in the last of these than it says."""
+
+    hits: list[Hit]
+    read: int
+    truncated: bool = False
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -56,6 +65,13 @@ class Place(msgspec.Struct, frozen=True):
     said: str  # file:line rule (commit …, digest …)
 
 
+class Scanned(msgspec.Struct, frozen=True):
+    """What a child found, and the files in which it found more than it can say."""
+
+    places: list[Place]
+    truncated: list[str]
+
+
 class Seen(msgspec.Struct):
     """What was looked at so far, and what was found."""
 
@@ -64,6 +80,7 @@ class Seen(msgspec.Struct):
     files: int = 0
     binary: int = 0  # files of which no patch was read but what can be read in them
     places: list[Place] = []
+    truncated: list[str] = []  # files with more finds than are told
 
 
 async def no_secrets(context: GateContext) -> Finding:
@@ -88,10 +105,10 @@ async def _look(context: GateContext, seen: Seen) -> None:
         batch.append(piece)
         size += len(piece.text)
         if size > BATCH_BYTES:
-            seen.places += await _scan(context, batch)
+            await _scan(context, batch, seen)
             batch, size = [], 0
     if batch:
-        seen.places += await _scan(context, batch)
+        await _scan(context, batch, seen)
 
 
 async def _added(context: GateContext, seen: Seen) -> AsyncIterator[Added]:
@@ -134,11 +151,14 @@ def _new_lines(raw: bytes, older: Sequence[bytes]) -> list[list[Line]]:
 
 
 def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
+    by_digest: dict[str, list[AllowedSecret]] = {}
+    for one in allowed:
+        by_digest.setdefault(one.digest, []).append(one)
     excused = [
         (place, one)
         for place in seen.places
-        for one in allowed
-        if one.digest == place.digest and matches(place.path, (one.path,))
+        for one in by_digest.get(place.digest, ())
+        if matches(place.path, (one.path,))
     ]
     good = {place.said for place, _ in excused}
     found = list(dict.fromkeys(place.said for place in seen.places if place.said not in good))
@@ -150,9 +170,8 @@ def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
         "allowed": len(good),
         **seen.span.covered,
     }
-    aside = _asides(
-        [(place.said, one) for place, one in excused], [one for one in allowed if one not in [e for _, e in excused]]
-    )
+    used = {one for _, one in excused}
+    aside = _asides([(place.said, one) for place, one in excused], [one for one in allowed if one not in used])
     if found:
         return Finding(
             NAME,
@@ -160,6 +179,12 @@ def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
             detail=f"{_listed(found)}. Looked at: {_read_so_far(seen)}.{aside}",
             fix=_fix(seen, found),
             metrics=counts,
+        )
+    if seen.truncated:
+        # All that was told is allowed; what was not told nobody allowed.
+        raise ProbeBroken(
+            f"{_listed(list(dict.fromkeys(seen.truncated)))} has more finds than are told of one file",
+            next="take the file out, or make its values from a seed where they are used",
         )
     read = _read_so_far(seen)
     return Finding(NAME, Verdict.PASS, detail=f"Nothing in the added lines of {read}.{aside}", metrics=counts)
@@ -200,14 +225,28 @@ def _listed(names: Sequence[str]) -> str:
     return "; ".join(names[:SHOWN]) + more
 
 
-async def _scan(context: GateContext, batch: list[Added]) -> list[Place]:
+async def _scan(context: GateContext, batch: list[Added], seen: Seen) -> None:
     """The batch in as many parts as there are processors, each in a child of its own."""
     parts = min(os.cpu_count() or 1, CHILDREN) if sum(len(piece.text) for piece in batch) > SMALL_BYTES else 1
-    found = await asyncio.gather(*(_scan_part(context, batch[start::parts]) for start in range(parts)))
-    return [place for part in found for place in part]
+    for found in await asyncio.gather(*(_scan_part(context, batch[start::parts]) for start in range(parts))):
+        seen.places += found.places
+        seen.truncated += found.truncated
 
 
-async def _scan_part(context: GateContext, batch: list[Added]) -> list[Place]:
+async def _scan_part(context: GateContext, batch: list[Added]) -> Scanned:
+    found = Scanned([], [])
+    while batch:
+        answer = await _ask(context, batch)
+        if not 0 < answer.read <= len(batch):
+            raise ProbeBroken("the secret scanner's answer could not be read")
+        found.places.extend(_place(batch[hit.text], hit) for hit in answer.hits)
+        if answer.truncated:
+            found.truncated.append(batch[answer.read - 1].path)
+        batch = batch[answer.read :]
+    return found
+
+
+async def _ask(context: GateContext, batch: list[Added]) -> Answer:
     done = await context.runner.run(
         (sys.executable, "-I", "-m", "sluice.gates.scanner"),
         timeout_s=SCAN_DEADLINE_S,
@@ -219,11 +258,11 @@ async def _scan_part(context: GateContext, batch: list[Added]) -> list[Place]:
         # Its own words may quote what it read, so only the fact is passed on.
         raise ProbeBroken(f"the secret scanner ended with exit code {done.exit_code}")
     try:
-        hits = msgspec.json.decode(done.stdout, type=list[Hit])
+        return msgspec.json.decode(done.stdout, type=Answer)
     except msgspec.DecodeError:
         raise ProbeBroken("the secret scanner's answer could not be read") from None
-    return [_place(batch[hit.text], hit) for hit in hits]
 
 
 def _place(piece: Added, hit: Hit) -> Place:
-    return Place(piece.path, hit.digest, piece.place(hit.line, hit.rule, hit.digest))
+    often = f", {hit.times} times" if hit.times > 1 else ""
+    return Place(piece.path, hit.digest, piece.place(hit.line, hit.rule, f"{hit.digest}{often}"))
