@@ -65,6 +65,32 @@ async def test_what_a_binary_file_had_before_is_not_the_branchs_fault(origin):
     assert "old.env:1 " in finding.detail
 
 
+async def test_a_value_beside_an_old_name_is_found_in_a_binary_file_too(origin):
+    """Of a changed file the lines around the new ones are looked at with them, and marked."""
+    name = "env:\n  - name: DB_PASSWORD\n"
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"k8s.yaml": written("utf-16", f"{name}    value: changeme\n")})
+    origin.git("checkout", "--quiet", "-b", "feature/y")
+    origin.commit({"k8s.yaml": written("utf-16", f"{name}    value: {SECRET.split(chr(34))[1]}\n")})
+    finding = await no_secrets(await origin.context("feature/y"))
+    assert (finding.verdict, finding.metrics["found"]) == (Verdict.FAIL, 1)
+    assert "k8s.yaml:3 " in finding.detail
+
+
+def test_lines_around_new_ones_are_kept_and_told_apart():
+    """So much on each side, with an empty line where something is left out; of a new part of a key everything."""
+    before = [(n, f"old {n}") for n in range(1, 40)]
+    now = [*before[:10], (0, "new"), *before[10:]]
+    lines, old = opaque.only_new(now, [before])
+    assert [text for _, text in lines] == [text for _, text in now[10 - opaque.AROUND : 11 + opaque.AROUND]]
+    assert [lines[at - 1][1] for at in old] == [text for _, text in lines if text != "new"]
+    assert opaque.only_new(before, [before]) == ([], [])
+    lines, _ = opaque.only_new([*now, (50, "new"), *before], [before])
+    assert [text for _, text in lines].count("") == 1
+    lines, old = opaque.only_new([*before, (40, "A" * 64)], [before])
+    assert (len(lines), len(old)) == (40, 39)
+
+
 async def test_attributes_of_the_candidate_hide_nothing(origin):
     """A branch that calls its own files binary has them read all the same."""
     origin.git("checkout", "--quiet", "main")

@@ -6,10 +6,12 @@ import base64
 import dataclasses
 import hashlib
 import random
+import string
 import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sluice.gates import scanner
@@ -57,6 +59,59 @@ async def test_a_secret_is_found_and_never_shown(origin, kind):
     words = SECRETS[kind].replace('"', " ").replace("=", " ").split()
     shown = f"{finding.detail} {finding.fix} {finding.metrics}"
     assert not [word for word in words if len(word) > 15 and word in shown]
+
+
+def key_file(kind: str, seed: int) -> str:
+    """A private key in PEM."""
+    letters = string.ascii_letters + string.digits + "+/"
+    body = ["".join(random.Random(seed * 100 + n).choices(letters, k=64)) for n in range(25)]
+    return "\n".join([f"-----BEGIN {kind}" + "PRIVATE KEY-----", *body, f"-----END {kind}" + "PRIVATE KEY-----", ""])
+
+
+FILLER = "".join(f"# line {n}\n" for n in range(30))
+OLD, NEW = "changeme", noise(24, 6)
+HALVES = {
+    "kubernetes": ("env:\n  - name: DB_PASSWORD\n    value: {}\n", OLD, NEW),
+    "json": ('[\n {{"name": "DB_PASSWORD",\n  "value": "{}"}}\n]\n', OLD, NEW),
+    "netrc": ("machine h.corp.com\n  login bob\n  password {}\n", OLD, NEW),
+    "coturn": ("lt-cred-mech\nrealm=x\nuser=rooms:{}\n", OLD, "Kuchen" + "42x"),
+    "a key exchanged": ("{}", key_file("", 1), key_file("", 2)),
+    "an OpenSSH key exchanged": ("{}", key_file("OPENSSH ", 1), key_file("OPENSSH ", 2)),
+    "a body far below its head": (
+        "-----BEGIN PRIVATE" + " KEY-----\n" + FILLER + "{}-----END\n",
+        "",
+        noise(64, 1) + "\n",
+    ),
+    "a body between head and end": (key_file("", 1).replace("\n", "\n{}", 1), "", noise(64, 2) + "\n"),
+}
+
+
+@pytest.mark.parametrize("kind", HALVES)
+async def test_a_secret_beside_an_old_line_is_found(origin, kind):
+    """The commit brings the value alone: its name, or the head of the key, is in the file since long."""
+    shape, before, after = HALVES[kind]
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"media.conf": FILLER + shape.format(before)})
+    origin.git("checkout", "--quiet", "-b", "feature/y")
+    origin.commit({"media.conf": FILLER + shape.format(after)})
+    finding = await no_secrets(await origin.context("feature/y"))
+    assert (finding.verdict, finding.metrics["found"]) == (Verdict.FAIL, 1)
+
+
+@pytest.mark.parametrize("kind", [*SECRETS, *HALVES])
+async def test_a_change_beside_an_old_secret_is_none(origin, kind):
+    """What was there before is not the branch's: a line above it, below it, or what looks as a body."""
+    shape, _, value = HALVES.get(kind, ("{}", "", SECRETS.get(kind, "")))
+    old = shape.format(value).rstrip("\n")
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"media.conf": f"# above\n{old}\n# below\n"})
+    origin.git("checkout", "--quiet", "-b", "feature/y")
+    origin.commit({"media.conf": f"# above it\n{old}\n# below it\n{hashlib.sha512(b'x').hexdigest()}\n"})
+    finding = await no_secrets(await origin.context("feature/y"))
+    assert (finding.verdict, finding.detail.split(" (")[0]) == (
+        Verdict.PASS,
+        "Nothing in the added lines of 1 commit",
+    )
 
 
 async def test_a_secret_taken_away_again_is_still_known(origin):
@@ -146,15 +201,18 @@ async def test_more_finds_than_one_answer_holds_are_asked_for(origin, monkeypatc
     assert (found, asked) == (2 * files, files)
 
 
-async def test_a_file_with_more_finds_than_are_told_is_no_pass(origin):
+async def test_a_file_with_more_finds_than_are_told_is_no_pass(origin, monkeypatch):
     """All of the told ones may be allowed: what was not told nobody allowed, so the gate cannot be judged."""
-    values = [f"{noise(24, n)}7" for n in range(scanner.MAX_HITS + 300)]
-    origin.commit({"tests/users.conf": "".join(f'password = "{value}"\n' for value in values)})
-    entries = tuple(allowed("tests/**", value) for value in values)
+    monkeypatch.setattr(scanner, "MAX_HITS", 1)
+    told = scanner.answer([Text("users.conf", SECRETS["aws"] + SECRETS["password"])])
+    assert (len(told.hits), told.read, told.truncated) == (1, 1, True)
+    origin.commit({"tests/users.conf": "x\n"})
+    runner = Broken(Completed((), 0, msgspec.json.encode(told).decode(), "", 1))
+    entry = AllowedSecret(path="tests/**", digest=told.hits[0].digest, reason="a mock", reviewed_by="ann")
+    context = dataclasses.replace(await origin.context(policy=GatesSpec(allowed_secrets=(entry,))), runner=runner)
     with pytest.raises(ProbeBroken, match=r"tests/users\.conf has more finds than are told of one file"):
-        await no_secrets(await origin.context(policy=GatesSpec(allowed_secrets=entries)))
-    finding = await no_secrets(await origin.context())
-    assert finding.verdict is Verdict.FAIL
+        await no_secrets(context)
+    assert (await no_secrets(dataclasses.replace(context, policy=GatesSpec()))).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("number", [1, 3000])
@@ -324,18 +382,25 @@ async def test_a_scanner_that_breaks_is_neither_good_nor_bad(origin, done):
 
 
 def test_lines_of_every_hunk_keep_their_place():
-    """Line numbers are those of the file after the commit."""
+    """Line numbers are those of the file after the commit; what was there before is marked, and parts stay apart."""
     patch = (
         "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,3 @@\n same\n+one\n-gone\n+two\n"
         "@@ -10 +11,2 @@ def f\n same\n+++ three\n\\ No newline at end of file\n"
     )
     added, binary = parse_patch("f" * 40, patch)
     assert binary == []
-    assert added == [Added("f" * 40, "x", "one\ntwo\n\n++ three", (2, 3, 11, 12))]
+    assert added == [Added("f" * 40, "x", "same\none\ntwo\n\nsame\n++ three", (1, 2, 3, 11, 11, 12), (1, 4, 5))]
 
 
 def test_of_a_merge_only_what_no_parent_had_is_added():
     """A combined diff has one column per parent."""
     patch = "diff --cc x\n--- a/x\n+++ b/x\n@@@ -1,1 -1,1 +1,3 @@@\n  both\n+ from one side\n++by hand\n"
     (added,), _ = parse_patch("f" * 40, patch)
-    assert (added.text, added.lines) == ("by hand", (3,))
+    assert (added.text, added.lines) == ("both\nfrom one side\nby hand", (1, 2, 3))
+    assert added.old == (1, 2)
+
+
+def test_a_hunk_that_only_takes_away_is_not_looked_at():
+    """What is left around a removed line is nobody's addition."""
+    patch = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,3 +1,2 @@\n same\n-gone\n more\n"
+    assert parse_patch("f" * 40, patch) == ([], [])

@@ -1,4 +1,8 @@
-"""The lines one commit adds, by file, out of its patch. Pure."""
+"""The lines one commit adds, by file, out of its patch, with the lines around them. Pure.
+
+A secret and its name often stand in two lines (the head of a key and its body, `name:` and `value:`), and a commit may
+bring only one of them. So the old lines are kept beside the added ones, and marked: they explain a find, and are none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from sluice.gates.opaque import Line
+from sluice.gates.opaque import Line, is_body
 
 # `@@ -1,2 +3,4 @@`; a merge has one @ and one old range more per parent: `@@@ -1 -1 +1,2 @@@`.
 _HUNK = re.compile(r"^(@@+) (?:-\S+ )+\+(\d+)(?:,(\d+))? @@+")
@@ -18,12 +22,18 @@ _HEADER_LINES = 12  # of one file, before what changed: modes, index, names
 
 
 class Added(msgspec.Struct, frozen=True):
-    """Added lines of one file of one commit. `lines[i]` is where line i of `text` stands in the file."""
+    """Added lines of one file of one commit and those around them. `lines[i]` is where line i of `text` stands in it.
+
+    `old` are the lines of `text`, from one, that were there before. `whole` names the content of a changed file that
+    has what looks like a part of a key, whose head may stand far above what the patch shows.
+    """
 
     commit: str
     path: str
     text: str
     lines: tuple[int, ...]
+    old: tuple[int, ...] = ()
+    whole: str = ""
 
     def place(self, line: int, rule: str, digest: str) -> str:
         """Evidence: file, line, rule, commit, the value's digest; `line` counts from one within `text`."""
@@ -54,13 +64,26 @@ def parse_patch(sha: str, patch: str) -> tuple[list[Added], list[Opaque]]:
     return added, opaque
 
 
-def added_of(file: Opaque, lines: Sequence[Line]) -> Added:
+def added_of(file: Opaque, lines: Sequence[Line], old: Sequence[int] = ()) -> Added:
     """What was read in such a file, as if the patch had said it."""
-    return Added(file.commit, file.path, "\n".join(text for _, text in lines), tuple(number for number, _ in lines))
+    text = "\n".join(text for _, text in lines)
+    return Added(file.commit, file.path, text, tuple(number for number, _ in lines), tuple(old))
+
+
+def around(piece: Added, content: str) -> Added:
+    """The same added lines within all of the file."""
+    old = set(piece.old)
+    new = {number for at, number in enumerate(piece.lines, 1) if at not in old}
+    every = range(1, content.count("\n") + 2)
+    return Added(piece.commit, piece.path, content, tuple(every), tuple(n for n in every if n not in new))
+
+
+def _index(lines: list[str]) -> re.Match[str] | None:
+    return next((match for line in lines[:_HEADER_LINES] if (match := _INDEX.match(line))), None)
 
 
 def _opaque(sha: str, lines: list[str]) -> Iterator[Opaque]:
-    found = next((match for line in lines[:_HEADER_LINES] if (match := _INDEX.match(line))), None)
+    found = _index(lines)
     if found is None:
         raise ValueError("a patch names a binary file without its contents")
     if found[2].strip("0"):  # all zeros: it was removed
@@ -92,27 +115,60 @@ def _files(patch: str) -> Iterator[list[str]]:
 
 def _file(sha: str, lines: list[str]) -> Added:
     path, width, number, left = _named(lines[0]), 0, 0, 0
-    text: list[str] = []
-    numbers: list[int] = []
+    kept = _Kept()
     for line in lines[1:]:
         if left <= 0 and (hunk := _HUNK.match(line)):
             width, number = len(hunk[1]) - 1, int(hunk[2])
             left = int(hunk[3]) if hunk[3] is not None else 1
-            if text:  # an empty line between hunks: what is apart in the file is not joined into one find
-                text.append("")
-                numbers.append(number)
+            kept.end_hunk()
         elif left <= 0 and not width and line.startswith("+++ "):
             path = _unquoted(line[4:], path)
         elif width and line and not line.startswith("\\"):
             marks = line[:width]
             if "-" in marks:
                 continue
-            if marks == "+" * width:
-                text.append(line[width:])
-                numbers.append(number)
+            kept.line(number, line[width:], new=marks == "+" * width)
             number += 1
             left -= 1
-    return Added(sha, path, "\n".join(text), tuple(numbers))
+    kept.end_hunk()
+    return Added(sha, path, "\n".join(kept.text), tuple(kept.numbers), tuple(kept.old), _whole(lines, kept))
+
+
+def _whole(lines: list[str], kept: _Kept) -> str:
+    if not kept.body:
+        return ""
+    index = _index(lines)
+    # Of a new file the patch shows everything.
+    return index[2] if index and any(name.strip("0") for name in index[1].split(",")) else ""
+
+
+class _Kept:
+    """The lines of one file's hunks. Between two is an empty one: what is apart in the file makes no find together."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.numbers: list[int] = []
+        self.old: list[int] = []  # counted from one
+        self.body = False
+        self._hunk: list[tuple[int, str, bool]] = []
+
+    def line(self, number: int, text: str, *, new: bool) -> None:
+        self._hunk.append((number, text, new))
+
+    def end_hunk(self) -> None:
+        """Keep it, unless nothing in it is new."""
+        hunk, self._hunk = self._hunk, []
+        if not any(new for _, _, new in hunk):
+            return
+        if self.text:
+            hunk.insert(0, (hunk[0][0], "", False))
+        for number, text, new in hunk:
+            self.text.append(text)
+            self.numbers.append(number)
+            if new:
+                self.body = self.body or is_body(text)
+            else:
+                self.old.append(len(self.text))
 
 
 def _unquoted(name: str, fallback: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+AROUND = 6  # old lines on each side of a new one; the name of a block stands above its value
 SHORTEST = 8  # letters: shorter ones come about by chance, and hold no name with a secret beside it
 # More control characters and broken letters than this share, and it is no text with a slip in it.
 BROKEN = 0.1
@@ -24,6 +25,8 @@ _WIDE = tuple(
 )
 _CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\r\f\v\x1b") + b"\x7f"
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+# A line of the body of a key, as it stands in a PEM file, in YAML or between quotes.
+_BODY = re.compile(r"[\s\"'`+,|>#*;-]{0,20}[A-Za-z0-9+/]{40,}={0,2}(?:\\n)?[\"'`,;)+\s\\]{0,8}")
 
 Line = tuple[int, str]  # where it stands in the file, from one
 
@@ -46,20 +49,35 @@ def readable(raw: bytes) -> Iterator[list[Line]]:
     yield _lines(text) if is_text else list(_strings(bare))
 
 
-def only_new(lines: Iterable[Line], old: Iterable[list[Line]]) -> list[Line]:
-    """Those that none of the older files has. What is apart then is separated by an empty line."""
-    known = {text for older in old for _, text in older}
+def only_new(lines: Sequence[Line], before: Iterable[list[Line]]) -> tuple[list[Line], list[int]]:
+    """Those that none of the older files has and those around them, and which of these (from one) are old.
+
+    What is apart then is separated by an empty line. Where a part of a key is new, all lines are kept: its head may
+    stand far above. Nothing is kept when nothing is new.
+    """
+    known = {text for older in before for _, text in older}
+    new = [at for at, (_, text) in enumerate(lines) if text not in known]
+    if any(is_body(lines[at][1]) for at in new):
+        return list(lines), [at for at, (_, text) in enumerate(lines, 1) if text in known]
     kept: list[Line] = []
-    gap = False
-    for number, text in lines:
-        if text in known:
-            gap = bool(kept)
-            continue
-        if gap:
-            kept.append((number, ""))
-        kept.append((number, text))
-        gap = False
-    return kept
+    old: list[int] = []
+    done = 0
+    for at in new:
+        start, end = max(done, at - AROUND), min(at + AROUND + 1, len(lines))
+        if kept and start > done:
+            kept.append((lines[start][0], ""))
+            old.append(len(kept))
+        for line in lines[start:end]:
+            kept.append(line)
+            if line[1] in known:
+                old.append(len(kept))
+        done = max(done, end)
+    return kept, old
+
+
+def is_body(line: str) -> bool:
+    """Whether a line may be of the body of a key."""
+    return len(line) >= 40 and _BODY.fullmatch(line) is not None
 
 
 def _lines(text: str) -> list[Line]:

@@ -28,10 +28,11 @@ MAX_HITS = 5000  # in one answer: keeps it below what the parent keeps of an out
 
 
 class Text(msgspec.Struct, frozen=True):
-    """One file's added lines."""
+    """One file's added lines, and those around them: `old` are the lines, from one, that were there before."""
 
     path: str
     text: str
+    old: tuple[int, ...] = ()
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -87,19 +88,22 @@ def _all(file: Text) -> Iterator[Found]:
     clean = file.text.replace("\0", " ")
     if "leaks:" in clean.lower():
         clean = _ALLOW_MARKS.sub(r"\1 ", clean)
-    yield from _both(file.path, clean)
+    old = frozenset(file.old)
+    yield from _both(file.path, clean, old)
     # All runs as one text with empty lines between: a call of the scanner for each would cost more than the scan.
     inner, lines = [], []
-    for line, text in wrapped(clean):
+    for line, text in wrapped(clean, old):
         inner.append(f"{text}\n")
         lines += [line] * (text.count("\n") + 2)
     for found in _both(file.path, "\n".join(inner)) if inner else ():
         yield Found(lines[found.line - 1], found.rule, found.value)
 
 
-def _both(path: str, text: str) -> Iterator[Found]:
-    yield from find(path, text)
+def _both(path: str, text: str, old: frozenset[int] = frozenset()) -> Iterator[Found]:
+    yield from find(path, text, old)
     for found in betterleaks.scan_string(text):
+        if old.issuperset(range(found.location.start_line, found.location.end_line + 1)):
+            continue
         value = found.secret
         if found.rule_id == "generic-credential-uri":
             parts = found.match.captures

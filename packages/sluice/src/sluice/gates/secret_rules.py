@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -210,12 +210,14 @@ def is_env_file(path: str) -> bool:
     return bool(_ENV.fullmatch(name)) and not _EXAMPLE.search(name)
 
 
-def find(path: str, text: str) -> Iterator[Found]:
-    """What our rules find in one file's text."""
+def find(path: str, text: str, old: frozenset[int] = frozenset()) -> Iterator[Found]:
+    """What our rules find in one file's text. A find of nothing but `old` lines (from one) is none."""
     for rule in _TEXTS:
         if rule.words[0] in text:
             for match in rule.pattern.finditer(text):
-                if rule.accept(match["value"]):
+                first = text.count("\n", 0, match.start()) + 1
+                last = first + match[0].rstrip().count("\n")
+                if not old.issuperset(range(first, last + 1)) and rule.accept(match["value"]):
                     yield Found(text.count("\n", 0, match.start("value")) + 1, rule.name, match["value"])
     more = [_SETTING] if is_env_file(path) else []
     if "lt-cred-mech" in text or "turn" in PurePosixPath(path).name.lower():
@@ -225,11 +227,14 @@ def find(path: str, text: str) -> Iterator[Found]:
     before = ""
     for number, line in enumerate(text.split("\n"), 1):
         if more or _TRIGGER.search(line.lower()):
-            yield from _in_line(number, line, before, more)
+            if number not in old:
+                yield from _in_line(number, line, more)
+            if len(line) + len(before) <= PIECE and not (number in old and number - 1 in old):
+                yield from _over_two_lines(number, line, before)
         before = line
 
 
-def _in_line(number: int, line: str, before: str, more: list[Rule]) -> Iterator[Found]:
+def _in_line(number: int, line: str, more: list[Rule]) -> Iterator[Found]:
     for piece, whole in _pieces(line) if len(line) > PIECE else ((line, True),):
         low = piece.lower()
         if "://" in low:
@@ -241,8 +246,6 @@ def _in_line(number: int, line: str, before: str, more: list[Rule]) -> Iterator[
                 # What ends where the piece ends may go on; the next piece has all of it.
                 if (whole or match.end() < len(piece)) and rule.accept(match["value"]):
                     yield Found(number, rule.name, match["value"])
-    if len(line) + len(before) <= PIECE:
-        yield from _over_two_lines(number, line, before)
 
 
 @functools.lru_cache(maxsize=4096)  # lines use few of the combinations there are
@@ -256,7 +259,7 @@ def _over_two_lines(number: int, line: str, before: str) -> Iterator[Found]:
     for rule in _ACROSS:
         if rule.words[0] in low:
             for match in rule.pattern.finditer(f"{before}\n{line}"):
-                if match.start("value") > len(before) and rule.accept(match["value"]):
+                if match.start() < len(before) < match.start("value") and rule.accept(match["value"]):
                     yield Found(number, rule.name, match["value"])
 
 
@@ -265,9 +268,11 @@ def _pieces(line: str) -> Iterator[tuple[str, bool]]:
         yield line[start : start + PIECE], start + PIECE >= len(line)
 
 
-def wrapped(text: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of every run of base64 that holds text: what is wrapped is looked at as if it were not."""
+def wrapped(text: str, old: Collection[int] = ()) -> Iterator[tuple[int, str]]:
+    """(line, text) of every new run of base64 that holds text: what is wrapped is looked at as if it were not."""
     for number, line in enumerate(text.split("\n"), 1):
+        if number in old:
+            continue
         for match in _WRAPPED.finditer(line):
             inner = decoded(match[0])
             if inner:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from sluice.gates.added import Added, Opaque, added_of, parse_patch
+from sluice.gates.added import Added, Opaque, added_of, around, parse_patch
 from sluice.gates.context import GateContext
 from sluice.gates.globs import matches
 from sluice.gates.opaque import Line, only_new, readable
@@ -120,7 +120,7 @@ async def _added(context: GateContext, seen: Seen) -> AsyncIterator[Added]:
             seen.binary += len(opaque)
             seen.files += len(added) + len(opaque)
             for piece in added:
-                yield piece
+                yield await _with_its_head(context, piece)
             for file in opaque:
                 for piece in await _read(context, file, seen):
                     yield piece
@@ -133,6 +133,14 @@ async def _of_commit(context: GateContext, sha: str) -> tuple[list[Added], list[
         return [], [Opaque(sha, *one) for one in await context.repo.contents(sha)]
 
 
+async def _with_its_head(context: GateContext, piece: Added) -> Added:
+    """All of the file where the patch shows a part of what may be a private key, and not where it begins."""
+    raw = await context.repo.blob(piece.whole) if piece.whole else None
+    if raw is None or b"PRIVATE KEY" not in raw:
+        return piece
+    return around(piece, raw.decode(errors="replace"))
+
+
 async def _read(context: GateContext, file: Opaque, seen: Seen) -> list[Added]:
     """What can be read in a binary file and could not be before."""
     raw = await context.repo.blob(file.new)
@@ -142,12 +150,12 @@ async def _read(context: GateContext, file: Opaque, seen: Seen) -> list[Added]:
         return []
     older = [old for name in file.old if (old := await context.repo.blob(name)) is not None]
     # Off the loop: some seconds for the largest.
-    return [added_of(file, lines) for lines in await asyncio.to_thread(_new_lines, raw, older)]
+    return [added_of(file, *kept) for kept in await asyncio.to_thread(_new_lines, raw, older)]
 
 
-def _new_lines(raw: bytes, older: Sequence[bytes]) -> list[list[Line]]:
+def _new_lines(raw: bytes, older: Sequence[bytes]) -> list[tuple[list[Line], list[int]]]:
     before = [lines for old in older for lines in readable(old)]
-    return [new for lines in readable(raw) if (new := only_new(lines, before))]
+    return [kept for lines in readable(raw) if (kept := only_new(lines, before))[0]]
 
 
 def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
@@ -250,7 +258,7 @@ async def _ask(context: GateContext, batch: list[Added]) -> Answer:
     done = await context.runner.run(
         (sys.executable, "-I", "-m", "sluice.gates.scanner"),
         timeout_s=SCAN_DEADLINE_S,
-        stdin=msgspec.json.encode([{"path": piece.path, "text": piece.text} for piece in batch]),
+        stdin=msgspec.json.encode([{"path": piece.path, "text": piece.text, "old": piece.old} for piece in batch]),
     )
     if done.timed_out:
         raise ProbeBroken(f"the secret scanner did not end within {SCAN_DEADLINE_S:g} s")

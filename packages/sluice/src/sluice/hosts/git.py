@@ -24,6 +24,7 @@ FETCH_S = 300  # the first fetch of a large repository over a slow line
 NEAR_BRANCHES = 8  # enough to find a misspelt name, few enough to read
 MAX_PATCH = 64 * 1024 * 1024  # a scan holds one patch in memory; a larger one is not source code
 MAX_BLOB = 32 * 1024 * 1024  # a binary file is read whole, and for a moment held twice; forges warn at 50 MB
+AROUND = 6  # lines around a change in a patch: a name stands some lines above its value
 MAX_CHANGES = 1000  # more commits between two releases are not read by anybody who confirms them
 MAX_AUTHORS = 1000  # people and their keys; each is a part of the plan that is signed
 AUTHORS_S = 300  # of a whole history, once: a signed commit costs some ten milliseconds
@@ -161,6 +162,7 @@ class GitMirror:
     async def patch(self, sha: str) -> str:
         """See ports.Repo. Of a merge only what no parent had: the rest came with the parents' commits."""
         options = ["--no-color", "--no-renames", "--no-ext-diff", "--no-textconv", "--full-index", "--cc"]
+        options += [f"--unified={AROUND}", "--inter-hunk-context=0"]
         plain = ["-c", "core.quotePath=false", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"]
         command = self._argv([*plain, "show", *options, "--format=", await self._required(sha)])
         # Raw: a scanner for secrets must see what a redactor would hide, and see all of it.
