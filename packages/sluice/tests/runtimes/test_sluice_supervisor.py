@@ -136,6 +136,21 @@ def test_a_killed_service_is_restarted_and_counted(paths, supervisor):
     assert supervisor.status()["a"].restarts == 1
 
 
+def test_a_unit_that_is_started_again_has_a_log_of_its_own_life(paths, supervisor):
+    """What an earlier life wrote is set aside for a new start; a restart after a crash goes on in the same log."""
+    talks = "import os, signal; print('life', os.environ['LIFE'], flush=True); signal.pause()"
+    log = paths.logs_dir / "a.log"
+    supervisor.start("a", spec(paths, talks, settings={"LIFE": "one"}))
+    until(log_has(paths, "life one"))
+    os.kill(supervisor.status()["a"].pid, signal.SIGKILL)
+    until(lambda: log.read_text() == "life one\n" * 2)
+    supervisor.stop("a", 1)
+    supervisor.start("a", spec(paths, talks, settings={"LIFE": "two"}))
+    until(log_has(paths, "life two"))
+    assert log.read_text() == "life two\n"
+    assert log.with_name("a.log.1").read_text() == "life one\n" * 2
+
+
 def test_stop_ends_the_whole_session_even_a_stubborn_one(paths, supervisor):
     """A child that the service left behind, and one that ignores SIGTERM, are gone after stop."""
     supervisor.start("a", spec(paths, PARENT + STUBBORN))

@@ -104,11 +104,16 @@ class Unit:
             self._died(None)
 
     def start(self) -> None:
-        """Start it now. Raises Refused when it cannot be written down; nothing runs then."""
+        """Start it now, with a log that begins here. Raises Refused when it cannot be written down; nothing runs then.
+
+        What an earlier life under the same name wrote is set aside: a release that is gone back to is not judged by
+        it. A restart after a crash goes on in the same log.
+        """
         self._cancel_retry()
         self.row.wanted, self.row.restarts, self.row.exit_code = True, 0, None
         self._backoff = FIRST_BACKOFF_S
         try:
+            self._set_log_aside()
             self._spawn()
         except Refused:
             self.row.wanted = False
@@ -150,6 +155,14 @@ class Unit:
         except TimeoutError:
             return False
         return True
+
+    def _set_log_aside(self) -> None:
+        log = Path(self.row.spec.log)
+        try:
+            if log.exists() and log.stat().st_size:
+                log.replace(log.with_name(f"{log.name}.1"))
+        except OSError as error:
+            raise Refused(f"the log {log} of unit {self.name} cannot be set aside: {error.strerror}.") from error
 
     def _spawn(self) -> None:
         spec = self.row.spec
