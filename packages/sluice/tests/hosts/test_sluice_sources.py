@@ -79,6 +79,24 @@ def test_a_command_is_asked_once(folder):
     assert count.read_text() == "x\n"
 
 
+@pytest.mark.parametrize("broken", ["sops_file", "age_file", "secret_command"])
+def test_a_source_that_cannot_be_read_leaves_the_others_hidden(folder, monkeypatch, broken):
+    """Whichever fails, what every other one holds is in the redactor, and that one is missing is said."""
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    names = {"sops_file": "sops", "age_file": "age", "secret_command": "command"}
+    for source, name in names.items():
+        program(folder / name, "exit 1" if source == broken else f"echo {name.upper()}={VALUE}-{name}")
+    (folder / "secrets" / "E").write_text(f"{VALUE}-files\n")
+    known = ServerValues(everything(folder))
+    got = {secret.reveal() for secret in known.secrets()}
+    assert {value for value in got if VALUE in value} == {
+        f"{VALUE}-{name}" for name in [*(name for source, name in names.items() if source != broken), "files"]
+    }
+    assert known.unread().startswith(broken)
+    with pytest.raises(Refused, match=broken):
+        known.values()
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [

@@ -71,7 +71,8 @@ class ServerValues:
         """Touches nothing."""
         self._sources = sources
         self._file = EnvFile(Path(sources.env_file)) if sources.env_file else None
-        self._read: dict[str, Secret] | Refused | None = None
+        self._read: dict[str, Secret] | None = None
+        self._refused: Refused | None = None  # why the first source that could not be read could not
 
     def check(self) -> None:
         """Raises Refused unless every source can be read, and by nobody it is not for."""
@@ -88,54 +89,44 @@ class ServerValues:
         return {**(self._file.values() if self._file else {}), **self._beside()}
 
     def secrets(self) -> list[Secret]:
-        """For the redactor, of every source that can be read: what cannot be read is nowhere to be hidden."""
-        beside: list[Secret] = []
+        """For the redactor, of every source that can be read; `unread` says whether one is missing."""
         with contextlib.suppress(Refused):
-            beside = secrets_of(self._beside())
-        return [*(self._file.secrets() if self._file else []), *beside]
+            self._beside()
+        return [*(self._file.secrets() if self._file else []), *secrets_of(self._read or {})]
+
+    def unread(self) -> str:
+        """Why not every value is known, in a sentence; "" when all are."""
+        try:
+            self.values()
+        except Refused as error:
+            return error.what
+        return ""
 
     def fingerprint(self, host_key: bytes) -> str:
         """HMAC-SHA256 over all names and values. Raises Refused when a source cannot be read."""
         return fingerprint_of(self.values(), host_key)
 
     def _beside(self) -> dict[str, Secret]:
+        # Not asked again in this run, also where one refused: a vault that is away costs its deadline once.
         if self._read is None:
-            try:
-                self._read = _read(self._sources)
-            except Refused as error:
-                self._read = error  # not asked again in this run: a vault that is away costs its deadline once
-        if isinstance(self._read, Refused):
-            raise self._read
+            self._read = {}
+            for name, read in _READERS.items():
+                try:
+                    if getattr(self._sources, name):
+                        self._read |= read(self._sources)
+                except Refused as error:
+                    # The others are read all the same: what they hold has to be hidden.
+                    self._refused = self._refused or error
+        if self._refused is not None:
+            raise self._refused
         return self._read
-
-
-def _read(sources: Sources) -> dict[str, Secret]:
-    # Before anything is run: a program that others can change is not asked for secrets.
-    for name, place in (("sops_file", sources.sops_file), ("age_file", sources.age_file)):
-        if place:
-            _must_be_ours(name, Path(place))
-    if sources.age_identity:
-        EnvFile(Path(sources.age_identity)).check_place()
-    if sources.secret_command:
-        _must_be_ours("secret_command", Path(sources.secret_command[0]))
-    found: dict[str, Secret] = {}
-    if sources.sops_file:
-        found |= _sops(sources)
-    if sources.age_file:
-        identity = ("--identity", sources.age_identity) if sources.age_identity else ()
-        argv = (_program("age_file", "age"), "--decrypt", *identity, sources.age_file)
-        found |= parsed(_printed("age_file", argv, {}), _refusal("age_file", argv[0]))
-    if sources.secret_command:
-        printed = _printed("secret_command", sources.secret_command, {})
-        found |= parsed(printed, _refusal("secret_command", sources.secret_command[0]))
-    if sources.secret_files:
-        found |= _folder(Path(sources.secret_files))
-    return found
 
 
 def _sops(sources: Sources) -> dict[str, Secret]:
     """As JSON: in its NAME=value lines a line end is two letters, a null is a word, and who quoted what is not told."""
     place = Path(sources.sops_file)
+    _must_be_ours("sops_file", place)
+    _check_identity(sources)
     key = {"SOPS_AGE_KEY_FILE": sources.age_identity} if sources.age_identity else {}
     program = _program("sops_file", "sops")
     if place.suffix not in DOCUMENTS:
@@ -149,6 +140,26 @@ def _sops(sources: Sources) -> dict[str, Secret]:
         raise refused("is no map of names to values", "write NAME: value, one below the other") from None
     quoted = place.suffix == ".env"
     return {name: _scalar(name, value, refused, unquote=quoted) for name, value in known.items()}
+
+
+def _age(sources: Sources) -> dict[str, Secret]:
+    _must_be_ours("age_file", Path(sources.age_file))
+    _check_identity(sources)
+    identity = ("--identity", sources.age_identity) if sources.age_identity else ()
+    argv = (_program("age_file", "age"), "--decrypt", *identity, sources.age_file)
+    return parsed(_printed("age_file", argv, {}), _refusal("age_file", argv[0]))
+
+
+def _command(sources: Sources) -> dict[str, Secret]:
+    # Before it is run: a program that others can change is not asked for secrets.
+    _must_be_ours("secret_command", Path(sources.secret_command[0]))
+    printed = _printed("secret_command", sources.secret_command, {})
+    return parsed(printed, _refusal("secret_command", sources.secret_command[0]))
+
+
+def _check_identity(sources: Sources) -> None:
+    if sources.age_identity:
+        EnvFile(Path(sources.age_identity)).check_place()
 
 
 def _scalar(name: str, value: object, refused: Callable[[str, str], Refused], *, unquote: bool) -> Secret:
@@ -229,6 +240,15 @@ def _folder(folder: Path) -> dict[str, Secret]:
     except UnicodeDecodeError:
         raise refused("has a file that is not UTF-8 text", "keep one value in each file") from None
     return found
+
+
+# In the order of ORDER: what comes later goes over what comes earlier.
+_READERS: dict[str, Callable[[Sources], dict[str, Secret]]] = {
+    "sops_file": _sops,
+    "age_file": _age,
+    "secret_command": _command,
+    "secret_files": lambda sources: _folder(Path(sources.secret_files)),
+}
 
 
 def _must_be_ours(source: str, path: Path) -> None:
