@@ -51,12 +51,7 @@ async def plan_promotion(
     await _must_hold(means)
     old, slot, alive = await to_go_back_to(world, progress)
     if old is not None and alive and (old.commit.tree, old.env_fingerprint) == (commit.tree, fingerprint):
-        same = "" if old.commit.sha == commit.sha else f", which has the same files as {commit.sha[:12]},"
-        raise Denied(
-            Denial.ALREADY_SERVES,
-            f"{old.commit.describe} (commit {old.commit.sha[:12]}){same} serves already, with the same settings.",
-            next="nothing: sluice status --env prod",
-        )
+        raise _serves_already(old, commit)
     before = _policies_before(world, old)
     _must_be_known(world, before)
     await _must_have_its_history(world, old, commit)
@@ -81,6 +76,15 @@ async def plan_promotion(
         ),
     )
     return with_hash(plan, world.service, world.environment.value)
+
+
+def _serves_already(old: Release, commit: Commit) -> Denied:
+    same = "" if old.commit.sha == commit.sha else f", which has the same files as {commit.sha[:12]},"
+    return Denied(
+        Denial.ALREADY_SERVES,
+        f"{old.commit.describe} (commit {old.commit.sha[:12]}){same} serves already, with the same settings.",
+        next="nothing: sluice status --env prod",
+    )
 
 
 def _must_be_known(world: World, before: Iterable[Release]) -> None:
