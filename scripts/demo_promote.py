@@ -91,7 +91,7 @@ class Story:
             self._refused(UNSIGNED)
         _title(f"{SIGNER} signs off the checklist of deploy/sluice.toml, and approves the plan")
         key = ("--key", str(key_of(self.folder)))
-        for item in plan["policy"]["promotion"]["checklist"]:
+        for item in plan["promotion"]["rules"]["checklist"]:
             if not item["command"]:
                 self._signed_off(item["id"], key)
         self._must(0, "approve", *self.where, *key)

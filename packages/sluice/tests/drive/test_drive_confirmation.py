@@ -48,8 +48,54 @@ async def test_the_signed_text_names_the_gates_and_the_approvers(town):
     assert says["gates judged before the merge"] == "branch-policy"
     assert says["gates switched off by the policy"] == "checks-passed, pr-summary, docs-changed"
     assert says["checklist"] == "none"
+    head = town.git("rev-parse", "main", "main^{tree}").split()
+    assert [says["commit"], says["tree"]] == head
     assert says["approvals"] == "1 of: bob, ann, not by an author"
     assert says["exceptions"] == "disk-space (the new disk comes tonight)"
+
+
+CHECKLIST = """[promotion]
+checklist = [
+  {{id = "told", text = "The people who use it were told."}},
+  {{id = "room", text = "There is room.", command = ["test", "-w", "/var/lib/a b"]}},
+]"""
+
+
+async def test_the_signed_text_has_the_words_of_the_checklist(town):
+    """Nobody reads that something is signed off before anybody signed it; whoever signs an item reads what it says."""
+    town.policy(town.spec.format(**town.keys).replace("[promotion]", CHECKLIST.format()))
+    await town.proven()
+    plan = await planned(town)
+    says = lines_of(plan)
+    told = "The people who use it were told. (a person signs it off)"
+    room = "There is room. (a command judges it: test -w '/var/lib/a b')"
+    assert (says["checklist told"], says["checklist room"]) == (told, room)
+    text = document(("shop", "prod"), plan.hash, plan.promotion, "2026-01-01T00:00:00Z", "told")
+    assert f"item: told\nitem says: {told}\n" in text
+    shown = " ".join(plan_text(plan, "prod").split())
+    assert f"checklist told: {told} checklist room: {room}" in shown
+    for said in (says["commit"], says["tree"]):
+        assert said in shown
+    assert plan_data(plan, "prod")["checklist"] == {"told": told, "room": room}
+
+
+async def test_a_tag_that_is_set_after_the_approval_leaves_it_good(town):
+    """The commit has another name and is the same: what was signed names it by its hash."""
+    await town.proven()
+    await town.signed()
+    before = await planned(town)
+    town.git("tag", "-a", "-m", "x", "v1.0.0")
+    after = await planned(town)
+    assert (before.promotion.to_version, after.promotion.to_version) != ("v1.0.0", before.promotion.to_version)
+    assert (after.promotion.to_version, after.hash) == ("v1.0.0", before.hash)
+    assert (await town.promote()).exit_code == 0
+
+
+@pytest.mark.parametrize("line", ["commit: ", "tree: "])
+async def test_a_text_of_another_commit_is_not_taken(town, line):
+    """Whatever version it names."""
+    await town.proven()
+    await town.not_taken("PlanAltered", alter=(line, f"{line}0"))
 
 
 async def test_a_gate_that_the_policy_switches_off_is_another_plan(town):

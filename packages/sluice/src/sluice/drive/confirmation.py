@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sluice.drive.facts import Plan
-from sluice.model.promotion import Approval, Promotion, judged_by, schema_of
+from sluice.model.promotion import Approval, Promotion, asked_by, judged_by, schema_of
 
 SHOWN = 30  # commits; the others are counted, and `git log` has them all
 COLUMNS = 80  # of a terminal that nobody made wider
@@ -38,12 +38,14 @@ def plan_data(plan: Plan, environment: str, given: Sequence[Approval] = ()) -> d
     return told | {
         "from": about.from_version,
         "to": about.to_version,
+        "commit": about.commit,
+        "tree": about.tree,
         "commits": [change.sha for change in about.commits],
         "schema": [about.head_from, about.head_to],
         "policy_changes": about.policy_changed,
         "gates": about.gates,
         "exceptions": about.exceptions,
-        "checklist": [item.id for item in about.rules.checklist],
+        "checklist": {item.id: asked_by(item) for item in about.rules.checklist},
         "approvals": about.rules.approvals,
         "approvers": list(about.approvers),
         "settings": about.settings,
@@ -58,7 +60,9 @@ def _facts(plan: Plan, environment: str, given: Sequence[Approval]) -> Iterator[
     old = plan.old_release
     yield "environment", environment
     yield "from", f"{old.commit.describe} (commit {old.commit.sha[:12]})" if old else "nothing serves"
-    yield "to", f"{plan.commit.describe} (commit {plan.commit.sha[:12]}, tree {plan.commit.tree[:12]})"
+    yield "to", plan.commit.describe
+    yield "commit", plan.commit.sha
+    yield "tree", plan.commit.tree
     if plan.promotion is not None:
         yield from _promotion(plan.promotion, given)
     elif plan.policy_changed:
@@ -84,8 +88,7 @@ def _promotion(about: Promotion, given: Sequence[Approval]) -> Iterator[tuple[st
     for name, value in sorted(about.settings.items()):
         yield f"server {name}", value
     for item in rules.checklist:
-        how = " ".join(item.command) if item.command else "a person signs it off"
-        yield "checklist", f"{item.id}: {item.text} ({how})"
+        yield "checklist", f"{item.id}: {asked_by(item)}"
 
 
 def _commits(about: Promotion | None) -> Iterator[str]:

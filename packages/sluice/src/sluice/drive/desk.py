@@ -150,7 +150,8 @@ class Desk:
         expected = document(
             (self._world.service, self._world.environment.value),
             self._plan.hash,
-            self._about,
+            # As it was named when it was signed: a tag that was set since is no other commit, and that is in the text.
+            msgspec.structs.replace(self._about, to_version=says.get("to", "")),
             says.get("expires", ""),
             says.get("item", "") if text.role is Role.CHECKLIST else "",
         )

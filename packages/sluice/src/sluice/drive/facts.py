@@ -52,8 +52,9 @@ def with_hash(plan: Plan, service: str, environment: str) -> Plan:
     Of a promotion also over what host.toml says of the environment (Promotion.settings). Not over whether what serves
     still runs (`old_alive`): where it died after somebody signed, the same release goes to the same place, and asking
     for another signature would only make an outage longer. What is different then, nothing to go back to, is said.
+    Nor over the version's name, which a tag may change after somebody signed: the commit is the same.
     """
-    policy = msgspec.to_builtins(plan.policy)
+    policy, promotion = msgspec.to_builtins(plan.policy), msgspec.to_builtins(plan.promotion) or {}
     hashed = {
         "service": service,
         "environment": environment,
@@ -64,7 +65,7 @@ def with_hash(plan: Plan, service: str, environment: str) -> Plan:
         "env_fingerprint": plan.env_fingerprint,
         "serving": plan.old_release.id if plan.old_release else "",
         "steps": list(plan.steps),
-        "promotion": msgspec.to_builtins(plan.promotion),
+        "promotion": {name: said for name, said in promotion.items() if name != "to_version"},
     }
     return msgspec.structs.replace(plan, hash=hashlib.sha256(canonical(hashed)).hexdigest())
 

@@ -151,6 +151,8 @@ async def _what_changes(
         digests=_images(proof.artifact),
         from_version=old.commit.describe if old else "",
         to_version=commit.describe,
+        commit=commit.sha,
+        tree=commit.tree,
         commits=tuple(await world.repo.authored(old.commit.sha if old else "", commit.sha)),
         head_from=old.migration_head if old else "",
         head_to=proof.migration_head,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import shlex
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import msgspec
 
 from sluice.model.errors import Refused
-from sluice.model.policy import BY_KEY, GatesSpec, PromotionSpec, Role, Signer
-from sluice.model.text import one_line, shortened
+from sluice.model.policy import BY_KEY, ChecklistItem, GatesSpec, PromotionSpec, Role, Signer
+from sluice.model.text import one_line, shortened, told_apart
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
 DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
+WORDS = 1000  # letters of an item of the checklist, and of its command
 SHOWN = 80  # letters of each: an address or a path, whole
 
 
@@ -106,7 +108,9 @@ class Promotion(msgspec.Struct, frozen=True):
     artifact_key: str
     digests: dict[str, str]
     from_version: str  # "" when nothing serves
-    to_version: str
+    to_version: str  # shown and signed, and no part of the plan: a tag that comes later names the same commit
+    commit: str
+    tree: str
     commits: tuple[Authored, ...]  # the first time: the newest alone
     head_from: str  # the schema's head
     head_to: str
@@ -186,14 +190,19 @@ class Approval(msgspec.Struct, frozen=True):
         return {key: value for key, _, value in pairs}
 
 
+def asked_by(item: ChecklistItem) -> str:
+    """What an item of the checklist asks for, in its own words, and of whom. Pure."""
+    how = f"a command judges it: {shlex.join(item.command)}" if item.command else "a person signs it off"
+    return f"{told_apart(item.text, WORDS)} ({told_apart(how, WORDS)})"
+
+
 def judged_by(about: Promotion) -> dict[str, str]:
-    """What a promotion is judged by, in words: the gates as they stand, the checklist, and who approves. Pure."""
+    """What a promotion is judged by beside its checklist, in words: the gates as they stand, and who approves. Pure."""
     rules = about.rules
     gates = {
         kind: ", ".join(name for name, standing in about.gates.items() if standing == kind) or "none"
         for kind in GateStanding
     }
-    items = (f"{one.id} ({'a command' if one.command else 'signed off'})" for one in rules.checklist)
     author = ", not by an author" if rules.approver_not_author else ""
     author += " (by key)" if rules.approver_not_author == BY_KEY else ""
     people = ", ".join(about.approvers) or "nobody in [signers]"
@@ -202,7 +211,6 @@ def judged_by(about: Promotion) -> dict[str, str]:
         "gates waived": gates[GateStanding.WAIVED],
         "gates judged before the merge": gates[GateStanding.MERGED],
         "gates switched off by the policy": gates[GateStanding.OFF],
-        "checklist": ", ".join(items) or "none",
         "approvals": f"{rules.approvals} of: {people}{author}",
     }
 
@@ -216,19 +224,23 @@ def schema_of(about: Promotion) -> str:
 
 def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, item: str = "") -> str:
     """The text that is signed; with `item` that of one item of the checklist. `where`: service and environment."""
+    asked = {one.id: asked_by(one) for one in about.rules.checklist}
     lines = [
         "Sluice checklist item" if item else "Sluice approval",
         f"service: {where[0]}",
         f"environment: {where[1]}",
-        *([f"item: {item}"] if item else []),
+        *([f"item: {item}", f"item says: {asked.get(item, 'not in the checklist')}"] if item else []),
         f"plan: {plan}",
         f"from: {about.from_version or 'nothing serves'}",
         f"to: {about.to_version}",
+        f"commit: {about.commit}",
+        f"tree: {about.tree}",
         f"commits: {len(about.commits)}",
         f"schema: {schema_of(about)}",
         f"policy changes: {', '.join(about.policy_changed) or 'none'}",
         *(f"policy {name}: {change}" for name, change in about.policy_changed.items()),
         *(f"{name}: {said}" for name, said in judged_by(about).items()),
+        *([f"checklist {name}: {said}" for name, said in asked.items()] or ["checklist: none"]),
         f"exceptions: {'; '.join(f'{gate} ({why})' for gate, why in sorted(about.exceptions.items())) or 'none'}",
         *(f"server {name}: {value}" for name, value in sorted(about.settings.items())),
         f"proven in test: run {about.proof_run}",
