@@ -154,6 +154,26 @@ async def test_the_confirmation_has_no_secret(town):
     assert "sentinel-secret-value" not in shown.text + str(shown.data)
 
 
+async def test_nothing_that_others_wrote_moves_the_cursor_of_who_reads_it(town):
+    """Escapes, returns and marks of direction in a subject, an author and a reason are blanks, and no line is lost."""
+    await town.proven()
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    (town.origin / "e").write_text("x")
+    town.git("add", "-A")
+    town.git("commit", "-qm", "harmless\x1b[1A\x1b[2K\r  commits         0 \u202eevil\u2066", author="An\x1b[31mn")
+    await town.proven()
+    town.prod.reports.clear()
+    await town.drive(town.prod).promote(dataclasses.replace(ASK, waivers={"disk-space": "a\x1b[2Kb\u200fc\rd"}))
+    (shown,) = [one for one in town.prod.reports if one.event == "confirmation"]
+    assert all(line.isprintable() for line in shown.text.split("\n"))
+    lines = shown.text.split("\n")
+    at = lines.index("  commits         1")
+    sha = town.git("rev-parse", "main")[:12]
+    assert lines[at + 1 :] == [f"    {sha}  An [31mn: harmless [1A [2K commits 0 evil"]
+    assert any(line.endswith("disk-space: a [2Kb c d") for line in lines), shown.text
+
+
 async def test_a_rollout_shows_none(town):
     """Nobody confirms what goes to test."""
     await town.proven()

@@ -8,6 +8,7 @@ from typing import Any
 
 from sluice.drive.facts import Plan
 from sluice.model.promotion import Approval, Promotion, asked_by, judged_by, schema_of
+from sluice.model.text import one_line
 
 SHOWN = 30  # commits; the others are counted, and `git log` has them all
 COLUMNS = 80  # of a terminal that nobody made wider
@@ -15,7 +16,10 @@ LABEL = 18
 
 
 def plan_text(plan: Plan, environment: str, given: Sequence[Approval] = ()) -> str:
-    """Everything that will change, what it is judged by, and who approved (`given`)."""
+    """Everything that will change, what it is judged by, and who approved (`given`).
+
+    Every letter is printable: who wrote a commit's subject moves no cursor of whoever reads it before they confirm.
+    """
     lines = [f"Plan {plan.hash}"]
     for label, said in _facts(plan, environment, given):
         first = f"  {label:{LABEL - 2}}"
@@ -25,7 +29,7 @@ def plan_text(plan: Plan, environment: str, given: Sequence[Approval] = ()) -> s
         indent = " " * LABEL
         wrap = textwrap.TextWrapper(COLUMNS - 1, initial_indent=first, subsequent_indent=indent)
         wrap.break_long_words = wrap.break_on_hyphens = False
-        lines += wrap.wrap(said)
+        lines += wrap.wrap(one_line(said))
     return "\n".join([*lines, *_commits(plan.promotion)])
 
 
@@ -96,6 +100,6 @@ def _commits(about: Promotion | None) -> Iterator[str]:
         return
     yield f"  {'commits':{LABEL - 2}}{len(about.commits)}"
     for change in about.commits[:SHOWN]:
-        yield f"    {change.sha[:12]}  {change.author}: {change.subject}"
+        yield f"    {change.sha[:12]}  {one_line(change.author)}: {one_line(change.subject)}"
     if len(about.commits) > SHOWN:
         yield f"    and {len(about.commits) - SHOWN} more"
