@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -95,6 +96,21 @@ async def test_later_only_what_is_new_counts(people, town):
         "Co-authored-by: Bob <bob@example.org>",
         "co-authored-BY: bob",
         "Co-Authored-By: Somebody <x@example.org>\nCo-authored-by: B <BOB@Example.Org>\n\nand a word after it",
+        "Co-authored-by : B <bob@example.org>",
+        "Co-authored-by=bob",
+        "* Co-authored-by: Bob <b@x>",
+        "  - co-authored-by: Bob",
+        "> Co-authored-by: Bob <b@x>",
+        "co\u2010authored\u2010by\uff1a B\uff4fb",
+        "Co-authored-by: Zed <z@x>, bob <b@x>",
+        "Co-authored-by: ann, bob <b@x>",
+        "Co-authored-by: Zed; Bob and Zoe",
+        "Co-authored-by: bob (b@x)",
+        "Co-authored-by: B (bob@example.org)",
+        "Co-authored-by: Zed (Bob)",
+        "Co-authored-by:bob<b@x>",
+        "Co-authored-by: @bob",
+        "Co-authored-by: bob\u00a0<b@x>",
     ],
 )
 async def test_a_co_author_is_an_author(people, town, line):
@@ -106,6 +122,74 @@ async def test_a_co_author_is_an_author(people, town, line):
     people.change("Zoe", message=f"Together\n\n{line}")
     await town.proven()
     await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+@pytest.mark.parametrize("line", ["Co-authored-by: Bobby <b@x>, Zoe", "co-authors: bob", "See: co-authored-by bob"])
+async def test_another_name_is_nobody_elses(people, town, line):
+    """A name that begins alike, a word that is no such line."""
+    await people.promoted()
+    people.change("Zoe", message=f"Together\n\n{line}")
+    await town.proven()
+    await town.signed("bob")
+
+
+async def test_a_name_with_an_accent_is_the_same_however_it_is_written(people, town):
+    """One sign, or a letter and its accent; and in the widths of another script."""
+    town.policy(bobs(town, BOB, 'authors = ["Jos\u00e9"]\n'))
+    await people.promoted()
+    people.change("Jose\u0301")
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+
+
+async def test_a_crowd_of_co_authors_is_refused_by_its_commit(people, town):
+    """A hundred and one are read, as a squash may have; of more than a thousand the refusal names the commit."""
+    await people.promoted()
+    lines = [f"Co-authored-by: P{n} <p{n}@x>" for n in range(101)]
+    people.change("Zoe", message="Squash\n\n" + "\n".join([*lines, "Co-authored-by: Bob"]))
+    await town.proven()
+    await town.not_taken("ApprovalByAuthor", who="bob")
+    people.change("Zoe", message="Squash\n\n" + "\n".join(lines * 10))
+    await town.proven()
+    with pytest.raises(Denied, match="more than 1000 co-authors") as denied:
+        await town.signed("bob")
+    assert denied.value.code == "AuthorUnknown"
+    assert town.git("rev-parse", "main")[:12] in denied.value.what
+    await town.refused("AuthorUnknown")
+
+
+async def squashed(town, people):
+    """Bob's branch was proven in test, and is in main as one commit of Ann's."""
+    await people.promoted()
+    town.git("checkout", "-qb", "feature/x")
+    people.change("Bob")
+    await town.proven("feature/x")
+    town.git("checkout", "-q", "main")
+    town.git("merge", "-q", "--squash", "feature/x")
+    town.git("commit", "-qm", "Squash")
+
+
+async def test_the_authors_of_a_squashed_branch_count(people, town):
+    """What main has as Ann's is what test proved of Bob: he does not approve it; the commits shown stay main's."""
+    await squashed(town, people)
+    await town.not_taken("ApprovalByAuthor", who="bob")
+    plan = await plan_promotion(town.world(town.prod), "", nobody)
+    assert [one.author for one in plan.promotion.commits] == ["Ann"]
+    assert [one.author for one in plan.promotion.authors] == ["Bob"]
+
+
+async def test_a_squashed_branch_that_is_gone_is_proven_anew(people, town):
+    """Nobody can tell who wrote what test proved: refused, and it says that main itself may go to test."""
+    await squashed(town, people)
+    town.git("branch", "-qD", "feature/x")
+    git_dir = town.prod.paths.repo
+    shutil.rmtree(git_dir, ignore_errors=True)  # the mirror is fetched anew: it never saw the branch
+    with pytest.raises(Denied, match="who wrote that cannot be told") as denied:
+        await town.signed("bob")
+    assert (denied.value.code, "rollout --env test" in denied.value.next) == ("AuthorUnknown", True)
+    await town.proven()
+    await town.signed("bob")
+    assert (await town.promote()).exit_code == 0
 
 
 async def test_whoever_commits_what_another_wrote_is_asked_too(people, town):

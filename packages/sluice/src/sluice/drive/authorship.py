@@ -6,12 +6,14 @@ rules: by all that is known of a commit, and, stricter, by keys: what nobody els
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sluice.hosts.signing import Signed, fingerprint
 from sluice.model.policy import BY_KEY, Signer
 from sluice.model.promotion import Authored, Denial, Denied, Promotion
+from sluice.model.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def must_be_no_author(signed: Signed, signers: Mapping[str, Signer], about: Prom
     rule = about.rules.approver_not_author
     if not rule:
         return
-    changes = about.authors or about.commits
+    changes = (*about.commits, *about.authors)
     policies = policies_of(signers, about)
     person = person_of(signed, policies)
     names = _folded(person.authors)
@@ -90,5 +92,7 @@ def _keys(signer: Signer) -> set[str]:
 
 
 def _folded(names: Iterable[str]) -> set[str]:
-    # Hosts of mail and people write their names in capitals or not; nobody is two people by that.
-    return {" ".join(name.casefold().split()) for name in names} - {""}
+    # Hosts of mail and people write names in capitals or not, and letters with their accent as one sign or two; nobody
+    # is two people by that.
+    folded = (unicodedata.normalize("NFKC", name).casefold() for name in names)
+    return {one_line(unicodedata.normalize("NFKC", name)) for name in folded} - {""}

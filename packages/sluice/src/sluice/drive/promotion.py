@@ -17,7 +17,7 @@ from sluice.gates.waivers import passed_over
 from sluice.ledger import Ledger
 from sluice.model.changes import policy_changes
 from sluice.model.errors import Refused, UsageError
-from sluice.model.promotion import Denial, Denied, Former, Promotion
+from sluice.model.promotion import Authored, Denial, Denied, Former, Promotion
 from sluice.model.release import CONTENT, INPUT, Artifact, Commit, Release
 from sluice.model.spec import ServiceSpec
 from sluice.model.stricter import approvers_of, gates_of, strictest
@@ -71,7 +71,7 @@ async def plan_promotion(
         promotion=msgspec.structs.replace(
             _held_to(before, policy, await _what_changes(world, commit, old, proof, dict(exceptions or {}))),
             rules=rules,
-            authors=tuple(await world.repo.authors(commit.sha)) if rules.approver_not_author and old is None else (),
+            authors=await _authors(world, commit, old, proof) if rules.approver_not_author else (),
             gates=in_promotion(policy.gates, exceptions or {}),
         ),
     )
@@ -162,6 +162,22 @@ async def _what_changes(
         waived_in_test=passed_over(record),
         settings=dict(world.settings),
     )
+
+
+async def _authors(world: World, commit: Commit, old: Release | None, proof: Tested) -> tuple[Authored, ...]:
+    """Who wrote it besides those of the commits that are new to users. Raises Denied where that cannot be told."""
+    ever = await world.repo.authors(commit.sha) if old is None else []
+    if proof.sha == commit.sha:
+        return tuple(ever)
+    try:
+        # What a squash or a rebase left out of the policy's branch is what test proved all the same.
+        return (*ever, *await world.repo.authored(commit.sha, proof.sha))
+    except (Refused, UsageError) as failure:
+        raise Denied(
+            Denial.AUTHOR_UNKNOWN,
+            f"Test proved {proof.branch} at {proof.sha[:12]}, and who wrote that cannot be told: {failure.what}",
+            next=f"prove what is merged: {ROLLOUT} {world.policy_ref}",
+        ) from failure
 
 
 def _policies_before(world: World, old: Release | None) -> tuple[Release, ...]:

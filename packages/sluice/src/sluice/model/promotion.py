@@ -121,7 +121,9 @@ class Promotion(msgspec.Struct, frozen=True):
     carried: dict[str, str] = {}  # of a test on another host, by its images: what its Compose files say of each
     gates: dict[str, str] = {}  # how each stands (GateStanding), in their order
     approvers: tuple[str, ...] = ()  # who may approve, by the policy and by all of `before`
-    authors: tuple[Authored, ...] = ()  # the first time, where it is asked who wrote it: a commit of each who ever did
+    # Where it is asked who wrote it, beside `commits`: the first time a commit of each who ever did; and those of the
+    # branch that test proved and the policy's branch has as another commit (a squash, say).
+    authors: tuple[Authored, ...] = ()
     waived_in_test: tuple[dict[str, str], ...] = ()  # gate, by, reason and verdict of what test passed over
     settings: dict[str, str] = {}  # what host.toml says of this environment: where and as whom it will run
 
