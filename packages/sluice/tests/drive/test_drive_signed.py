@@ -13,7 +13,7 @@ from sluice.hosts.git import GitMirror
 from sluice.hosts.signing import sign
 from sluice.ledger import Ledger
 from sluice.model.policy import Role
-from sluice.model.promotion import document, expiry
+from sluice.model.promotion import Denied, document, expiry
 from sluice.model.verdict import Verdict
 
 ASK = Request("olga@host", "test")
@@ -94,6 +94,33 @@ async def test_a_bad_signature_has_a_name(town, how, code):
     await town.proven()
     await town.not_taken(code, **how)
     await town.refused("ApprovalMissing")
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        ("Sluice approval", "\ufeffSluice approval"),
+        ("commits: 1\n", "commits: 1\ncommits: 1\n"),
+        ("commits: 1\n", "commits: 1\nand a word\n"),
+        ("commits: 1\n", "commits: 1\r\n"),
+    ],
+    ids=["a byte order mark", "a line twice", "a line more", "a line end"],
+)
+async def test_a_text_that_says_the_same_and_is_another_is_told_so(town, alter):
+    """Not as a line that is not said, was not said and is another."""
+    await town.proven()
+    with pytest.raises(Denied, match="says the same as the text that is to be signed") as denied:
+        await town.signed(alter=alter)
+    assert (denied.value.code, "--print" in denied.value.next) == ("PlanAltered", True)
+    assert "not said" not in denied.value.what
+
+
+async def test_a_text_that_says_something_else_names_the_line_and_nobody(town):
+    """Who signed is not known before the signature was looked at."""
+    await town.proven()
+    with pytest.raises(Denied, match=r"^What was signed \(plan \w{12}.?\) is not what would be done now") as denied:
+        await town.signed(alter=("commits: 1\n", "commits: 0\nnew: line\n"))
+    assert "commits, now 1, was 0; new, now not said, was line" in denied.value.what
 
 
 async def test_an_approval_that_was_good_is_so_no_more(town):

@@ -15,7 +15,17 @@ from sluice.hosts.signing import Signed
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role
-from sluice.model.promotion import Approval, Denial, Denied, Promotion, document, is_over, judge_text, used_in
+from sluice.model.promotion import (
+    Approval,
+    Denial,
+    Denied,
+    Promotion,
+    document,
+    is_over,
+    must_be_of_plan,
+    must_hold_now,
+    used_in,
+)
 from sluice.model.release import Release
 from sluice.model.verdict import Finding, Verdict
 
@@ -133,7 +143,7 @@ class Desk:
 
     async def take_in(self, role: Role, text: str, signature: str, at: str, run: str) -> Approval:
         """A signature handed in now, judged as it will be when the plan is acted upon. Raises Denied, or UsageError."""
-        given = Approval(role, text, signature, "whoever signed", "", at, run)
+        given = Approval(role, text, signature, "", "", at, run)
         if role is Role.CHECKLIST:
             item = given.says.get("item", "")
             asked = [one.id for one in self.people]
@@ -145,7 +155,6 @@ class Desk:
 
     async def accept(self, text: Approval) -> Signed:
         """Who signed. Raises Denied, with the code of what is wrong with it."""
-        promotion = self._about.rules
         says = text.says
         expected = document(
             (self._world.service, self._world.environment.value),
@@ -155,8 +164,9 @@ class Desk:
             says.get("expires", ""),
             says.get("item", "") if text.role is Role.CHECKLIST else "",
         )
-        judge_text(text, expected, self._world.clock.now(), promotion.approval_ttl_s)
+        must_be_of_plan(text, expected)
         signed = await self._may_sign(text)
+        must_hold_now(text, signed.principal, self._world.clock.now(), self.rules.approval_ttl_s)
         if _proven(text, signed).digest in self._used:
             raise Denied(
                 Denial.APPROVAL_USED,

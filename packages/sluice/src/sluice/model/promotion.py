@@ -256,20 +256,32 @@ def expiry(now: str, ttl_s: float) -> str:
     return (_time(now) + dt.timedelta(seconds=ttl_s)).strftime(EXPIRES)
 
 
-def judge_text(text: Approval, expected: str, now: str, ttl_s: float) -> None:
-    """Whether a signed text is for this plan, now. `expected` is the text with the signed one's own expiry.
+def must_be_of_plan(text: Approval, expected: str) -> None:
+    """Whether a text is the one to be signed now; `expected` has the text's own expiry and version. Raises Denied.
 
-    Raises Denied; neither the signature nor whether it was used is looked at.
+    Nothing is known of who signed it: that is asked of the signature, after this.
     """
-    who, until = text.principal, text.says.get("expires", "")
-    if text.document != expected:
+    if text.document == expected:
+        return
+    other, plan = _differences(text.document, expected), text.says.get("plan", "")
+    if not other and f"\nplan: {plan}\n" in expected:
         raise Denied(
             Denial.PLAN_ALTERED,
-            f"What {who} signed (plan {text.says.get('plan', '')[:12]}) is not what would be done now: "
-            f"{_differences(text.document, expected)}.",
-            next="look at `sluice plan --env prod` again and sign that",
+            "What was signed says the same as the text that is to be signed, and is another text: it has a line more "
+            "or less, other line ends, or letters that are not seen (a byte order mark, say).",
+            next="sign what `sluice approve --print` (or `sign-off --print`) shows, byte for byte",
         )
-    left = (_expires(text) - _time(now)).total_seconds()
+    raise Denied(
+        Denial.PLAN_ALTERED,
+        f"What was signed (plan {shortened(plan, 12)}) is not what would be done now: "
+        f"{other or 'a commit, a rule of the policy or a value of the env file is another'}.",
+        next="look at `sluice plan --env prod` again and sign that",
+    )
+
+
+def must_hold_now(text: Approval, who: str, now: str, ttl_s: float) -> None:
+    """Whether it is neither over nor for longer than the policy lets it; `who` was proven to sign it. Raises Denied."""
+    until, left = text.says.get("expires", ""), (_expires(text) - _time(now)).total_seconds()
     if left <= 0:
         raise Denied(Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {until}.", next="sign the plan anew")
     # A second of grace: the text holds whole seconds, and ours has thousandths.
@@ -282,13 +294,13 @@ def judge_text(text: Approval, expected: str, now: str, ttl_s: float) -> None:
 
 
 def _differences(signed: str, expected: str) -> str:
-    """Which lines say something else, in words; of the plan's hash alone, what it may be about."""
+    """Which lines say something else, in words. "": none does."""
     was, now = (dict(line.partition(": ")[::2] for line in text.splitlines()[1:]) for text in (signed, expected))
-    other = [name for name in (now | was) if was.get(name) != now.get(name) and name != "plan"]
+    other = [name for name in (now | was) if was.get(name, "") != now.get(name, "") and name != "plan"]
     found = [f"{_said(name)}, now {_said(now.get(name))}, was {_said(was.get(name))}" for name in other[:DIFFERENCES]]
     if len(other) > DIFFERENCES:
         found.append(f"and {len(other) - DIFFERENCES} more lines")
-    return "; ".join(found) or "a commit, a rule of the policy or a value of the env file is another"
+    return "; ".join(found)
 
 
 def _said(text: str | None) -> str:
@@ -310,7 +322,7 @@ def _expires(text: Approval) -> dt.datetime:
     except (KeyError, ValueError):
         raise Denied(
             Denial.PLAN_ALTERED,
-            f"What {text.principal} signed says when it ends in another way than the text that is to be signed.",
+            "What was signed says when it ends in another way than the text that is to be signed.",
             next="sign the text that `sluice approve --print` shows",
         ) from None
 
