@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sluice.model.containers import Containers
+from sluice.model.logs import Logs
 from sluice.model.promotion import Authored
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.secret import Redactor
@@ -161,12 +162,15 @@ class Runtime(Protocol):
         """What should run for this slot and what does; None where the runtime has no containers."""
         ...
 
-    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
-        """The newest log lines of every service of the slot and of the shared ones, redacted."""
+    async def logs(self, release: Release, slot: Slot, lines: int) -> Logs:
+        """The newest log lines of every service of the slot and of the shared ones, redacted.
+
+        Also with the values of before, where what runs was started with them; else they are withheld.
+        """
         ...
 
-    async def tail(self, slot: Slot, lines: int) -> list[str]:
-        """The newest log lines of the slot, redacted."""
+    async def tail(self, release: Release, slot: Slot, lines: int) -> list[str]:
+        """The newest log lines of the slot, to be shown: what is withheld of them is a sentence."""
         ...
 
     async def prune(self, keep: Sequence[Release], progress: Progress) -> None:

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from sluice.checks import Target
 from sluice.model.containers import Containers
+from sluice.model.logs import Logs
 from sluice.model.release import Artifact, Commit, Release, Slot
 from sluice.model.spec import ChecksSpec, HostEnvironment, RunSpec, ServiceSpec
 
@@ -109,11 +110,11 @@ class Told:
             raise self.now
         return self.now
 
-    async def logs(self, _release: Release, _slot: Slot, lines: int) -> dict[str, list[str]]:
+    async def logs(self, _release: Release, _slot: Slot, lines: int) -> Logs:
         self.asked_lines = lines
         if isinstance(self.lines, Exception):
             raise self.lines
-        return self.lines
+        return Logs(self.lines)
 
     async def alive(self, _slot: Slot) -> bool:
         return self.runs

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sluice.checks.levels import Level, level_of, plain
 from sluice.checks.logs import judge_logs, records
+from sluice.model.logs import Logs, quotable
 from sluice.model.secret import Redactor, Secret
 from sluice.model.spec import ChecksSpec, Harmless
 from sluice.model.verdict import Verdict
@@ -18,7 +19,7 @@ from sluice.model.verdict import Verdict
 
 def judge(*lines: str, **checks):
     """The finding over one service's lines."""
-    return judge_logs({"api": list(lines)}, ChecksSpec(**checks))
+    return judge_logs(Logs({"api": list(lines)}), ChecksSpec(**checks))
 
 
 CRITICAL = [
@@ -209,7 +210,7 @@ def test_evidence_is_redacted_short_and_says_how_much_more_there_is():
     """A secret that a service wrote into its own log goes no further; a long line is cut."""
     redactor = Redactor([Secret("hunter2-hunter2")])
     lines = [f"ERROR: {n} password hunter2-hunter2 {'x' * 5000}" for n in range(9)]
-    finding = judge_logs({"api": lines}, ChecksSpec(), redactor)
+    finding = judge_logs(Logs({"api": lines}), ChecksSpec(), redactor)
     assert "hunter2" not in finding.detail
     assert "and 6 more" in finding.detail
     assert len(finding.detail) < 700
@@ -222,8 +223,8 @@ def test_every_replica_of_a_service_counts():
 
 def test_no_log_at_all_is_no_pass_and_a_silent_service_is_one():
     """Nothing to read is inconclusive; a server that says nothing says nothing critical."""
-    assert judge_logs({}, ChecksSpec()).verdict is Verdict.INCONCLUSIVE
-    silent = judge_logs({"api": [], "db": ["LOG:  ready"]}, ChecksSpec())
+    assert judge_logs(Logs({}), ChecksSpec()).verdict is Verdict.INCONCLUSIVE
+    silent = judge_logs(Logs({"api": [], "db": ["LOG:  ready"]}), ChecksSpec())
     assert silent.verdict is Verdict.PASS
     assert "0 of api, 1 of db" in silent.detail
 
@@ -238,7 +239,7 @@ ANY_LINE = st.one_of(
 @given(st.lists(ANY_LINE, max_size=30))
 def test_no_log_breaks_the_judgement(lines):
     """Any lines give a verdict; every line is in exactly one record."""
-    finding = judge_logs({"api": lines}, ChecksSpec())
+    finding = judge_logs(Logs({"api": lines}), ChecksSpec())
     assert finding.verdict in {Verdict.PASS, Verdict.FAIL}
     kept = [line for record in records(lines) for line in record.lines]
     assert [line for line in kept if line] == [plain(line) for line in lines if plain(line)]
@@ -255,7 +256,7 @@ def test_no_line_takes_long(unit, begin, end):
     """Repetition does not make a pattern slow: a line of 20 kB is judged in milliseconds."""
     line = begin + unit * (20_000 // len(unit)) + end
     began = time.process_time()
-    judge_logs({"api": ["panic: x", "  y", *[line] * 4]}, ChecksSpec())
+    judge_logs(Logs({"api": ["panic: x", "  y", *[line] * 4]}), ChecksSpec())
     assert time.process_time() - began < 0.5  # a few milliseconds; a pattern that backtracks takes minutes
 
 
@@ -263,3 +264,14 @@ def test_no_line_takes_long(unit, begin, end):
 def test_every_line_has_a_level_or_none(line):
     """Nothing is raised, whatever is in it."""
     assert isinstance(level_of(plain(line))[0], Level)
+
+
+def test_a_log_that_is_withheld_is_counted_and_not_quoted():
+    """What may hold a secret that nobody knows any more fails the check by its number, beside what may be quoted."""
+    why = "it was started with other values than today's (/logs/api.log)"
+    said = Logs({"api": ["ERROR: old-value", "ERROR: old-value again"], "db": ["FATAL:  gone"]}, {"api": why})
+    finding = judge_logs(said, ChecksSpec())
+    assert finding.verdict is Verdict.FAIL
+    assert finding.detail == f"3 critical: db: FATAL: gone; api: 2 not shown: {why}"
+    assert quotable(said, 5) == ["db: FATAL:  gone", f"api: 2 lines not shown: {why}"]
+    assert judge_logs(Logs({"api": ["fine"]}, {"api": why}), ChecksSpec()).verdict is Verdict.PASS

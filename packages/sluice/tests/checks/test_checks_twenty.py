@@ -19,10 +19,11 @@ from sluice.checks.together import probe_of
 from sluice.cli.quick import DEADLINE_S, within
 from sluice.hosts.system import SystemClock
 from sluice.model.containers import Containers, Expected
+from sluice.model.logs import Logs
 from sluice.model.release import Release, Slot
 from sluice.model.secret import Redactor
 from sluice.model.verdict import Finding, Verdict
-from sluice.runtimes.compose_state import tails
+from sluice.runtimes.compose_state import service_of
 from sluice.runtimes.engine import DockerEngine, container_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
@@ -61,8 +62,10 @@ class Running:
         found = tuple(container_of(document) for document in await self.documents())
         return Containers(expected, found, SystemClock().now())
 
-    async def logs(self, _release: Release, _slot: Slot, lines: int) -> dict[str, list[str]]:
-        return await tails(self.engine, await self.documents(), lines)
+    async def logs(self, _release: Release | None, _slot: Slot | None, lines: int) -> Logs:
+        documents = await self.documents()
+        told = await asyncio.gather(*(self.engine.logs(one["Id"], lines) for one in documents))
+        return Logs(dict(zip(map(service_of, documents), told, strict=True)))
 
     async def alive(self, _slot: Slot) -> bool:
         return True
@@ -72,8 +75,8 @@ async def until_all_have_talked(running: Running) -> None:
     """Wait for the logs, at most a minute."""
     async with asyncio.timeout(60):
         while True:
-            logs = await tails(running.engine, await running.documents(), 120)
-            if all(len(lines) == 120 for lines in logs.values()):
+            logs = await running.logs(None, None, 120)
+            if all(len(lines) == 120 for lines in logs.lines.values()):
                 return
             await asyncio.sleep(0.1)
 

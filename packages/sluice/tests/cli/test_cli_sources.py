@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from sluice.runtimes.client import SupervisorClient
 from sluice.testing.spelling import spellings
 
 pytestmark = pytest.mark.drill
@@ -105,6 +108,59 @@ def test_no_value_of_any_source_reaches_a_sink(sourced):
         if any(form in text for form in spellings(value))
     ]
     assert leaks == []
+
+
+def wait_until(condition):
+    """Look at another process's log again and again, at most twenty seconds: it has no way to call us."""
+    end, never = time.monotonic() + 20, threading.Event()
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        never.wait(0.01)
+
+
+def leaks(text):
+    """Which values, old or new, are in a text."""
+    return [name for name, value in SENTINELS.items() if any(form in text for form in spellings(value))]
+
+
+def test_an_old_value_in_a_log_is_not_quoted_after_it_was_changed(sourced):
+    """While the process lives, its values are hidden; where a source is away or the process is dead, nothing is shown.
+
+    Neither the quick check nor a rollback quotes the value, nor does the ledger keep it.
+    """
+    origin = sourced.folder / "origin"
+    shouts = 'signal.signal(signal.SIGHUP, lambda *_: print("CRITICAL: cannot log in with", *secret, flush=True))\n'
+    secret = 'secret = sorted(v for k, v in os.environ.items() if k.endswith("_KEY"))\n'
+    server = (origin / "server.py").read_text()
+    (origin / "server.py").write_text(f"import os, signal\n{secret}{shouts}{server}")
+    sourced.git("commit", "-q", "-a", "-m", "shout")
+    sourced.branch("feature/shouts")
+    code, out = sourced.rollout("feature/shouts", "--owner", "ann")
+    assert code == 0, out
+    (log,) = sourced.paths.logs_dir.glob("shop-test-*.log")
+    subprocess.os.kill(SupervisorClient(sourced.paths.supervisor_dir).status()[log.stem].pid, signal.SIGHUP)
+    wait_until(lambda: "CRITICAL" in log.read_text())
+
+    program(sourced.folder / "bin" / "vault", "COMMAND_KEY=n3w-value-of-the-vault")
+    (sourced.folder / "test.env").write_text("SHOP_KEY=n3w-value-of-the-file\n")
+    code, out = sourced.sluice("quick-check", "--env", "test", "--json")
+    assert code == 1, out
+    assert "cannot log in with [redacted]" in out
+    assert leaks(out) == []
+    (sourced.folder / "bin" / "vault").write_text("#!/bin/sh\nexit 4\n")
+    code, out = sourced.sluice("quick-check", "--env", "test", "--json")
+    assert "shop: 1 not shown: secret_command" in out
+    assert str(log) in out
+    assert leaks(out) == []
+    program(sourced.folder / "bin" / "vault", "COMMAND_KEY=n3w-value-of-the-vault")
+    sourced.branch("feature/next")
+    code, out = sourced.rollout("feature/next", "--owner", "ann")
+    assert code == 0, out
+    code, out = sourced.sluice("rollback", "--env", "test", "--owner", "ann")
+    assert leaks(out) == []
+    state = sourced.folder / "state" / "shop" / "envs" / "test"
+    kept = [path for path in state.rglob("*") if path.is_file() and ".log" not in path.name]
+    assert [str(path) for path in kept if leaks(path.read_bytes().decode(errors="replace"))] == []
 
 
 def test_a_source_that_is_away_stops_the_rollout_before_anything_is_touched(sourced):

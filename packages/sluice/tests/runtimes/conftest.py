@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from sluice.hosts.git import GitMirror
+from sluice.hosts.sources import ServerValues, sources_of
 from sluice.hosts.state import StatePaths
 from sluice.model.secret import Redactor
 from sluice.model.spec import HostEnvironment
 from sluice.runner import LocalRunner
 from sluice.runtimes.client import SupervisorClient
+from sluice.runtimes.past import Past
 from sluice.runtimes.process import ProcessRuntime
 
 SERVER = """
@@ -171,4 +173,5 @@ def runtime(
     """The runtime over all of these."""
     host = HostEnvironment(public_url="http://127.0.0.1:1", env_file=str(env_file), ports=free_ports)
     assert sys.platform == "linux"
-    return ProcessRuntime(paths, host, GitMirror(paths, str(origin), runner), runner)
+    past = Past(host, ServerValues(sources_of(host)), paths, runner.redactor)
+    return ProcessRuntime(paths, host, GitMirror(paths, str(origin), runner), runner, past)

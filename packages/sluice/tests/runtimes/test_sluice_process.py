@@ -199,7 +199,7 @@ async def test_a_slot_lives_its_whole_life(runtime, mirror, runner):
 
     await runtime.notify_drain(release, slot)
     for _ in range(200):
-        if "draining" in (lines := await runtime.tail(slot, 10)):
+        if "draining" in (lines := await runtime.tail(release, slot, 10)):
             break
         await asyncio.sleep(0.02)
     assert lines == ["secret is [redacted]", "draining"]
@@ -227,10 +227,28 @@ async def test_a_log_is_redacted_before_it_is_cut(runtime, runner, monkeypatch, 
     log.write_text(f"{beginning}\n{'y' * 20}sentinel-5f0d\n{'z' * 90 if written > 100 else 'last'}\n")
     if rotated:
         log.with_name(f"{log.name}.1").touch()
-    lines = await runtime.tail(slot, 10)
+    lines = runtime._newest(slot, 10)
     assert len(lines) == shown
     assert "5f0d" not in "".join(lines)
     assert lines[-1] in ("last", "z" * 90)
+
+
+async def test_a_log_is_quoted_only_where_every_value_in_it_is_known(runtime, mirror, env_file, paths):
+    """A value that was changed is hidden while its process lives; once it is dead, its log is counted and not shown."""
+    release = release_of(*await build(runtime, mirror))
+    slot = runtime.choose_slot(release, [])
+    await runtime.start(release, slot)
+    await until(lambda: fetch(slot.url) is not None)
+    env_file.write_text(env_file.read_text().replace("sentinel-5f0d", "changed-8c1e"))
+    assert await runtime.tail(release, slot, 10) == ["secret is [redacted]"]
+    assert (await runtime.logs(release, slot, 10)).withheld == {}
+    await runtime.stop(release, slot)
+    (told,) = await runtime.tail(release, slot, 10)
+    assert told.startswith("tiny: 1 line not shown: it was started with other values than today's (")
+    assert str(paths.logs_dir) in told
+    env_file.unlink()
+    (told,) = await runtime.tail(release, slot, 10)
+    assert told.startswith("tiny: 1 line not shown: the environment file ")
 
 
 def state_secret():

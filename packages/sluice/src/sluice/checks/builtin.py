@@ -18,6 +18,7 @@ from sluice.checks.together import Probe, aside, probe_of
 from sluice.checks.websocket import NAME as WEBSOCKET
 from sluice.checks.websocket import websocket
 from sluice.model.containers import Containers
+from sluice.model.logs import Logs
 from sluice.model.release import Release, Slot
 from sluice.model.spec import ChecksSpec, HostEnvironment
 from sluice.model.verdict import Finding, Verdict
@@ -36,7 +37,7 @@ class Asked(Protocol):
 
     async def containers(self, release: Release, slot: Slot) -> Containers | None: ...
 
-    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]: ...
+    async def logs(self, release: Release, slot: Slot, lines: int) -> Logs: ...
 
     async def alive(self, slot: Slot) -> bool: ...
 

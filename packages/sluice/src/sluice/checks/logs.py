@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sluice.checks.levels import Level, level_of, plain
 from sluice.checks.together import sentence
+from sluice.model.logs import Logs
 from sluice.model.spec import ChecksSpec, Harmless
 from sluice.model.verdict import Finding, Verdict, counted
 
@@ -144,10 +145,9 @@ def _compiled(patterns: Sequence[str]) -> list[re.Pattern[str]]:
     return [re.compile(pattern) for pattern in patterns]
 
 
-def judge_logs(
-    logs: Mapping[str, Sequence[str]], spec: ChecksSpec, redact: Callable[[str], str] = lambda text: text
-) -> Finding:
+def judge_logs(read: Logs, spec: ChecksSpec, redact: Callable[[str], str] = lambda text: text) -> Finding:
     """The finding `logs` over the newest lines of every service. Pure. Raises re.error for a pattern that is none."""
+    logs = read.lines
     if not logs:
         return Finding(NAME, Verdict.INCONCLUSIVE, detail="No service has a log here.", fix="sluice status")
     critical = _compiled(spec.critical)
@@ -165,25 +165,34 @@ def judge_logs(
                 found.append((service, record))
             else:
                 passed[reason] += 1
-    return _verdict(logs, found, passed, redact)
+    return _verdict(read, found, passed, redact)
 
 
 def _verdict(
-    logs: Mapping[str, Sequence[str]],
+    read: Logs,
     found: list[tuple[str, Record]],
     passed: Counter[str],
     redact: Callable[[str], str],
 ) -> Finding:
     excused = [f"{count} harmless ({_cut(reason, 80)})" for reason, count in passed.most_common(3)]
     if found:
-        quotes = [f"{service}: {redact(record.quote)}" for service, record in found[-MAX_EVIDENCE:]]
-        more = f"; and {len(found) - MAX_EVIDENCE} more" if len(found) > MAX_EVIDENCE else ""
-        detail = f"{len(found)} critical: {'; '.join(quotes)}{more}" + (f"; {'; '.join(excused)}" if excused else "")
+        detail = f"{len(found)} critical: {'; '.join([*_told(read, found, redact), *excused])}"
         fix = "read the service's log; what is known to be harmless goes into [[checks.harmless]] with its reason"
         metrics = {"critical": len(found), "services": sorted({service for service, _ in found})}
         return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics=metrics)
+    logs = read.lines
     seen = ", ".join(f"{len(lines)} of {service}" for service, lines in sorted(logs.items())[:8])
     more = f" and {counted(len(logs) - 8, 'service')} more" if len(logs) > 8 else ""
     return Finding(
         NAME, Verdict.PASS, detail=sentence([f"No critical error in the newest lines: {seen}{more}", *excused])
     )
+
+
+def _told(read: Logs, found: list[tuple[str, Record]], redact: Callable[[str], str]) -> Iterator[str]:
+    """The newest errors that may be quoted, and of the others how many there are and why they are not."""
+    shown = [(service, record) for service, record in found if service not in read.withheld]
+    yield from (f"{service}: {redact(record.quote)}" for service, record in shown[-MAX_EVIDENCE:])
+    if len(shown) > MAX_EVIDENCE:
+        yield f"and {len(shown) - MAX_EVIDENCE} more"
+    for service, count in Counter(service for service, _ in found if service in read.withheld).items():
+        yield f"{service}: {count} not shown: {read.withheld[service]}"

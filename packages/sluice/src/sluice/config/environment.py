@@ -15,6 +15,7 @@ from sluice.model.secret import Redactor
 from sluice.model.spec import EnvironmentName, HostConfig, HostEnvironment, HostService, HostSettings, RuntimeName
 from sluice.ports import Ingress, Runtime
 from sluice.runner import LocalRunner
+from sluice.runtimes.past import Past, hidden
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,10 @@ def open_environment(host: HostConfig, root: Path, service: str, environment: st
     paths = StatePaths(root, service, name.value)
     paths.prepare(shared=bool(chosen.run_as))
     env_file = ServerValues(sources_of(chosen))
-    # What host.toml itself shows to everybody is no secret, although a server is told it in its env file too.
-    shown = {chosen.public_url.rstrip("/"), chosen.expect_sso_host}
-    shown |= {f"{scheme}://{chosen.expect_sso_host}" for scheme in ("http", "https")}
-    redactor = Redactor(secret for secret in env_file.secrets() if secret.reveal().rstrip("/") not in shown)
+    redactor = Redactor(hidden(chosen, env_file.secrets()))
     runner, clock = LocalRunner(redactor), SystemClock()
     repo = GitMirror(paths, host_service.repo, runner)
+    past = Past(chosen, env_file, paths, redactor)
     neighbours = [
         (other, env.value, one)
         for other, known in host.service.items()
@@ -59,7 +58,7 @@ def open_environment(host: HostConfig, root: Path, service: str, environment: st
         if (other, env) != (service, name)
     ]
     by = _compose if chosen.runtime is RuntimeName.COMPOSE else _process
-    runtime, ingress = by(Surroundings(paths, chosen, host.host, repo, runner, env_file, clock, neighbours))
+    runtime, ingress = by(Surroundings(paths, chosen, host.host, repo, runner, env_file, clock, past, neighbours))
     releases = FileReleases(paths)
     return Environment(
         service=service,
@@ -90,6 +89,7 @@ class Surroundings:
     runner: LocalRunner
     env_file: ServerValues
     clock: SystemClock
+    past: Past
     neighbours: list[tuple[str, str, HostEnvironment]]  # service, environment: every other one of this host
 
 
@@ -99,7 +99,7 @@ def _process(here: Surroundings) -> tuple[Runtime, Ingress]:
     from sluice.runtimes.process import ProcessRuntime
 
     others = {f"{service}/{environment}": host for service, environment, host in here.neighbours}
-    runtime = ProcessRuntime(here.paths, here.host, here.repo, here.runner, others)
+    runtime = ProcessRuntime(here.paths, here.host, here.repo, here.runner, here.past, others)
     return runtime, ProcessIngress(here.paths, here.host)
 
 
@@ -116,7 +116,7 @@ def _compose(here: Surroundings) -> tuple[Runtime, Ingress]:
     cli = ComposeCli(here.runner, here.settings.docker, here.env_file.values)
     builder = ComposeBuilder(paths, here.repo, here.runner, engine, cli)
     look = Look(paths, host, engine, cli, builder, [Neighbour(*one) for one in here.neighbours])
-    runtime = ComposeRuntime(paths, host, Means(engine, cli, builder, look, here.clock))
+    runtime = ComposeRuntime(paths, host, Means(engine, cli, builder, look, here.clock, here.past))
     return runtime, ContainerIngress(paths, host, engine, network_name(paths.service, paths.environment))
 
 

@@ -212,7 +212,7 @@ class Steps:
         must_have_its_env(self._world, plan)
         notes = evidence([finding])
         if finding.verdict is not Verdict.PASS:
-            notes["log"] = await self._world.runtime.tail(slot, LOG_LINES)
+            notes["log"] = await self._world.runtime.tail(release, slot, LOG_LINES)
         return Outcome(judged([finding]), notes=notes)
 
     async def _smoke_private(self) -> Outcome:

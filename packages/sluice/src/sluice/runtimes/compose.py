@@ -20,6 +20,7 @@ from sluice.hosts.state import StatePaths, write_file
 from sluice.hosts.system import port_is_free
 from sluice.model.containers import Containers, Expected
 from sluice.model.errors import Refused, SluiceError, StepFailed
+from sluice.model.logs import Logs, quotable
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.spec import HostEnvironment, ServiceMode, ServiceSpec
 from sluice.ports import Clock, Progress
@@ -28,6 +29,7 @@ from sluice.runtimes.compose_build import ComposeBuilder, Understood
 from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
 from sluice.runtimes.compose_file import migrate_document, migrate_project, shared_project, slot_document
 from sluice.runtimes.compose_health import asked
+from sluice.runtimes.compose_logs import ContainerLogs
 from sluice.runtimes.compose_look import Look, network_name
 from sluice.runtimes.compose_once import run_once
 from sluice.runtimes.compose_overlaps import volumes_of
@@ -43,11 +45,11 @@ from sluice.runtimes.compose_state import (
     judged,
     labels_of,
     service_of,
-    tails,
 )
 from sluice.runtimes.compose_values import Placement
 from sluice.runtimes.credentials import CREDENTIALS_S, keep_credentials
 from sluice.runtimes.engine import DockerEngine
+from sluice.runtimes.past import Past
 from sluice.runtimes.placeholders import HOST, render, values
 from sluice.runtimes.prune import prune_artifacts
 
@@ -64,6 +66,7 @@ class Means:
     builder: ComposeBuilder
     look: Look
     clock: Clock
+    past: Past
 
 
 class ComposeRuntime:
@@ -85,6 +88,7 @@ class ComposeRuntime:
         self._service = {SERVICE: paths.service}
         self._ours = {SERVICE: paths.service, ENVIRONMENT: paths.environment}
         self._starter = Starter(means.engine, means.cli, means.clock)
+        self._logs = ContainerLogs(means.engine, self._folder, means.past)
         self._waiting: dict[str, set[str]] = {}  # by slot: what this process made and has not started
         self._holder = self._folder / "holder"  # the slot that runs what may run only once
 
@@ -253,15 +257,15 @@ class ComposeRuntime:
         found = await asked(self._engine, documents, judged(documents, self._snapshots))
         return Containers(tuple(expected), found, self._clock.now())
 
-    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
+    async def logs(self, release: Release, slot: Slot, lines: int) -> Logs:
         """See ports.Runtime."""
         shared = shared_project(release.service, release.environment)
-        return await tails(self._engine, await self._all(slot, shared), lines)
+        return await self._logs.of(release, slot, await self._all(slot, shared), lines)
 
-    async def tail(self, slot: Slot, lines: int) -> list[str]:
+    async def tail(self, release: Release, slot: Slot, lines: int) -> list[str]:
         """See ports.Runtime. Of every service of the slot, each line with the service's name."""
-        found = await tails(self._engine, await self._documents(slot), lines)
-        return [f"{service}: {line}" for service, told in found.items() for line in told][-lines:]
+        logs = await self._logs.of(release, slot, await self._documents(slot), lines)
+        return quotable(logs, lines)
 
     async def prune(self, keep: Sequence[Release], progress: Progress) -> None:
         """See ports.Runtime. Of images only those Sluice built for this service, and never by force."""
@@ -308,6 +312,8 @@ class ComposeRuntime:
         for sentence in make_folders(known.plans, place):
             told(sentence)
         self._folder.mkdir(exist_ok=True, mode=0o700)
+        # What went on running since other values were valid is quoted where it is in the way.
+        await self._logs.learn(release, slot, await self._shared.documents(place.service, place.environment))
         await self._shared.ensure(known, place, ran_before=release.verified, told=told)
         return known, place
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,15 +72,6 @@ def judged(documents: Sequence[Mapping[str, Any]], snapshots: Snapshots) -> tupl
         drift = _drift(document, known[one.project].get(one.name))
         containers.append(msgspec.structs.replace(one, drift=drift))
     return tuple(sorted(containers, key=lambda one: (one.project, one.service, one.name)))
-
-
-async def tails(engine: DockerEngine, documents: Sequence[Mapping[str, Any]], lines: int) -> dict[str, list[str]]:
-    """The newest log lines by service; of several replicas, one after the other."""
-    logs = await asyncio.gather(*(engine.logs(document["Id"], lines) for document in documents))
-    found: dict[str, list[str]] = {}
-    for document, told in zip(documents, logs, strict=True):
-        found.setdefault(service_of(document), []).extend(told)
-    return found
 
 
 def labels_of(document: Mapping[str, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import msgspec
 
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.release import Completed
-from sluice.model.secret import Redactor
+from sluice.model.secret import Redactor, Secret
 from sluice.ports import Progress
 from sluice.runtimes.engine_documents import (
     Found,
@@ -96,6 +96,16 @@ class DockerEngine:
         for probe in (state.get("Health") or {}).get("Log") or []:
             probe["Output"] = self._redact(str(probe.get("Output", "")))
         return document
+
+    async def environment(self, container: str) -> dict[str, Secret]:
+        """What it was created with beside its image's own variables; nothing when it is gone."""
+        answer = await self._http.ask("GET", f"/containers/{container}/json", accept=(404,))
+        if answer.status == 404:
+            return {}
+        image = await self._http.ask("GET", f"/images/{answer.document['Image']}/json", accept=(404,))
+        own = (image.document.get("Config") or {}).get("Env") if image.status != 404 else []
+        given = [entry for entry in answer.document["Config"].get("Env") or [] if entry not in (own or [])]
+        return {name: Secret(value) for name, _, value in (entry.partition("=") for entry in given)}
 
     async def logs(self, container: str, tail: int) -> list[str]:
         """The newest lines of both streams, redacted, in the order they came; at most 1 MiB, the end is kept."""

@@ -15,6 +15,7 @@ from sluice.hosts.state import StatePaths
 from sluice.hosts.system import port_is_free
 from sluice.model.containers import Containers
 from sluice.model.errors import Refused, StepFailed
+from sluice.model.logs import Logs, quotable
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
 from sluice.model.spec import HostEnvironment, ServiceSpec
 from sluice.ports import Progress
@@ -24,6 +25,7 @@ from sluice.runtimes.client import SupervisorClient, UnitStatus
 from sluice.runtimes.credentials import CREDENTIALS_S, keep_credentials
 from sluice.runtimes.launch import launch_argv, user
 from sluice.runtimes.overlap import shared_data
+from sluice.runtimes.past import Past
 from sluice.runtimes.placeholders import HOST, render, values
 from sluice.runtimes.prune import prune_artifacts
 from sluice.runtimes.units import UnitSpec
@@ -46,9 +48,11 @@ class ProcessRuntime:
         host: HostEnvironment,
         repo: GitMirror,
         runner: LocalRunner,
+        past: Past,
         neighbours: Mapping[str, HostEnvironment] | None = None,
     ) -> None:
         """Touches nothing. `neighbours`: every other environment of the host, by `service/env`."""
+        self._past = past
         self._paths = paths
         self._host = host
         self._neighbours = neighbours or {}
@@ -166,16 +170,34 @@ class ProcessRuntime:
         """See ports.Runtime. A process is in none."""
         return None
 
-    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
+    async def logs(self, release: Release, slot: Slot, lines: int) -> Logs:
         """See ports.Runtime. One service, which is the slot."""
-        return {release.service: await self.tail(slot, lines)}
+        doubt = await self._doubt(release, slot)
+        withheld = {release.service: f"{doubt} ({self._log(slot.unit)})"} if doubt else {}
+        return Logs({release.service: self._newest(slot, lines)}, withheld)
+
+    async def _doubt(self, release: Release, slot: Slot) -> str:
+        """Why the log may hold a secret that the redactor does not know; teaches it those of the process that runs."""
+        if missing := await asyncio.to_thread(self._past.doubt):
+            return missing
+        status = await self.status(slot)
+        # Its log began with it: where nothing was started again, every line is of this very process.
+        alone = status is not None and status.running and not status.restarts
+        if status is not None and alone and self._past.learn_of(status.pid, release.spec.run.environment):
+            return ""
+        todays = await asyncio.to_thread(self._past.todays, release)
+        return "" if todays else "it was started with other values than today's"
 
     async def prune(self, keep: Sequence[Release], progress: Progress) -> None:
         """See ports.Runtime. Never raises for what cannot be removed: that is said to `progress`."""
         await prune_artifacts(self._paths.artifacts, keep, progress)
 
-    async def tail(self, slot: Slot, lines: int) -> list[str]:
+    async def tail(self, release: Release, slot: Slot, lines: int) -> list[str]:
         """See ports.Runtime. [] when it never wrote a line."""
+        logs = await self.logs(release, slot, lines)
+        return quotable(logs, lines) if logs.withheld else logs.lines[release.service]
+
+    def _newest(self, slot: Slot, lines: int) -> list[str]:
         redactor, log = self._runner.redactor, self._log(slot.unit)
         try:
             with log.open("rb") as file:

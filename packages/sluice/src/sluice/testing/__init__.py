@@ -18,6 +18,7 @@ from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths
 from sluice.model.containers import Containers
 from sluice.model.errors import UsageError
+from sluice.model.logs import Logs
 from sluice.model.policy import GatesSpec
 from sluice.model.promotion import Authored
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
@@ -252,16 +253,16 @@ class MemoryWorld:
         await self._reach(f"credentials of {release.id} {slot.port}")
         return None
 
-    async def logs(self, release: Release, slot: Slot, lines: int) -> dict[str, list[str]]:
+    async def logs(self, release: Release, slot: Slot, lines: int) -> Logs:
         await self._reach("logs")
-        return {release.service: await self.tail(slot, lines)}
+        return Logs({release.service: await self.tail(release, slot, lines)})
 
     async def prune(self, keep: Sequence[Release], progress: Progress) -> None:
         progress("pruning")
         self.kept = sorted({release.id for release in keep})
         await self._reach("prune")
 
-    async def tail(self, slot: Slot, lines: int) -> list[str]:
+    async def tail(self, release: Release, slot: Slot, lines: int) -> list[str]:  # noqa: ARG002 - the port's shape
         return [f"{slot.unit} says sentinel-secret-value"][:lines]
 
     # ------------------------------------------------------------ Ingress
