@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sluice.model.errors import StepFailed
+from sluice.model.promotion import Denial, Denied
 from sluice.model.spec import ComposeSpec, ServiceMode
 from sluice.runtimes.compose_images import Images, Job
 from sluice.runtimes.compose_values import ServicePlan
@@ -145,3 +146,21 @@ async def test_what_was_noted_here_gives_way_to_what_another_host_proved(pinned,
     engine.registry[proven["web"]] = Image("sha256:w", (), (proven["web"],), {})
     found = await pinned(plan("web", build=True, routed=True), carried=proven)
     assert (found.images, found.healthchecks, found.stores, cli.builds) == (proven, (), {}, 1)
+
+
+async def test_what_only_this_host_would_build_is_refused_before_anything_is_built(pinned, engine, cli):
+    """Another host proved the rest: a service that it does not have is pulled by its name, or there is none.
+
+    Also where it was built here once, before test moved to another host.
+    """
+    proven = "registry/web@sha256:abc"
+    engine.registry = {proven: Image("sha256:web", (), (proven,), {}), "turn:4": Image("sha256:turn", (), (), {})}
+    web, turn = plan("web", build=True, routed=True), plan("turn", "turn:4")
+    extra = plan("extra", build=True)
+    await pinned(web, extra)
+    built = cli.builds
+    with pytest.raises(Denied, match="extra would be built here") as denied:
+        await pinned(web, turn, extra, carried={"web": proven})
+    assert denied.value.code == Denial.ARTIFACT_DIFFERS
+    assert cli.builds == built
+    assert (await pinned(web, turn, carried={"web": proven})).images == {"web": proven, "turn": "sha256:turn"}

@@ -12,6 +12,7 @@ import msgspec
 
 from sluice.hosts.state import write_file
 from sluice.model.errors import StepFailed
+from sluice.model.promotion import Denial, Denied
 from sluice.model.spec import ComposeSpec
 from sluice.ports import Progress
 from sluice.runtimes.compose_cli import ComposeCli, Rendered, dotenv
@@ -59,7 +60,11 @@ class Images:
         self._cli = cli
 
     async def pinned(self, job: Job, base: Document, plans: Mapping[str, ServicePlan], progress: Progress) -> Pinned:
-        """Build or pull what is not noted or not there any more. Raises StepFailed. The caller holds the key's lock."""
+        """Build or pull what is not noted or not there any more. The caller holds the key's lock.
+
+        Raises StepFailed; Denied where another host proved the images and one would be built here.
+        """
+        _must_be_proven(job, plans)
         note = job.folder / f"{job.key}.json"
         known = msgspec.json.decode(note.read_bytes(), type=Pinned) if note.exists() else Pinned({})
         there = await asyncio.gather(*(self._engine.image(reference) for reference in known.images.values()))
@@ -120,6 +125,17 @@ class Images:
         await self._engine.tag(image.id, remote)
         progress(f"pushing {remote}")
         return await self._engine.push(remote, progress)
+
+
+def _must_be_proven(job: Job, plans: Mapping[str, ServicePlan]) -> None:
+    """What is pulled by its name is what it is everywhere; what this host builds nobody has seen in test."""
+    unproven = [name for name, plan in plans.items() if plan.build and name not in job.carried]
+    if job.carried and unproven:
+        raise Denied(
+            Denial.ARTIFACT_DIFFERS,
+            f"{', '.join(unproven)} would be built here, and no image of that name passed test.",
+            next="let test run it too, or take its image by name from a registry",
+        )
 
 
 def twins_of(plans: Mapping[str, ServicePlan]) -> dict[str, str]:
