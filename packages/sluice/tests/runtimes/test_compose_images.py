@@ -138,11 +138,12 @@ async def test_what_another_host_proved_is_pulled_by_its_digest_and_never_built(
 
 
 async def test_what_was_noted_here_gives_way_to_what_another_host_proved(pinned, engine, cli):
-    """An image of this key was built here before; and where the registry has the proven one no more, it fails."""
+    """An image of this key was built here before; and where the registry has the proven one no more, it is gone."""
     assert (await pinned(plan("web", build=True, routed=True))).images == {"web": "sha256:web1"}
     proven = {"web": f"r.example/shop-web@sha256:{'1' * 64}"}
-    with pytest.raises(StepFailed, match="cannot be pulled"):
+    with pytest.raises(Denied, match="cannot be pulled") as denied:
         await pinned(plan("web", build=True, routed=True), carried=proven)
+    assert denied.value.code == Denial.ARTIFACT_GONE
     engine.registry[proven["web"]] = Image("sha256:w", (), (proven["web"],), {})
     found = await pinned(plan("web", build=True, routed=True), carried=proven)
     assert (found.images, found.healthchecks, found.stores, cli.builds) == (proven, (), {}, 1)

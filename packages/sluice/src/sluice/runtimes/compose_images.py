@@ -62,7 +62,7 @@ class Images:
     async def pinned(self, job: Job, base: Document, plans: Mapping[str, ServicePlan], progress: Progress) -> Pinned:
         """Build or pull what is not noted or not there any more. The caller holds the key's lock.
 
-        Raises StepFailed; Denied where another host proved the images and one would be built here.
+        Raises StepFailed; Denied where another host proved the images, and one cannot be had or would be built here.
         """
         _must_be_proven(job, plans)
         note = job.folder / f"{job.key}.json"
@@ -78,7 +78,8 @@ class Images:
         for name in [name for name in plans if name not in {*images, *twins, *fresh}]:
             carried = job.carried.get(name, "")
             reference = carried or plans[name].image
-            image = await self._engine.image(reference) or await self._engine.pull(reference, progress)
+            fetch = self._carried if carried else self._engine.pull
+            image = await self._engine.image(reference) or await fetch(reference, progress)
             fresh[name] = (carried or _pin(image, reference), image)
         images |= {name: reference for name, (reference, _) in fresh.items()}
         healthchecks |= {name for name, (_, image) in fresh.items() if image.healthcheck}
@@ -93,6 +94,15 @@ class Images:
         write_file(note, msgspec.json.encode(pinned))
         progress("images reused" if not built else f"built {', '.join(built)}")
         return pinned
+
+    async def _carried(self, reference: str, progress: Progress) -> Image:
+        """An image that another host proved. Raises Denied where its registry does not give it."""
+        try:
+            return await self._engine.pull(reference, progress)
+        except StepFailed as error:
+            if error.data.get("unreachable"):
+                raise  # the engine could not be asked at all
+            raise Denied(Denial.ARTIFACT_GONE, error.what, next=error.next) from error
 
     async def _built(
         self, job: Job, base: Document, services: list[str], progress: Progress

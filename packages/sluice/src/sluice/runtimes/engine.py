@@ -293,6 +293,7 @@ class DockerEngine:
             raise StepFailed(
                 f"The image {reference} cannot be pulled: {error.what}",
                 next=f"correct its name, or `docker login`; `docker pull {reference}` tries the same",
+                unreachable=bool(error.data.get("unreachable")),
             ) from error
         found = await self.image(reference)
         if found is None:
