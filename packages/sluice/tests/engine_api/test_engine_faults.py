@@ -248,12 +248,24 @@ async def test_registry_credentials_go_into_the_header_alone(fake, client, tmp_p
         ('{"auths": {"r.example.org": {"auth": "%%%"}}}', "are damaged"),
         ('{"credsStore": "../evil"}', "no program's name"),
         ('{"credsStore": "not-installed-here"}', "cannot be started"),
+        ("[]", "cannot be read"),
+        ('{"auths": ["r.example.org"]}', "cannot be read"),
+        ('{"auths": {"r.example.org": "%%%"}}', "cannot be read"),
+        ('{"auths": {"r.example.org": {"auth": "\u00e4"}}}', "are damaged"),
+        ('{"credsStore": "garbled"}', "printed no credentials"),
+        ('{"credsStore": "partial"}', "printed no credentials"),
     ],
 )
 async def test_broken_credentials_are_named_without_being_shown(tmp_path, monkeypatch, content, said):
     """A damaged file, entry or helper raises StepFailed that names which, and never runs a path out of the file."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    for name, printed in (("garbled", "%%%"), ("partial", '{"Username": "%%%"}')):
+        helper = tmp_path / f"docker-credential-{name}"
+        helper.write_text(f"#!/bin/sh\necho '{printed}'\n")
+        helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(StepFailed, match=said) as caught:
         await registry.registry_auth("r.example.org/a")
     assert "%%%" not in str(caught.value)
+    assert "log" in caught.value.next
