@@ -90,7 +90,7 @@ class Story:
             _title("Nobody has confirmed that plan")
             self._refused(UNSIGNED)
         _title(f"{SIGNER} signs off the checklist of deploy/sluice.toml, and approves the plan")
-        key = ("--key", str(key_of(self.folder)))
+        key = ("--yes", "--key", str(key_of(self.folder)))
         for item in plan["promotion"]["rules"]["checklist"]:
             if not item["command"]:
                 self._signed_off(item["id"], key)

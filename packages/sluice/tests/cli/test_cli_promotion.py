@@ -231,14 +231,14 @@ def test_a_key_signs_where_it_is_and_not_on_the_server(prod, tmp_path):
         )
 
     for words in (("sign-off", "--item", "backup"), ("approve",)):
-        done = there(*words, "--env", "prod", "--key", str(tmp_path / "bob"))
+        done = there(*words, "--env", "prod", "--yes", "--key", str(tmp_path / "bob"))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "plan: " in done.stdout
     log = program.with_name("ssh.log").read_text()
     assert str(tmp_path / "bob") not in log
     assert "--signed -" in log
-    done = there("approve", "--env", "prod", "--key", str(tmp_path / "mallory"))
+    done = there("approve", "--env", "prod", "--yes", "--key", str(tmp_path / "mallory"))
     assert (done.returncode, "SignatureForeign" in done.stderr) == (1, True)
-    done = there("approve", "--env", "prod", "--key", str(tmp_path / "nobody"))
+    done = there("approve", "--env", "prod", "--yes", "--key", str(tmp_path / "nobody"))
     assert (done.returncode, "does not sign" in done.stderr) == (1, True)
     assert prod.sluice("promote", "--env", "prod")[0] == 0

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from sluice.cli.commands import cli, in_environment, mutate
+from sluice.cli.remote_sign import must_agree
 from sluice.cli.session import Session, request_of, world_of
 from sluice.cli.waiving import waive_option
 from sluice.config import Environment
@@ -90,6 +91,7 @@ def _signing(command: Callable[..., int]) -> Callable[..., int]:
             "--signed", type=click.File(), help="A text signed elsewhere, and its signature under it; -: stdin."
         ),
         click.option("--print", "show", is_flag=True, help="Print the text to be signed, and change nothing."),
+        click.option("--yes", is_flag=True, help="Sign without being asked; with --host needed where no terminal is."),
         click.option("--key", type=click.Path(path_type=Path), help="Sign here and now with this SSH key."),
     ):
         command = option(command)
@@ -118,6 +120,7 @@ class Given:
     """The options of a command that takes a signature in."""
 
     key: Path | None
+    yes: bool
     show: bool
     signed: IO[str] | None
     owner: str | None
@@ -141,6 +144,7 @@ def _hand_in(session: Session, env: Environment, role: Role, item: str, given: G
         what = _text(world, made, item)
         if not session.json:
             click.echo(what, nl=False)
+            must_agree(yes=given.yes, unasked=True)
         return what, await sign(env.runner, what.encode(), key, role)
 
     request = replace(request_of(given.owner, override=given.override), waivers=given.waivers)

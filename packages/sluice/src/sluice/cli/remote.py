@@ -15,7 +15,7 @@ import msgspec
 
 from sluice.cli.outlet import console
 from sluice.cli.remote_run import Asked, RemoteRun, error_text, no_sluice, unreachable
-from sluice.cli.remote_sign import ROLES, sign_there
+from sluice.cli.remote_sign import ROLES, Wanted, sign_there
 from sluice.cli.session import Session
 from sluice.cli.tables import findings_table, log_table, print_record, status_text
 from sluice.hosts.ssh import CONNECTION_FAILED, NOT_FOUND, Server
@@ -77,7 +77,7 @@ class _There(click.Command):
             path.append(words.pop(0))
         judged = command.make_context(" ".join(path), list(words), parent=parent)
         made = super().make_context(info_name, [], parent=parent, **extra)
-        names = ("environment", "service", "as_json", "run", "recording", "key")
+        names = ("environment", "service", "as_json", "run", "recording", "key", "item", "yes")
         chosen = {name: judged.params.get(name) for name in names}
         made.params |= {"path": tuple(path), "words": tuple(words), **chosen}
         return made
@@ -100,7 +100,9 @@ class _There(click.Command):
         )
         role = ROLES.get(" ".join(asked.path))
         if role is not None and given["key"]:
-            done = sign_there(session.server, asked.command(), given["key"], role)
+            wanted = Wanted(role, asked.service, asked.environment, given["item"] or "")
+            how = {"yes": bool(given["yes"]), "quiet": session.json}
+            done = sign_there(session.server, asked.command(), given["key"], wanted, **how)
             return _exit_code(session.server, done, "Whether it was handed in there is not known.")
         return _do(session.server, asked, given["run"] or "")
 

@@ -21,6 +21,7 @@ from sluice.model.text import one_line, shortened, told_apart
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
 DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
 WORDS = 1000  # letters of an item of the checklist, and of its command
+TITLES = {Role.APPROVE: "Sluice approval", Role.CHECKLIST: "Sluice checklist item"}  # the first line of what is signed
 SHOWN = 80  # letters of each: an address or a path, whole
 
 
@@ -228,7 +229,7 @@ def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, 
     """The text that is signed; with `item` that of one item of the checklist. `where`: service and environment."""
     asked = {one.id: asked_by(one) for one in about.rules.checklist}
     lines = [
-        "Sluice checklist item" if item else "Sluice approval",
+        TITLES[Role.CHECKLIST if item else Role.APPROVE],
         f"service: {where[0]}",
         f"environment: {where[1]}",
         *([f"item: {item}", f"item says: {asked.get(item, 'not in the checklist')}"] if item else []),
