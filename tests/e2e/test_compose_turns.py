@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from compose_stage import SERVICE, TOML, WAIT, Stage, changed, command
+from compose_stage import COMPOSE, SERVICE, TOML, WAIT, Stage, changed, command
 
-from sluice.checks.containers import containers_up
+from sluice.checks.containers import compose_complete, containers_up
 from sluice.model.verdict import Verdict
 
 pytestmark = pytest.mark.e2e
 
 PORT = 19230
+SAYS = f"import os; u = os.environ['URL']; print('it is', u + ', that is', u[9:-3]); {WAIT}"
+EXTRA = "[compose.services.extra]\nready_after_s = 0.1\n"
 
 
 class Street:
@@ -101,7 +104,7 @@ async def test_what_runs_only_once_is_made_with_its_slot_and_waits_for_its_turn(
     assert [(each.state, each.drift) for each in now.found if each.id == made] == [("created", ())]
     assert containers_up(now).verdict is Verdict.PASS
     assert await runtime.alive(two)
-    assert "worker" in await runtime.logs(newer, two, 5)
+    assert "worker" in (await runtime.logs(newer, two, 5)).lines
     assert [each.state for each in (await runtime.containers(old, one)).found if each.id == running] == ["running"]
     await runtime.hand_over(newer, two, one)
     assert await stage.containers("worker") == [made]
@@ -139,3 +142,54 @@ async def test_what_cannot_be_started_again_is_known_before_anything_is_touched(
         ),
     )
     assert "web is not on this machine" in await stage.open("state").runtime.startable(gone, True)
+
+
+async def test_a_release_that_drops_a_shared_service_is_no_worse_for_it(stage):
+    """What the old release still uses runs on beside the new one, is named, and is judged and read with its own alone.
+
+    Of a container that somebody else put into the shared project that is not so.
+    """
+    runtime = stage.env.runtime
+    extra = {"image": "${BASE}", "command": ["python3", "-c", WAIT], "volumes": ["data:/extra"]}
+    old, one = await stage.serve(await stage.release(changed(extra=extra), TOML + EXTRA))
+    newer = await stage.release(COMPOSE, TOML + "# newer\n")
+    two = stage.slot(newer)
+    await runtime.start(newer, two)
+    await runtime.hand_over(newer, two, one)
+    now = await runtime.containers(newer, two)
+    assert [each.service for each in now.left] == ["extra"]
+    finding = compose_complete(now, math.inf)
+    assert (finding.verdict, "extra-1 is left of another release" in finding.detail) == (Verdict.PASS, True)
+    assert containers_up(now).verdict is Verdict.PASS
+    assert "extra" not in (await runtime.logs(newer, two, 5)).lines
+    before = await runtime.containers(old, one)
+    assert (before.left, "extra" in {each.service for each in before.found}) == ((), True)
+    assert not any(each.drift for each in before.found if each.service == "extra")
+    (known,) = await stage.containers("extra")
+    labels = [("com.docker.compose.service", "foreign"), ("com.docker.compose.project", f"{SERVICE}-test-shared")]
+    labels += [("dev.sluice.service", SERVICE), ("dev.sluice.environment", "test")]
+    words = [word for label in labels for word in ("--label", "=".join(label))]
+    image = command("docker", "inspect", "--format", "{{.Image}}", known)
+    command("docker", "run", "--detach", *words, image, "python3", "-c", WAIT)
+    assert "foreign of" in compose_complete(await runtime.containers(newer, two), math.inf).detail
+
+
+async def test_a_value_that_was_changed_is_hidden_in_what_a_container_said_before(stage):
+    """The shared service runs on with the old one, which its log has; what came by its command is not known, nor shown.
+
+    Where a slot was started with the values of today, nothing is withheld.
+    """
+    old = "s3ntinel-old-value"
+    stage.say(f"KEY={old}", f"WORD={old}-of-the-command")
+    says = {"environment": {"URL": "pg://app:${KEY}@db"}, "command": ["python3", "-uc", SAYS]}
+    document = changed(store=says, worker={"command": ["python3", "-uc", f"print('${{WORD}}'); {WAIT}"]})
+    release, slot = await stage.serve(await stage.release(document))
+    stage.env_file.write_text(stage.env_file.read_text().replace(old, "n3w-value"))
+    stage.env = stage.open("state")
+    logs = await stage.env.runtime.logs(release, slot, 5)
+    assert logs.lines["store"] == ["it is [redacted], that is [redacted]"]
+    assert set(logs.withheld) == {"worker"}
+    assert old not in f"{await stage.env.runtime.tail(release, slot, 5)}"
+    print_ = stage.env.env_file.fingerprint(stage.env.paths.read_host_key())
+    today = msgspec.structs.replace(release, env_fingerprint=print_)
+    assert (await stage.env.runtime.logs(today, slot, 5)).withheld == {}

@@ -125,6 +125,16 @@ def test_what_is_missing_surplus_changed_or_restarted_fails(found, expected, say
     assert says in finding.detail
 
 
+def test_what_is_left_of_another_release_is_named_and_no_fault():
+    """A shared service that this release dropped runs on for the other: nobody calls it surplus, or forgets it."""
+    left = container("db", name="shop-test-shared-db-1", project="shared", state="exited", exit_code=1)
+    now = msgspec.structs.replace(containers(container()), left=(left,))
+    finding = compose_complete(now, NOW - 3000)
+    assert finding.verdict is Verdict.PASS
+    assert "shop-test-shared-db-1 is left of another release: `docker rm -f shop-test-shared-db-1`" in finding.detail
+    assert containers_up(now).verdict is Verdict.PASS
+
+
 @pytest.mark.parametrize(
     ("changes", "touched"),
     [

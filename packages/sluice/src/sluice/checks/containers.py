@@ -103,8 +103,9 @@ def compose_complete(now: Containers, touched: float) -> Finding:
         fix = "`docker ps -a` shows what runs; a rollout of what serves now sets everything right again"
         return Finding(COMPLETE, Verdict.FAIL, detail=sentence(problems), fix=fix)
     services = len({(one.project, one.service) for one in now.expected})
-    detail = f"{counted(services, 'service')}, {counted(len(running), 'container')}, none changed."
-    return Finding(COMPLETE, Verdict.PASS, detail=detail)
+    whole = f"{counted(services, 'service')}, {counted(len(running), 'container')}, none changed"
+    left = [f"{c.name} is left of another release: `docker rm -f {c.name}` once none needs it" for c in now.left]
+    return Finding(COMPLETE, Verdict.PASS, detail=sentence([whole, *left]))
 
 
 def _counted(now: Containers, running: list[Container]) -> list[str]:

@@ -37,3 +37,4 @@ class Containers(msgspec.Struct, frozen=True):
     expected: tuple[Expected, ...] = ()
     found: tuple[Container, ...] = ()
     at: str = ""  # when the engine was asked, ISO 8601
+    left: tuple[Container, ...] = ()  # shared ones that Sluice started for another release, which this one has not

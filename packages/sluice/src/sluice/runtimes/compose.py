@@ -7,8 +7,6 @@ connected to the environment's network without that name, and only then started 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,10 +39,12 @@ from sluice.runtimes.compose_state import (
     PROJECT,
     SERVICE,
     Snapshots,
+    apart,
     documents_of,
     judged,
     labels_of,
     service_of,
+    unit_of,
 )
 from sluice.runtimes.compose_values import Placement
 from sluice.runtimes.credentials import CREDENTIALS_S, keep_credentials
@@ -54,7 +54,6 @@ from sluice.runtimes.placeholders import HOST, render, values
 from sluice.runtimes.prune import prune_artifacts
 
 HEAD_S = 60  # printing the schema's head opens the database and reads one row
-UNIT_LETTERS = 48  # of a unit: Compose adds service and number, and a name on a network has at most 63
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class ComposeRuntime:
         for port in range(first, last - count + 2):
             wanted = range(port, port + count)
             if used.isdisjoint(wanted) and all(port_is_free(HOST, one) for one in wanted):
-                unit = _unit(release)
+                unit = unit_of(release)
                 target = f"http://{unit}:{release.spec.compose.port}"
                 return Slot(release.id, unit, port, f"http://{HOST}:{port}", target)
         raise Refused(
@@ -255,12 +254,16 @@ class ComposeRuntime:
         once = {name for name, plan in known.plans.items() if plan.one_shot}
         documents = [one for one in await self._all(slot, shared) if service_of(one) not in once]
         found = await asked(self._engine, documents, judged(documents, self._snapshots))
-        return Containers(tuple(expected), found, self._clock.now())
+        here, left = apart(found, shared, _shared(known))
+        return Containers(tuple(expected), here, self._clock.now(), left)
 
     async def logs(self, release: Release, slot: Slot, lines: int) -> Logs:
         """See ports.Runtime."""
         shared = shared_project(release.service, release.environment)
-        return await self._logs.of(release, slot, await self._all(slot, shared), lines)
+        mine = _shared(await self._builder.understood(release.artifact, release.spec.compose))
+        found = await self._all(slot, shared)
+        documents = [one for one in found if labels_of(one)[PROJECT] == slot.unit or service_of(one) in mine]
+        return await self._logs.of(release, slot, documents, lines)
 
     async def tail(self, release: Release, slot: Slot, lines: int) -> list[str]:
         """See ports.Runtime. Of every service of the slot, each line with the service's name."""
@@ -365,6 +368,10 @@ class ComposeRuntime:
         return [one for one in found if labels_of(one).get(PROJECT) in {slot.unit, shared}]
 
 
+def _shared(known: Understood) -> set[str]:
+    return {name for name, plan in known.plans.items() if plan.mode is ServiceMode.SHARED}
+
+
 def _settings(release: Release, filled: Mapping[str, str]) -> dict[str, str]:
     return {name: render(text, filled) for name, text in release.spec.compose.environment.items()}
 
@@ -372,13 +379,6 @@ def _settings(release: Release, filled: Mapping[str, str]) -> dict[str, str]:
 def _folders(labels: Mapping[str, str]) -> Sequence[str]:
     """The names on the way to the project directory, one of which is the artifact's folder."""
     return Path(labels.get("com.docker.compose.project.working_dir", "")).parts
-
-
-def _unit(release: Release) -> str:
-    plain = re.sub(r"[^a-z0-9]+", "-", f"{release.service}-{release.environment}-{release.id}".lower()).strip("-")
-    if len(plain) <= UNIT_LETTERS:
-        return plain
-    return f"{plain[: UNIT_LETTERS - 13]}-{hashlib.sha256(plain.encode()).hexdigest()[:12]}"
 
 
 def _has_done_its_work(document: Mapping[str, Any]) -> bool:

@@ -22,6 +22,7 @@ from sluice.runtimes.compose_state import (
     Snapshots,
     documents_of,
     labels_of,
+    name_of,
     service_of,
 )
 from sluice.runtimes.compose_values import Placement, ServicePlan
@@ -101,14 +102,16 @@ class Shared:
 
     async def _ready(self, mine: Mapping[str, Any], place: Placement, told: Progress, *, made: bool) -> None:
         async def documents() -> list[dict[str, Any]]:
-            found = await self.documents(place.service, place.environment)
-            return [one for one in found if service_of(one) in mine]
+            return [one for one in await self.documents(place.service, place.environment) if service_of(one) in mine]
 
         # What ran before, and does not now, is nobody's fault who comes later.
         await wait_ready(self._engine, mine, documents, Patience(START_S, blame=made, told=told), self._clock)
         project = shared_project(place.service, place.environment)
-        if made or not self._snapshots.read(project):
-            self._snapshots.keep(project, await documents())
+        before = self._snapshots.read(project)
+        if made or not before:
+            # What another release has of its own goes on being known.
+            found = await self.documents(place.service, place.environment)
+            self._snapshots.keep(project, [one for one in found if service_of(one) in mine or name_of(one) in before])
 
 
 def _changed(known: Understood, found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import msgspec
 from sluice.hosts.state import write_file
 from sluice.journal import canonical
 from sluice.model.containers import Container
+from sluice.model.release import Release
 from sluice.runtimes.engine import DockerEngine, container_of
 
 LABEL = "dev.sluice."
 SERVICE, ENVIRONMENT, MODE = f"{LABEL}service", f"{LABEL}environment", f"{LABEL}mode"
 STATE = f"{LABEL}state"  # of an ingress: the state folder it belongs to
 PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+STRANGER = ("was not started by Sluice",)
+UNIT_LETTERS = 48  # of a unit: Compose adds service and number, and a name on a network has at most 63
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -74,6 +78,25 @@ def judged(documents: Sequence[Mapping[str, Any]], snapshots: Snapshots) -> tupl
     return tuple(sorted(containers, key=lambda one: (one.project, one.service, one.name)))
 
 
+def unit_of(release: Release) -> str:
+    """The name of a new slot of this release, which is its Compose project."""
+    plain = re.sub(r"[^a-z0-9]+", "-", f"{release.service}-{release.environment}-{release.id}".lower()).strip("-")
+    if len(plain) <= UNIT_LETTERS:
+        return plain
+    return f"{plain[: UNIT_LETTERS - 13]}-{hashlib.sha256(plain.encode()).hexdigest()[:12]}"
+
+
+def apart(
+    found: Sequence[Container], shared: str, services: Collection[str]
+) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
+    """Those that are a release's business, and the shared ones that Sluice started for another release.
+
+    One release may drop a shared service that the other still uses; nobody but a person knows when none does.
+    """
+    left = [c for c in found if c.project == shared and c.service not in services and c.drift != STRANGER]
+    return tuple(c for c in found if c not in left), tuple(left)
+
+
 def labels_of(document: Mapping[str, Any]) -> dict[str, str]:
     """The labels of an inspected container."""
     return dict(document["Config"].get("Labels") or {})
@@ -101,7 +124,7 @@ def _settings(document: Mapping[str, Any]) -> str:
 
 def _drift(document: Mapping[str, Any], started: Started | None) -> tuple[str, ...]:
     if started is None:
-        return ("was not started by Sluice",)
+        return STRANGER
     if started.id != document["Id"]:
         return ("was recreated by hand",)
     if started.image_id != document["Image"]:
