@@ -145,10 +145,12 @@ def test_a_unit_that_is_started_again_has_a_log_of_its_own_life(paths, superviso
     os.kill(supervisor.status()["a"].pid, signal.SIGKILL)
     until(lambda: log.read_text() == "life one\n" * 2)
     supervisor.stop("a", 1)
+    log.with_name("a.log.1").write_text("the older part of that life\n")
     supervisor.start("a", spec(paths, talks, settings={"LIFE": "two"}))
     until(log_has(paths, "life two"))
     assert log.read_text() == "life two\n"
-    assert log.with_name("a.log.1").read_text() == "life one\n" * 2
+    assert not log.with_name("a.log.1").exists(), "it would say that the new log was cut"
+    assert log.with_name("a.log.before").read_text() == "life one\n" * 2
 
 
 def test_stop_ends_the_whole_session_even_a_stubborn_one(paths, supervisor):

@@ -62,7 +62,7 @@ class Past:
     def learn_of(self, pid: int, settings: Iterable[str]) -> bool:
         """Hide what this process was started with, but the settings of its release. False when that cannot be had."""
         try:
-            raw = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="surrogateescape")
+            raw = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
         except OSError:
             return False
         found = dict(entry.partition("=")[::2] for entry in raw.split("\0"))

@@ -28,7 +28,7 @@ from sluice.runtimes.overlap import shared_data
 from sluice.runtimes.past import Past
 from sluice.runtimes.placeholders import HOST, render, values
 from sluice.runtimes.prune import prune_artifacts
-from sluice.runtimes.units import UnitSpec
+from sluice.runtimes.units import BEFORE, UnitSpec
 
 HEAD_S = 60  # printing the schema's head opens the database and reads one row
 TAIL_BYTES = 256 * 1024  # hundreds of long lines; a log may be megabytes
@@ -273,4 +273,5 @@ class ProcessRuntime:
         logs = sorted(self._paths.logs_dir.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in logs[KEPT_LOGS:]:
             path.unlink(missing_ok=True)
-            path.with_name(f"{path.name}.1").unlink(missing_ok=True)
+            for more in (".1", BEFORE):
+                path.with_name(f"{path.name}{more}").unlink(missing_ok=True)

@@ -23,7 +23,8 @@ FIRST_BACKOFF_S = 1.0  # long enough that whoever waits for readiness sees the d
 MAX_BACKOFF_S = 30.0  # a service that cannot start costs two starts a minute, not a core
 STEADY_S = 60.0  # alive this long: the next crash is a new story and starts from the first backoff
 KILL_WAIT_S = 5.0  # SIGKILL takes milliseconds unless the kernel itself is stuck
-MAX_LOG = 8 * 1024 * 1024  # with the one old copy: 16 MiB a unit
+MAX_LOG = 8 * 1024 * 1024  # with the one old copy and an earlier life's: 24 MiB a unit
+BEFORE = ".before"  # behind the name of a log: that of an earlier life
 
 
 # Without what is default: a supervisor that was started by an older Sluice knows nothing of newer fields.
@@ -160,7 +161,8 @@ class Unit:
         log = Path(self.row.spec.log)
         try:
             if log.exists() and log.stat().st_size:
-                log.replace(log.with_name(f"{log.name}.1"))
+                log.replace(log.with_name(f"{log.name}{BEFORE}"))
+                log.with_name(f"{log.name}.1").unlink(missing_ok=True)  # it would say that the new one was cut
         except OSError as error:
             raise Refused(f"the log {log} of unit {self.name} cannot be set aside: {error.strerror}.") from error
 
