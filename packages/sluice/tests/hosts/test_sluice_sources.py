@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -104,6 +107,7 @@ def test_a_source_that_cannot_be_read_leaves_the_others_hidden(folder, monkeypat
         (f"echo {VALUE}", "line 1 is not NAME=value"),
         ("printf 'KEY=\\377'", "did not print UTF-8"),
         (f"echo KEY={VALUE}; sleep 600 & sleep 600", "did not end within 0.3 s"),
+        (f"echo KEY={VALUE}; exec >&-; sleep 600", "did not end within 0.3 s"),
     ],
 )
 def test_a_command_that_fails_is_told_without_what_it_printed(folder, monkeypatch, script, said):
@@ -116,6 +120,41 @@ def test_a_command_that_fails_is_told_without_what_it_printed(folder, monkeypatc
     assert known.secrets() == []
     with pytest.raises(Refused, match=said):
         known.fingerprint(HOST_KEY)
+
+
+def gone(pidfile):
+    """Whether the process that wrote its number there is no more; it is looked at again and again, as nobody tells."""
+    place = Path("/proc", pidfile.read_text().strip())
+    end, never = time.monotonic() + 10, threading.Event()
+    while place.exists() and place.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        if time.monotonic() > end:
+            return False
+        never.wait(0.01)
+    return True
+
+
+def test_a_command_that_floods_is_ended_at_the_limit(folder):
+    """What is too much is never held: it is read to the limit, and the command is killed with all it started."""
+    script = f"sh -c 'echo $$ > {folder}/pid; exec yes KEY={VALUE}' & wait"
+    known = ServerValues(Sources(secret_command=(str(program(folder / "flood", script)),)))
+    with pytest.raises(Refused, match="printed more than 262144 bytes"):
+        known.check()
+    assert gone(folder / "pid")
+
+
+def test_an_interruption_leaves_no_command_behind(folder, monkeypatch):
+    """Ctrl-C while a vault hangs ends what was started for it, and is no refusal."""
+
+    def interrupted(child):
+        assert os.read(child.stdout.fileno(), 100) == b"KEY=x\n"
+        raise KeyboardInterrupt
+
+    script = f"sh -c 'echo $$ > {folder}/pid; echo KEY=x; exec sleep 600' & wait"
+    known = ServerValues(Sources(secret_command=(str(program(folder / "hangs", script)),)))
+    monkeypatch.setattr(sources, "_read_to_the_end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        known.check()
+    assert gone(folder / "pid")
 
 
 def test_a_program_that_others_can_change_is_not_run(folder):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,18 +202,39 @@ def _printed(source: str, argv: tuple[str, ...], more: dict[str, str]) -> str:
         raise refused(f"cannot be started: {error.strerror}", "correct it in host.toml") from None
     with child:
         try:
-            stdout, _ = child.communicate(timeout=DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)  # what it started too, which may hold the pipe
+            stdout = _read_to_the_end(child)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # what it started too, which may hold the pipe
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise  # Ctrl-C, say: a command that hangs is not left behind
             raise refused(f"did not end within {DEADLINE_S} s", "run it by hand as the user Sluice runs as") from None
+    if stdout is None:
+        raise refused(f"printed more than {MAX_BYTES} bytes", "print NAME=value lines alone")
     if child.returncode:
         raise refused(f"ended with exit code {child.returncode}", "run it by hand as the user Sluice runs as")
-    if len(stdout) > MAX_BYTES:
-        raise refused(f"printed more than {MAX_BYTES} bytes", "print NAME=value lines alone")
     try:
         return stdout.decode()
     except UnicodeDecodeError:
         raise refused("did not print UTF-8 text", "print NAME=value lines") from None
+
+
+def _read_to_the_end(child: subprocess.Popen[bytes]) -> bytes | None:
+    """What it prints; None when that is too much, and it is ended then. Raises TimeoutExpired."""
+    end, told = time.monotonic() + DEADLINE_S, bytearray()
+    pipe = child.stdout.fileno() if child.stdout else -1
+    ready = select.poll()  # a descriptor may have any number
+    ready.register(pipe, select.POLLIN)
+    while ready.poll(max(0.0, end - time.monotonic()) * 1000):
+        part = os.read(pipe, MAX_BYTES + 1 - len(told))
+        told += part
+        if not part:
+            child.wait(max(0.0, end - time.monotonic()))
+            return bytes(told)
+        if len(told) > MAX_BYTES:
+            os.killpg(child.pid, signal.SIGKILL)
+            return None
+    raise subprocess.TimeoutExpired(child.args, DEADLINE_S)
 
 
 def _folder(folder: Path) -> dict[str, Secret]:
