@@ -113,6 +113,32 @@ def test_a_rollback_from_it_counts_however_it_ended(outcome):
         proof_in([good, {**left, "outcome": outcome, "decision": "rollback"}], "t", now, 7200)
 
 
+@pytest.mark.parametrize(
+    ("ended", "code", "said"),
+    [
+        ("2026-11-23T13:59:00Z", "ProofStale", r"2.97 hours from now, in run 1: its clock is ahead"),
+        ("2026-11-23T11:06:00Z", "ProofStale", r"5.03 minutes from now"),
+        ("2026-11-23T10:58:00Z", "ProofStale", r"2.97 minutes ago, in run 1; the policy takes 20 seconds"),
+        ("2026-11-23T10:59:00", "RecordDoubtful", r"does not say when it ended \('2026-11-23T10:59:00'\)"),
+        ("yesterday", "RecordDoubtful", "does not say when it ended"),
+        (None, "RecordDoubtful", "does not say when it ended"),
+    ],
+)
+def test_a_proof_that_nobody_knows_the_age_of_is_none(ended, code, said):
+    """One from the future would be fresh for too long; what is no time is told, and is no fault of Sluice's own.
+
+    Clocks of two hosts may differ a little.
+    """
+    good = {"type": "rollout", "tree": "t", "release": "r1", "run": "1", "outcome": "done", "decision": "go"}
+    good |= {"smoke_result": "pass"}
+    now = "2026-11-23T11:00:58Z"
+    with pytest.raises(Denied, match=said) as denied:
+        proof_in([{**good, "ended": ended}], "t", now, 20)
+    assert denied.value.code == code
+    ahead = {**good, "ended": "2026-11-23T11:05:57Z"}
+    assert proof_in([ahead], "t", now, 20) == ahead
+
+
 async def test_an_old_proof_is_stale(pair):
     """The policy says how old a success in test may be."""
     pair.policy(PromotionSpec(proof_ttl_s=60))

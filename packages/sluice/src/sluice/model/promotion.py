@@ -19,6 +19,8 @@ from sluice.model.policy import BY_KEY, ChecklistItem, GatesSpec, PromotionSpec,
 from sluice.model.text import one_line, shortened, told_apart
 
 EXPIRES = "%Y-%m-%dT%H:%M:%SZ"  # UTC, whole seconds
+CLOCKS_S = 300  # by which the clocks of two hosts may differ: with a time service it is less than a second
+UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 DIFFERENCES = 3  # that a refusal names; who has more looks at the plan anyway
 WORDS = 1000  # letters of an item of the checklist, and of its command
 TITLES = {Role.APPROVE: "Sluice approval", Role.CHECKLIST: "Sluice checklist item"}  # the first line of what is signed
@@ -160,14 +162,34 @@ def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: f
             f"In test this release was rolled back from, in run {left[str(newest['release'])]}.",
             next=again,
         )
-    age = (_time(now) - _time(str(newest["ended"]))).total_seconds()
+    _must_be_fresh(newest, now, ttl_s, again)
+    return newest
+
+
+def _must_be_fresh(proof: Mapping[str, Any], now: str, ttl_s: float, again: str) -> None:
+    """Raises Denied for a proof that is too old, or of which nobody can say how old it is."""
+    run, ended = proof["run"], str(proof.get("ended"))
+    try:
+        age = (_time(now) - _time(ended)).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without its zone
+        raise Denied(
+            Denial.RECORD_DOUBTFUL,
+            f"The record of run {run} in test does not say when it ended ({shortened(ended, SHOWN)!r}).",
+            next="sluice log verify --env test",
+        ) from None
+    if age < -CLOCKS_S:
+        # It would be fresh for so much longer than the policy takes it to be.
+        raise Denied(
+            Denial.PROOF_STALE,
+            f"Test proved this tree {_lasting(-age)} from now, in run {run}: its clock is ahead.",
+            next=f"set both clocks right (timedatectl); then {again}",
+        )
     if age > ttl_s:
         raise Denied(
             Denial.PROOF_STALE,
-            f"Test proved this tree {age / 3600:.0f} hours ago, in run {run}; the policy takes {ttl_s / 3600:g} hours.",
+            f"Test proved this tree {_lasting(age)} ago, in run {run}; the policy takes {_lasting(ttl_s)}.",
             next=again,
         )
-    return newest
 
 
 class Approval(msgspec.Struct, frozen=True):
@@ -289,7 +311,7 @@ def must_hold_now(text: Approval, who: str, now: str, ttl_s: float) -> None:
     if left > ttl_s + 1:
         raise Denied(
             Denial.APPROVAL_TOO_LONG,
-            f"The signature of {who} would hold until {until}; the policy's limit is {ttl_s / 3600:g} hours.",
+            f"The signature of {who} would hold until {until}; the policy's limit is {_lasting(ttl_s)}.",
             next="sign the text that `sluice approve --print` shows",
         )
 
@@ -340,6 +362,12 @@ def used_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
         if record["type"] == "promotion" and (record.get("touched") or record.get("decision") != "refused")
         for one in record.get("approvals", ())
     )
+
+
+def _lasting(seconds: float) -> str:
+    """In the unit that says most; of two of a unit, in the next smaller one."""
+    unit, name = next((one for one in UNITS if seconds >= 2 * one[0]), UNITS[-1])
+    return f"{seconds / unit:.3g} {name}"
 
 
 def _time(text: str) -> dt.datetime:
