@@ -174,6 +174,35 @@ def test_a_program_that_others_can_change_is_not_run(folder):
     assert not ran.exists()
 
 
+def test_a_failure_names_the_file_and_the_words_to_type(folder, monkeypatch):
+    """Which encrypted file it was, with which identity, and how to see what is not shown; a bad identity is called one.
+
+    Of a command of the operator's no argument is told.
+    """
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    for name in ("sops", "age", "command"):
+        program(folder / name, "exit 5")
+    key = folder / "my key.txt"
+    key.write_text("# the key\n")
+    key.chmod(0o600)
+    sops, age = (str(folder / f"secrets.{name}") for name in ("sops", "age"))
+    command = (str(folder / "command"), f"--token={VALUE}")
+    for source, named, typed in (
+        ({"sops_file": sops}, sops, f"SOPS_AGE_KEY_FILE='{key}' sops --decrypt {sops} > /dev/null"),
+        ({"age_file": age}, age, f"age --decrypt --identity '{key}' {age} > /dev/null"),
+        ({"secret_command": command}, command[0], f"{command[0]} …"),
+    ):
+        known = ServerValues(Sources(**source, age_identity=str(key)))
+        with pytest.raises(Refused, match="ended with exit code 5") as refused:
+            known.check()
+        assert refused.value.what.startswith(f"{next(iter(source))} {named} could not be read")
+        assert refused.value.next.endswith(typed)
+        assert VALUE not in str(refused.value)
+    key.chmod(0o640)
+    with pytest.raises(Refused, match=r"^age_identity .* has mode 0640"):
+        ServerValues(Sources(age_file=age, age_identity=str(key))).check()
+
+
 @pytest.mark.parametrize(("source", "name"), [("sops_file", "sops"), ("age_file", "age")])
 def test_a_missing_program_is_named(folder, monkeypatch, source, name):
     """A file nobody can decrypt here is refused with what to install."""

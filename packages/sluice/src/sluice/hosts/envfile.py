@@ -21,9 +21,10 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class EnvFile:
     """`NAME=value` lines; `#` comments, an optional `export `, and one pair of quotes around a value are understood."""
 
-    def __init__(self, path: Path) -> None:
-        """Touches nothing."""
+    def __init__(self, path: Path, called: str = "the environment file") -> None:
+        """Touches nothing. `called`: what a refusal calls it."""
         self.path = path
+        self._called = called
 
     def check(self) -> None:
         """Raises Refused unless `check_place` passes and it holds NAME=value lines."""
@@ -37,7 +38,7 @@ class EnvFile:
         """
         status = self._status()
         if not stat.S_ISREG(status.st_mode):
-            raise self._refused("is not a regular file", f"put a plain file with NAME=value lines at {self.path}")
+            raise self._refused("is not a regular file", f"put a plain file at {self.path}")
         if status.st_uid not in (os.geteuid(), 0):
             raise self._refused(
                 f"belongs to user {status.st_uid}, neither to the user Sluice runs as nor to root",
@@ -103,7 +104,7 @@ class EnvFile:
         return any(_ignored_folder(tree, folder) for folder in self.path.resolve().parents if tree in folder.parents)
 
     def _refused(self, found: str, next_step: str) -> Refused:
-        return Refused(f"the environment file {self.path} {found}.", next=next_step, file=str(self.path))
+        return Refused(f"{self._called} {self.path} {found}.", next=next_step, file=str(self.path))
 
 
 def parsed(text: str, refused: Callable[[str, str], Refused]) -> dict[str, Secret]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import shutil
 import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -130,12 +132,13 @@ def _sops(sources: Sources) -> dict[str, Secret]:
     _must_be_ours("sops_file", place)
     _check_identity(sources)
     key = {"SOPS_AGE_KEY_FILE": sources.age_identity} if sources.age_identity else {}
-    program = _program("sops_file", "sops")
-    if place.suffix not in DOCUMENTS:
-        lines = _printed("sops_file", (program, "--decrypt", sources.sops_file), key)
-        return parsed(lines, _refusal("sops_file", program))
-    text = _printed("sops_file", (program, "--decrypt", "--output-type", "json", sources.sops_file), key)
     refused = _refusal("sops_file", sources.sops_file)
+    json = () if place.suffix not in DOCUMENTS else ("--output-type", "json")
+    argv = (_program("sops_file", "sops"), "--decrypt", *json, sources.sops_file)
+    given = " ".join(f"{name}={shlex.quote(value)} " for name, value in key.items())
+    text = _printed(argv, refused, f"{given}{shlex.join(('sops', '--decrypt', sources.sops_file))} > /dev/null", key)
+    if not json:
+        return parsed(text, refused)
     try:
         known = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError:
@@ -148,20 +151,23 @@ def _age(sources: Sources) -> dict[str, Secret]:
     _must_be_ours("age_file", Path(sources.age_file))
     _check_identity(sources)
     identity = ("--identity", sources.age_identity) if sources.age_identity else ()
-    argv = (_program("age_file", "age"), "--decrypt", *identity, sources.age_file)
-    return parsed(_printed("age_file", argv, {}), _refusal("age_file", argv[0]))
+    words = ("--decrypt", *identity, sources.age_file)
+    refused = _refusal("age_file", sources.age_file)
+    argv = (_program("age_file", "age"), *words)
+    return parsed(_printed(argv, refused, f"{shlex.join(('age', *words))} > /dev/null"), refused)
 
 
 def _command(sources: Sources) -> dict[str, Secret]:
     # Before it is run: a program that others can change is not asked for secrets.
     _must_be_ours("secret_command", Path(sources.secret_command[0]))
-    printed = _printed("secret_command", sources.secret_command, {})
-    return parsed(printed, _refusal("secret_command", sources.secret_command[0]))
+    refused = _refusal("secret_command", sources.secret_command[0])
+    # Without its arguments: who wrote them may have thought that nobody would see them.
+    return parsed(_printed(sources.secret_command, refused, f"{sources.secret_command[0]} …"), refused)
 
 
 def _check_identity(sources: Sources) -> None:
     if sources.age_identity:
-        EnvFile(Path(sources.age_identity)).check_place()
+        EnvFile(Path(sources.age_identity), "age_identity").check_place()
 
 
 def _scalar(name: str, value: object, refused: Callable[[str, str], Refused], *, unquote: bool) -> Secret:
@@ -185,21 +191,28 @@ def _program(source: str, name: str) -> str:
     return found
 
 
-def _printed(source: str, argv: tuple[str, ...], more: dict[str, str]) -> str:
-    refused = _refusal(source, argv[0])
+def _printed(
+    argv: tuple[str, ...],
+    refused: Callable[[str, str], Refused],
+    by_hand: str,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """What a command prints. `by_hand`: what somebody types to see what it says. Raises what `refused` makes."""
+    again = f"run it by hand as the user Sluice runs as: {by_hand}"
+    unread = f"could not be read: {Path(argv[0]).name}"
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
     try:
         # Its stderr may quote a secret, so nobody sees it; the exit code is what can be told.
         child = subprocess.Popen(
             argv,
-            env=environment | more,
+            env={**environment, **more},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
     except OSError as error:
-        raise refused(f"cannot be started: {error.strerror}", "correct it in host.toml") from None
+        raise refused(f"{unread} cannot be started: {error.strerror}", "correct it in host.toml") from None
     with child:
         try:
             stdout = _read_to_the_end(child)
@@ -208,15 +221,15 @@ def _printed(source: str, argv: tuple[str, ...], more: dict[str, str]) -> str:
                 os.killpg(child.pid, signal.SIGKILL)  # what it started too, which may hold the pipe
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise  # Ctrl-C, say: a command that hangs is not left behind
-            raise refused(f"did not end within {DEADLINE_S} s", "run it by hand as the user Sluice runs as") from None
+            raise refused(f"{unread} did not end within {DEADLINE_S} s", again) from None
     if stdout is None:
-        raise refused(f"printed more than {MAX_BYTES} bytes", "print NAME=value lines alone")
+        raise refused(f"{unread} printed more than {MAX_BYTES} bytes", "print NAME=value lines alone")
     if child.returncode:
-        raise refused(f"ended with exit code {child.returncode}", "run it by hand as the user Sluice runs as")
+        raise refused(f"{unread} ended with exit code {child.returncode}", again)
     try:
         return stdout.decode()
     except UnicodeDecodeError:
-        raise refused("did not print UTF-8 text", "print NAME=value lines") from None
+        raise refused(f"{unread} did not print UTF-8 text", "print NAME=value lines") from None
 
 
 def _read_to_the_end(child: subprocess.Popen[bytes]) -> bytes | None:
