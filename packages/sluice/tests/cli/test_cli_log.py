@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
 import subprocess
 
 import pytest
+from rich.console import Console
 
 from sluice.cli import main
+from sluice.cli.tables import log_table
 from sluice.hosts.state import StatePaths
 from sluice.journal import canonical
 from sluice.ledger import Ledger, record_hash
@@ -222,6 +225,38 @@ def test_neither_env_nor_clone_is_a_usage_error(capsys):
     """Exit code 2 with the option's name."""
     assert main(["log", "verify"]) == 2
     assert "--env" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("command", [["log"], ["log", "--json"], ["log", "export", "--format", "csv"]])
+def test_a_run_that_is_not_there_is_a_usage_error(capsys, command):
+    """Exit code 2, and the newest run there is: an empty answer would look like a run that left nothing."""
+    assert main([*command, "--env", "test", "--run", "nope"]) == 2
+    told = "".join(capsys.readouterr())
+    assert "there is no run 'nope' in test; newest: run-3." in told
+    assert "sluice log --env test" in told
+
+
+RUN = "20261130T121602.123456-ab12"
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_the_log_shows_which_run_and_what_it_was_about(width):
+    """On any terminal: every run's id whole, who signed what, and why something was refused; no line is too long."""
+    records = [
+        {"n": 1, **body(1, run=RUN, type="promotion", owner="root@vm", refusal="FeatureBranch", outcome="refused")},
+        {"n": 2, **body(2, run=RUN, type="sign-off", owner="root@vm", principal="bob", item="told", outcome="signed")},
+        {"n": 3, **body(3, run=RUN, type="unlock", owner="a" * 40, reason="it " * 40, outcome="unlocked")},
+        {"n": 4, **body(4, run=RUN, type="freeze", owner="root@vm", outcome="frozen until 2026-12-31", reason="rest")},
+    ]
+    out = Console(file=io.StringIO(), width=width)
+    out.print(log_table(records, width))
+    lines = out.file.getvalue().splitlines()
+    assert [len(line) for line in lines if len(line) > width] == []
+    assert sum(RUN in line for line in lines) == 4
+    told = "".join(line[lines[0].index("what") :].strip() for line in lines)
+    for words in ("FeatureBranch", "bob: told", "until 2026-12-31: rest"):
+        assert words.replace(" ", "") in told.replace(" ", "")
 
 
 @pytest.mark.usefixtures("host")

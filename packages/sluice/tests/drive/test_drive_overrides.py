@@ -65,10 +65,12 @@ async def test_an_override_is_in_the_log_and_the_exports(tmp_path):
     memory = await failed(tmp_path)
     await memory.drive().rollout(AGAIN)
     (record,) = records(memory, "override")
-    told = [words_of(log_table([record])), words_of(record_table(record)), as_csv([record]), as_markdown([record])]
+    table = words_of(log_table([record], 160))
+    told = [table, words_of(record_table(record)), as_csv([record]), as_markdown([record])]
     assert [text for text in told if "override" not in text or "bob@host" not in text] == []
     assert [text for text in told if "sentinel" in text] == []
     assert record["overridden"] in told[1]
+    assert f"run {record['overridden']}: {WHY}" in table.replace("\\[", "[")
 
 
 async def test_an_override_is_shown_for_as_long_as_its_release_serves(tmp_path):

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from sluice.ledger import Ledger, record_hash
-from sluice.ledger.export import COLUMNS, PREDICATE_TYPE, as_csv, as_in_toto, as_markdown, chosen, statement
+from sluice.ledger.export import COLUMNS, PREDICATE_TYPE, as_csv, as_in_toto, as_markdown, chosen, statement, what_of
 from sluice.model.errors import UsageError
 from sluice.model.text import plain
 
@@ -53,8 +53,38 @@ def test_markdown_shows_what_was_written():
     text = "| <script> [x](http://e) `c` *b*\nnext"
     page = as_markdown([{"n": 1, "owner": text, "run": "r", "reason": text}])
     assert "<script>" not in page.replace("\\<script\\>", "")
-    assert page.count("\\| \\<script\\> \\[x\\]\\(http://e\\) \\`c\\` \\*b\\* next") == 2
+    assert page.count("\\| \\<script\\> \\[x\\]\\(http://e\\) \\`c\\` \\*b\\* next") == 3
     assert len([line for line in page.splitlines() if line.startswith("| ")]) == 3
+
+
+HOSTILE = "| [x](http://e) =1"
+
+
+@pytest.mark.parametrize("key", ["principal", "item", "refusal", "signed_with", "expires"])
+def test_who_signed_and_why_not_leaves_the_ledger_as_text(key):
+    """Principal, item and refusal are in the Markdown and in the CSV; neither ends a cell, makes a link or runs."""
+    page = as_markdown([{"n": 1, "run": "r", key: HOSTILE}])
+    assert f"{key}: \\| \\[x\\]\\(http://e\\) =1" in page
+    assert len([line for line in page.splitlines() if line.startswith("| ")]) == 3
+    (row,) = list(csv.reader(io.StringIO(as_csv([{key: f"={HOSTILE}"}]), newline="")))[1:]
+    assert row[COLUMNS.index(key)] == f"'={HOSTILE}"
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        ({"principal": "colleague", "item": "told", "outcome": "signed"}, "colleague: told"),
+        ({"principal": "colleague", "item": ""}, "colleague"),
+        ({"item": "told", "refusal": "SignatureForeign", "reason": "long"}, "told, SignatureForeign"),
+        ({"refusal": "FeatureBranch", "reason": "long"}, "FeatureBranch"),
+        ({"reason": "one\n two"}, "one two"),
+        ({"reason": "a" * 61}, "a" * 60 + "…"),
+        ({"outcome": "done"}, ""),
+    ],
+)
+def test_a_record_is_told_in_few_words(record, what):
+    """Who signed what and why not; else the beginning of the reason, in one line; nothing where nothing is to say."""
+    assert what_of(record) == what
 
 
 def test_a_record_without_a_release_is_a_statement_about_itself():

@@ -17,6 +17,7 @@ from sluice.cli.tables import log_table, print_record
 from sluice.config import Environment
 from sluice.journal import recorded_runs
 from sluice.ledger import Anchoring, Ledger, Verification
+from sluice.ledger.export import of_run
 from sluice.model.errors import ExitCode, UsageError
 from sluice.model.secret import Redactor
 from sluice.model.text import plain
@@ -40,7 +41,7 @@ def log(context: click.Context, environment: str | None, service: str | None, ru
     session: Session = context.obj
     session.json = as_json
     env = session.environment(service, environment)
-    records = [r for r in Ledger(env.paths.ledger).records() if not run or r["run"] == run]
+    records = of_run(Ledger(env.paths.ledger).records(), run, env.name.value)
     if as_json:
         for record in records:
             click.echo(msgspec.json.encode(record))
@@ -48,7 +49,8 @@ def log(context: click.Context, environment: str | None, service: str | None, ru
         for record in records:
             print_record(console(), record)
     else:
-        console().print(log_table(records))
+        out = console()
+        out.print(log_table(records, out.width))
     return 0
 
 
@@ -185,7 +187,7 @@ def export(_session: Session, env: Environment, form: str, since: str, until: st
     """Hand the trail on: Markdown, CSV, or one in-toto Statement a line."""
     from sluice.ledger.export import as_csv, as_in_toto, as_markdown, chosen
 
-    records = chosen(Ledger(env.paths.ledger).records(), since, until, run)
+    records = chosen(of_run(Ledger(env.paths.ledger).records(), run, env.name.value), since, until)
     click.echo({"markdown": as_markdown, "csv": as_csv, "in-toto": as_in_toto}[form](records), nl=False)
     return 0
 

@@ -163,7 +163,8 @@ def _show(command: str, objects: Objects, server: Server, code: int, *, in_full:
         for one in objects:
             print_record(console(), one)
     elif command == "log":
-        console().print(log_table(objects))
+        out = console()
+        out.print(log_table(objects, out.width))
     else:
         for one in objects:
             click.echo(status_text(one))

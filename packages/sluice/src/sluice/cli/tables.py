@@ -16,6 +16,7 @@ from sluice.cli.render import MARKS
 from sluice.drive import Result
 from sluice.engine import State
 from sluice.gates.waivers import sentence
+from sluice.ledger.export import what_of
 from sluice.model.text import plain
 from sluice.model.verdict import Finding, Verdict, worst
 
@@ -46,6 +47,12 @@ RECORD_KEYS_2 = (
     ),
     *("owner", "owner_source", "plan", "started", "ended"),
 )
+# Column of the log -> the narrowest terminal that has room for it. `log --run` has everything.
+LOG_COLUMNS = {
+    "n": 0, "run": 0, "type": 0, "version": 110, "commit": 140, "smoke": 140, "decision": 110,
+    "outcome": 0, "owner": 0, "what": 0,
+}
+VERSION_WIDTH = 24  # a tag and what `git describe` adds to it
 SHORTENED = {"tree", "artifact_key", "env_fingerprint", "plan", "previous", "hash"}
 
 
@@ -151,18 +158,25 @@ def status_text(found: Mapping[str, Any]) -> str:
     return "\n".join(map(plain, lines))
 
 
-def log_table(records: Iterable[Mapping[str, Any]]) -> Table:
-    """The audit trail, one line per record."""
-    names = ("n", "ended", "type", "version", "commit", "smoke", "decision", "outcome", "owner")
-    table = Table(*names, box=box.SIMPLE_HEAD, header_style="dim", padding=(0, 1))
+def log_table(records: Iterable[Mapping[str, Any]], width: int) -> Table:
+    """The audit trail, one line per record, on a terminal so wide. The run's id is always whole: it is there to copy.
+
+    It begins with the time when the run began, so no other time is shown.
+    """
+    columns = [name for name, least in LOG_COLUMNS.items() if width >= least]
+    table = Table(box=box.SIMPLE_HEAD, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in columns:
+        table.add_column(
+            name,
+            no_wrap=name not in {"owner", "what"},
+            overflow="ellipsis" if name == "version" else "fold",
+            max_width=VERSION_WIDTH if name == "version" else None,
+            justify="right" if name == "n" else "left",
+        )
     for record in records:
-        commit = str(record.get("commit", ""))[:12]
-        keys = ("smoke_result", "decision", "outcome", "owner")
-        first = [
-            str(record["n"]),
-            str(record.get("ended", ""))[:19],
-            str(record["type"]),
-            str(record.get("version", "")),
-        ]
-        table.add_row(*(escape(cell) for cell in (*first, commit, *(str(record.get(key, "")) for key in keys))))
+        outcome, _, more = str(record.get("outcome", "")).partition(" ")  # `frozen until …`: the rest has room in what
+        what = ": ".join(part for part in (more, what_of(record)) if part)
+        shown = {**record, "commit": str(record.get("commit", ""))[:12], "smoke": record.get("smoke_result", "")}
+        shown |= {"outcome": outcome, "what": what}
+        table.add_row(*(escape(str(shown.get(name, ""))) for name in columns))
     return table

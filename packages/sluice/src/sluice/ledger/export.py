@@ -11,7 +11,7 @@ from typing import Any
 
 from sluice.journal import canonical
 from sluice.model.errors import UsageError
-from sluice.model.text import plain
+from sluice.model.text import plain, shortened
 
 Record = Mapping[str, Any]
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -20,10 +20,16 @@ PREDICATE_TYPE = "urn:sluice:ledger-record:v1"
 # What the runbook wants of every release, and what places it in the chain.
 COLUMNS = (
     *("n", "type", "run", "service", "environment", "commit", "tree", "branch", "version", "release", "artifact_key"),
-    *("smoke_result", "decision", "outcome", "exit_code", "reason", "override", "locked", "owner", "owner_source"),
+    *("smoke_result", "decision", "outcome", "exit_code", "refusal", "reason", "override", "locked"),
+    *("item", "principal", "signed_with", "expires", "owner", "owner_source"),
     *("committed_at", "started", "switched", "ended", "plan", "ledger_key", "hash"),
 )
-MARKDOWN = ("n", "ended", "type", "version", "commit", "environment", "smoke_result", "decision", "outcome", "owner")
+MARKDOWN = (
+    *("n", "run", "ended", "type", "version", "commit", "environment", "smoke_result", "decision", "outcome", "owner"),
+    "what",
+)
+TOLD = ("refusal", "item", "principal", "signed_with", "expires", "reason", "override", "locked")
+WHAT = 60  # letters of a reason in a table: enough to know which it was
 SHA256 = re.compile(r"(?:.*@)?sha256:([0-9a-f]{64})|([0-9a-f]{64})")
 # A spreadsheet takes a cell that begins so for a formula, also behind blanks and in its full-width forms. Where it
 # separates cells by semicolons, the quotes of ours do not hold, and a cell begins behind each.
@@ -49,8 +55,31 @@ def time_of(record: Record, name: str = "ended") -> dt.datetime | None:
         return None
 
 
-def chosen(records: Iterable[Record], since: str = "", until: str = "", run: str = "") -> list[Record]:
-    """Those that ended in [since, until), of one run if one is named. Raises UsageError for what is no time."""
+def of_run(records: Iterable[Record], run: str, environment: str) -> list[Record]:
+    """The records of one run; all of them for "". Raises UsageError for a run that is not there, naming the newest."""
+    records = list(records)
+    found = [record for record in records if not run or record.get("run") == run]
+    if run and not found:
+        newest = f"; newest: {records[-1]['run']}" if records else ""
+        raise UsageError(
+            f"there is no run {run!r} in {environment}{newest}.", next=f"sluice log --env {environment} shows the runs"
+        )
+    return found
+
+
+def what_of(record: Record) -> str:
+    """What a record is about beside its outcome, in few words: who signed what, and why not, or why.
+
+    `colleague`, `colleague: told`, `FeatureBranch`, or the beginning of the reason.
+    """
+    signed = ": ".join(str(record[key]) for key in ("principal", "item") if record.get(key))
+    reason = shortened(str(record.get("reason") or record.get("override") or ""), WHAT)
+    why = str(record.get("refusal") or ("" if signed else reason))
+    return ", ".join(part for part in (signed, why) if part)
+
+
+def chosen(records: Iterable[Record], since: str = "", until: str = "") -> list[Record]:
+    """Those that ended in [since, until). Raises UsageError for what is no time."""
     first = moment(since, "--since") if since else None
     last = moment(until, "--until") if until else None
 
@@ -58,7 +87,7 @@ def chosen(records: Iterable[Record], since: str = "", until: str = "", run: str
         at = time_of(record)
         early = first is not None and (at is None or at < first)
         late = last is not None and (at is None or at >= last)
-        return not early and not late and (not run or record.get("run") == run)
+        return not early and not late
 
     return [record for record in records if wanted(record)]
 
@@ -80,12 +109,12 @@ def _cell(value: Any) -> str:
 
 
 def as_markdown(records: Sequence[Record]) -> str:
-    """A table of what was done, and a paragraph for each record that has a reason."""
+    """A table of what was done, and a paragraph for each record that has a reason, a refusal or a signature."""
     cells = (tuple(_md(_short(record, name)) for name in MARKDOWN) for record in records)
     rows = [MARKDOWN, tuple("---" for _ in MARKDOWN), *cells]
     lines = ["# Audit trail", "", *(f"| {' | '.join(row)} |" for row in rows)]
     for record in records:
-        told = {key: str(record.get(key) or "") for key in ("reason", "override", "locked")}
+        told = {key: str(record.get(key) or "") for key in TOLD}
         passed = (f"{one['gate']}, by {one['by']}: {one['reason']}" for one in record.get("waived_in_test") or ())
         told["waived in test"] = "; ".join(passed)
         said = "; ".join(f"{key}: {_md(text)}" for key, text in told.items() if text)
@@ -95,7 +124,7 @@ def as_markdown(records: Sequence[Record]) -> str:
 
 
 def _short(record: Record, name: str) -> str:
-    text = str(record.get(name, ""))
+    text = what_of(record) if name == "what" else str(record.get(name, ""))
     return text[:12] if name == "commit" else text
 
 
