@@ -67,7 +67,7 @@ def append_line(path: Path, line: bytes) -> None:
         raise StepFailed(
             f"{path} cannot be written: {failure.strerror or failure}.",
             world="What is not written down is not done.",
-            next="make room on the disk, then: sluice resume",
+            next=f"make room on the disk, then: {resume_of(path)}",
             file=str(path),
         ) from failure
 
@@ -90,7 +90,7 @@ def replace_file(path: Path, content: bytes) -> None:
         raise StepFailed(
             f"{path} cannot be written: {failure.strerror or failure}.",
             world="What is not written down is not done.",
-            next="make room on the disk, then: sluice resume",
+            next=f"make room on the disk, then: {resume_of(path)}",
             file=str(path),
         ) from failure
 
@@ -127,6 +127,15 @@ def whole_lines(
         os.close(handle)
     fsync_directory(path.parent)
     return lines, f"{torn}; it is kept in {aside.name}."
+
+
+def resume_of(path: Path) -> str:
+    """`sluice resume` for the environment whose state a file is: it lies in SERVICE/envs/ENVIRONMENT."""
+    parts = path.parts
+    if "envs" not in parts[1:-1]:
+        return "sluice resume"
+    at = len(parts) - 1 - parts[::-1].index("envs")
+    return f"sluice resume --env {parts[at + 1]} --service {parts[at - 1]}"
 
 
 def damaged(path: Path, line: int, why: str) -> StateCorrupted:

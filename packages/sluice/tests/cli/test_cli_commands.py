@@ -40,6 +40,47 @@ def test_a_command_line_that_makes_no_sense_is_exit_code_2(capsys, arguments):
 
 
 @pytest.mark.usefixtures("_nowhere")
+@pytest.mark.parametrize(
+    ("arguments", "next_"),
+    [
+        (["status"], "sluice status --help"),
+        (["log", "verify"], "sluice log verify --help"),
+        (["unlock", "--env", "test"], "sluice unlock --help"),
+        (["config", "nonsense"], "sluice config --help"),
+        (["nonsense"], "sluice --help"),
+    ],
+)
+def test_a_usage_error_names_the_help_of_its_own_command(capsys, arguments, next_):
+    """Not the list of all commands, from which nobody learns what this one wants."""
+    assert main(arguments) == 2
+    assert f"Next: {next_}\n" in capsys.readouterr().err
+
+
+def test_a_missing_environment_is_named_from_host_toml(capsys, tmp_path, monkeypatch):
+    """The command is there to copy; `check` and `log`, which do without one elsewhere, say it too."""
+    environments = "".join(
+        f'[service.shop.env.{name}]\npublic_url = "http://127.0.0.1:{port}"\nenv_file = "/x"\n'
+        f"ports = [{port + 1}, {port + 9}]\n"
+        for name, port in (("prod", 18200), ("test", 18100))
+    )
+    (tmp_path / "host.toml").write_text(f'[service.shop]\nrepo = "/r"\ndemo = true\n{environments}')
+    monkeypatch.setenv("SLUICE_HOST_CONFIG", str(tmp_path / "host.toml"))
+    for command in ("status", "log", "log verify", "check", "smoke"):
+        assert main(command.split()) == 2
+        assert f"Next: sluice {command} --env test (here: test, prod)\n" in capsys.readouterr().err
+    assert main(["check", "--env", "test"]) == 2
+    assert "Missing option '--branch'" in capsys.readouterr().err
+
+
+def test_a_group_alone_shows_its_help_and_nothing_else(capsys):
+    """Once, without an error's words around it."""
+    assert main(["config"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Usage: sluice config")
+    assert "Next:" not in told
+
+
+@pytest.mark.usefixtures("_nowhere")
 def test_errors_are_json_where_json_was_asked_for(capsys):
     """A program gets code, what, world and next."""
     assert main(["status", "--env", "test", "--json"]) == 2

@@ -161,10 +161,17 @@ def test_every_tampering_ends_with_five_and_a_name(host, ledger, capsys):
     ledger.path.write_bytes(whole.replace(b"v1.2", b"v9.9"))
     code, told = verified(capsys)
     assert (code, told["ok"], told["code"], told["number"]) == (5, False, "record-changed", 2)
+    true = f"git --git-dir {host / 'state' / 'shop' / 'repo.git'} log -p --reverse refs/sluice/anchored/shop/test"
+    assert told["next"].endswith(f"the true records: {true}")
+    shown = subprocess.run(true.split(), check=True, capture_output=True, text=True).stdout
+    assert '"version":"v1.2"' in shown
     assert [one["code"] for one in told["problems"]] == ["record-changed", "ledger-rewritten"]
     assert main(["log", "--env", "test"]) == 5
     assert main(["log", "verify", "--env", "test"]) == 5
-    assert "record-changed: record 2 was changed" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "record-changed: record 2 was changed" in out
+    assert out.startswith("shop/test: 4 records\n")
+    assert f"  Next: {told['next']}\n" in out
     ledger.path.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
     code, told = verified(capsys)
     assert (code, told["code"], told["number"]) == (5, "tail-cut", 4)
@@ -176,6 +183,8 @@ def test_every_tampering_ends_with_five_and_a_name(host, ledger, capsys):
     )
     code, told = verified(capsys)
     assert (code, told["code"], told["number"]) == (5, "anchor-cut", 1)
+    assert "put back by: git" in told["next"]
+    assert "refs/sluice/anchored/shop/test:refs/sluice/ledger/shop/test" in told["next"]
     assert verified(capsys, "--offline")[0] == 0
 
 
@@ -217,14 +226,40 @@ def test_an_auditor_verifies_in_a_clone_alone(host, capsys, monkeypatch):
         ["git", "-C", str(host / "origin.git"), "update-ref", "refs/sluice/ledger/shop/test", made], check=True
     )
     assert main(["log", "verify", "--clone", str(clone)]) == 5
-    assert "anchor-rewritten" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "anchor-rewritten" in out
+    assert "Next: keep this clone as it is, and compare" in out
+    assert "sluice log verify --env test --service shop" in out
+
+
+def test_a_ledger_that_was_never_anchored_is_in_a_backup_at_best(host, ledger, capsys):
+    """Without a copy on the origin nothing else is named: exit code 5, and what to do all the same."""
+    (host / "origin.git").rename(host / "away.git")
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b"v1.2", b"v9.9"))
+    code, told = verified(capsys, "--offline")
+    assert (code, "nothing was anchored: the true one is in a backup" in told["next"]) == (5, True)
+
+
+def test_one_record_is_no_records(host, capsys):
+    """Counts read as words do."""
+    shutil.rmtree(host / "state")
+    paths = StatePaths(host / "state", "shop", "test")
+    paths.prepare()
+    Ledger(paths.ledger).append(body(1))
+    assert main(["log", "verify", "--env", "test", "--offline"]) == 0
+    out = capsys.readouterr().out
+    assert "shop/test: 1 record: the chain holds" in out
+    assert "1 of 1 record is not known to be on the origin" in out
 
 
 @pytest.mark.usefixtures("host")
 def test_neither_env_nor_clone_is_a_usage_error(capsys):
     """Exit code 2 with the option's name."""
     assert main(["log", "verify"]) == 2
-    assert "--env" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "Missing option '--env'" in told
+    assert "--clone" in told
+    assert "Next: sluice log verify --env test (here: test)" in told
 
 
 @pytest.mark.usefixtures("host")

@@ -70,11 +70,11 @@ def test_only_failures_and_broken_probes_are_an_exit_code(verdict, code):
 
 def test_an_unfinished_run_fails_unless_somebody_is_at_it():
     """With the command that sets it right."""
-    left = judge_runs(["run-1: rollout in switching"], None)
-    assert (left.verdict, left.fix) == (Verdict.FAIL, "sluice resume")
-    busy = judge_runs(["run-1: rollout in switching"], "ann: rollout, since noon")
+    left = judge_runs(["run-1: rollout in switching"], None, "sluice resume --env test")
+    assert (left.verdict, left.fix) == (Verdict.FAIL, "sluice resume --env test")
+    busy = judge_runs(["run-1: rollout in switching"], "ann: rollout, since noon", "")
     assert (busy.verdict, "under way: ann" in busy.detail) == (Verdict.PASS, True)
-    assert judge_runs([], None).verdict is Verdict.PASS
+    assert judge_runs([], None, "").verdict is Verdict.PASS
 
 
 def test_what_serves_is_named_by_commit_and_tree():
@@ -84,10 +84,11 @@ def test_what_serves_is_named_by_commit_and_tree():
     commit = commit_of("feature/good")
     release = Release("r1", "shop", "test", commit, Artifact("k", "/a", commit.tree), SPEC, "f")
     slot = Slot("r1", "shop-test-1", 1, "http://127.0.0.1:1")
-    alive = judge_serving((release, slot), alive=True)
+    alive = judge_serving((release, slot), alive=True, fix="")
     assert (alive.verdict, commit.sha in alive.detail, commit.tree in alive.detail) == (Verdict.PASS, True, True)
-    assert judge_serving((release, slot), alive=False).verdict is Verdict.FAIL
-    assert judge_serving(None, alive=False).verdict is Verdict.SKIPPED
+    dead = judge_serving((release, slot), alive=False, fix="sluice rollback --env test")
+    assert (dead.verdict, dead.fix) == (Verdict.FAIL, "sluice rollback --env test")
+    assert judge_serving(None, alive=False, fix="").verdict is Verdict.SKIPPED
 
 
 @pytest.fixture

@@ -256,10 +256,10 @@ async def test_a_cold_rollback_starts_nothing_that_was_changed(tmp_path):
     result = await memory.drive().rollback(ASKED)
     assert (result.outcome, result.exit_code) == (State.REFUSED, 1)
     assert "was changed after it was verified: tree/app.py is another" in result.what
-    assert "sluice rollout --branch main" in result.next
+    assert "sluice rollout --env test --service shop --branch main" in result.next
     assert memory.log.count("start") == started
     assert memory.serving_release() == "run-0002"
-    assert "sluice rollback --override" in result.next
+    assert "sluice rollback --env test --service shop --override" in result.next
     memory.altered = ""
     assert (await memory.drive().rollback(ASKED)).exit_code == 0
     assert memory.serving_release() == "run-0001"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sluice import journal as journal_module
 from sluice.engine import Event, State
-from sluice.journal import Journal, read, read_all
+from sluice.journal import Journal, read, read_all, resume_of
 from sluice.model.errors import StateCorrupted, StepFailed
 from sluice.model.secret import Redactor, Secret
 
@@ -54,6 +54,15 @@ def test_an_entry_is_announced_only_after_it_is_on_disk(tmp_path):
     path, seen = tmp_path / "run-1.jsonl", []
     written(tmp_path, lambda name: seen.append((name, path.read_bytes().count(b"\n"))))
     assert seen == [("begin", 1), ("intent:planning", 2), ("observed:planning", 3), ("intent:gating", 4)]
+
+
+def test_what_could_not_be_written_says_which_environment_to_resume(tmp_path):
+    """The command is whole, on a host with several services too; outside of a state folder it names none."""
+    path = tmp_path / "state" / "shop" / "envs" / "prod" / "journal" / "run-1.jsonl"
+    with pytest.raises(StepFailed) as failed:
+        Journal(path, Redactor([]), lambda: "now").begin(kind="rollout")
+    assert failed.value.next == "make room on the disk, then: sluice resume --env prod --service shop"
+    assert resume_of(tmp_path / "ledger.jsonl") == "sluice resume"
 
 
 @settings(max_examples=40)

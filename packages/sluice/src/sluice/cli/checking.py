@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from sluice.cli.commands import cli, show_findings
-from sluice.cli.session import Session, own_version, request_of, world_of
+from sluice.cli.session import ENVIRONMENT, Session, missing, own_version, request_of, world_of
 from sluice.cli.waiving import waive_option
 from sluice.config import load_service
 from sluice.drive.desk import confirm
@@ -52,8 +52,10 @@ def check(session: Session, /, recording: bool, **given: object) -> int:
     session.json = bool(given["as_json"])
     if recording:
         return _record(session, given)
-    if not given["environment"] or not (given["branch"] or given["environment"] == EnvironmentName.PROD.value):
-        raise click.UsageError("Missing option '--env' or '--branch' (or --record, in a clone).")
+    if not given[ENVIRONMENT]:
+        raise missing(ENVIRONMENT, "Or --record, in a clone.")
+    if not given["branch"] and given[ENVIRONMENT] != EnvironmentName.PROD.value:
+        raise missing("branch")
     return _gates(session, given)
 
 

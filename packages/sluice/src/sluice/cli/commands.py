@@ -26,6 +26,7 @@ from sluice.drive.desk import may_smoke
 from sluice.drive.planning import SPEC_PATHS
 from sluice.drive.policy import policy_of
 from sluice.drive.status import status_of
+from sluice.drive.world import forward
 from sluice.hosts.ssh import parse_server
 from sluice.model.errors import ConfigError, ExitCode, Refused
 from sluice.model.text import plain
@@ -147,7 +148,7 @@ def smoke(session: Session, env: Environment) -> int:
     world = world_of(env)
     serving = world.releases.serving()
     if serving is None:
-        raise Refused("Nothing serves in this environment.", next="sluice rollout --branch BRANCH")
+        raise Refused("Nothing serves in this environment.", next=forward(world))
     release, slot = serving
 
     async def judge() -> tuple[list[Finding], frozenset[str]]:

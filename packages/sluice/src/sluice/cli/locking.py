@@ -92,7 +92,8 @@ def _show_frozen(session: Session, env: Environment) -> int:
         told = f"{env.name.value} is frozen until {one.until}: {one.reason} ({one.owner}, since {one.since})"
         click.echo(plain(told))
     if not frozen:
-        click.echo(f"{env.name.value} is not frozen by anybody; the policy's windows are judged by: sluice check")
+        name = env.name.value
+        click.echo(f"{name} is not frozen by anybody; the policy's windows are judged by: sluice check --env {name}")
     return 0
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from sluice.cli.commands import cli, in_environment
 from sluice.cli.outlet import console
-from sluice.cli.session import Session, anchor_of
+from sluice.cli.session import ENVIRONMENT, Session, anchor_of, missing
 from sluice.cli.tables import log_table, print_record
 from sluice.config import Environment
 from sluice.journal import recorded_runs
@@ -21,6 +21,7 @@ from sluice.ledger.export import of_run
 from sluice.model.errors import ExitCode, UsageError
 from sluice.model.secret import Redactor
 from sluice.model.text import plain
+from sluice.model.verdict import counted
 
 FORMATS = ("markdown", "csv", "in-toto")
 HOURS, DAYS = 2 * 3600.0, 2 * 24 * 3600.0  # a duration longer than these is told in hours, in days
@@ -37,7 +38,7 @@ def log(context: click.Context, environment: str | None, service: str | None, ru
     if context.invoked_subcommand is not None:
         return 0
     if environment is None:
-        raise click.UsageError("Missing option '--env'.")
+        raise missing(ENVIRONMENT)
     session: Session = context.obj
     session.json = as_json
     env = session.environment(service, environment)
@@ -76,7 +77,7 @@ def verify(
     if clone is not None:
         return _verify_clone(session, clone, environment, service, offline=offline)
     if environment is None:
-        raise click.UsageError("Missing option '--env'.")
+        raise missing(ENVIRONMENT, "Or --clone, without a server.")
     env = session.environment(service, environment)
     ledger = Ledger(env.paths.ledger)
     verdict = ledger.verify(recorded_runs(env.paths.journal_dir), (env.service, env.name.value))
@@ -84,7 +85,8 @@ def verify(
     if env.host_service.anchor:
         found = asyncio.run(anchor_of(env).compare(offline=offline))
     key = ledger.key()
-    return _tell(session, f"{env.service}/{env.name.value}", key.fingerprint if key else "", verdict, found)
+    name, print_ = f"{env.service}/{env.name.value}", key.fingerprint if key else ""
+    return _tell(session, name, print_, verdict, found, mirror=env.paths.repo)
 
 
 def _verify_clone(session: Session, clone: Path, environment: str | None, service: str | None, *, offline: bool) -> int:
@@ -109,16 +111,17 @@ def _of_clone(verdict: Verification, anchoring: Anchoring | None, seen: int) -> 
     """What a look from a clone proves, and what it does not."""
     records = verdict.records
     if anchoring is None:  # the clone's copy is the anchor; what is left open is where the origin stands now
-        return [f"{records} records as this clone has them; the origin was not asked (--offline)"]
+        return [f"{counted(records, 'record')} as this clone has them; the origin was not asked (--offline)"]
     if anchoring.problems or not verdict.ok:
         return []
     if seen:
-        known = f"the {seen} records that this clone saw before stand unchanged on the origin, {records - seen} are new"
-        return [f"{known}; they are signed by the key that it saw first"]
+        known = f"the {counted(seen, 'record')} that this clone saw before {'stands' if seen == 1 else 'stand'}"
+        new = f"unchanged on the origin, {records - seen} {'is' if records - seen == 1 else 'are'} new"
+        return [f"{known} {new}; every record is signed by the key that it saw first"]
     key = "that the key is the server's own (compare it with ledger.key.pub there)"
     before = "that nothing was written anew or cut from the end before this look"
     return [
-        f"proven: the {records} records on the origin follow each other, and this one key signed them all",
+        f"proven: the {counted(records, 'record')} on the origin follow each other, and this one key signed them all",
         f"not proven, as this clone saw none of them before: {key}, and {before}",
         "from now on this clone remembers them: whatever is changed later shows here",
     ]
@@ -131,6 +134,7 @@ def _tell(
     verdict: Verification,
     anchoring: Anchoring | None,
     of_clone: list[str] | None = None,
+    mirror: Path | None = None,
 ) -> int:
     """One ledger's verdict, and exit code 5 where anything was done to it."""
     problems = list(dict.fromkeys((*verdict.problems, *(anchoring.problems if anchoring else ()))))
@@ -138,6 +142,8 @@ def _tell(
     anchored = anchoring.anchored if anchoring else 0
     tail = _tail(verdict.records, anchoring) if anchoring and of_clone is None else of_clone or []
     notes = [plain(session.redact(note)) for note in (*verdict.notes, *tail)]
+    known = bool(anchoring and (anchoring.anchored or anchoring.problems))  # the mirror remembers a copy
+    next_ = plain(session.redact(_advice(problems[0].code, name, mirror, anchored=known))) if problems else ""
     if session.json:
         told = {
             "event": "verify",
@@ -154,24 +160,48 @@ def _tell(
                 for p, sentence in zip(problems, sentences, strict=True)
             ],
             "notes": notes,
+            "next": next_,
         }
         click.echo(msgspec.json.encode(told))
     else:
         signed = f"the chain holds, and every record is signed by {key}" if key else "the chain holds"
-        click.echo(f"{name}: {verdict.records} records: " + ("" if problems else signed))
+        click.echo(f"{name}: {counted(verdict.records, 'record')}" + ("" if problems else f": {signed}"))
         for problem, sentence in zip(problems, sentences, strict=True):
             click.echo(f"  {problem.code}: {sentence}")
-        for note in notes:
-            click.echo(f"  {note}")
+        for text in (*notes, f"Next: {next_}") if next_ else notes:
+            click.echo(f"  {text}")
     return int(ExitCode.ROLLBACK_FAILED) if problems else 0
 
 
+def _advice(code: str, name: str, mirror: Path | None, *, anchored: bool) -> str:
+    """What to do about a ledger that does not hold. `mirror`: this host's; None in a clone, which decides nothing."""
+    if mirror is None:
+        service, _, environment = name.partition("/")
+        there = f"sluice log verify --env {environment} --service {service}"
+        return f"keep this clone as it is, and compare with what the server says: {there}"
+    git, seen = f"git --git-dir {mirror}", f"refs/sluice/anchored/{name}"
+    if code in {"anchor-rewritten", "anchor-cut"}:
+        back = f"{git} push --force ORIGIN {seen}:refs/sluice/ledger/{name}"
+        return f"find out who could force the origin; what this host saw there last is put back by: {back}"
+    if anchored:
+        return (
+            f"keep a copy of ledger.jsonl, and find out who wrote it; the true records: {git} log -p --reverse {seen}"
+        )
+    return "keep a copy of ledger.jsonl, and find out who wrote it; nothing was anchored: the true one is in a backup"
+
+
 def _tail(records: int, anchoring: Anchoring) -> list[str]:
-    left = records - anchoring.anchored
-    if left <= 0 and not anchoring.note:
-        return [f"anchored: all {records} records are on the origin"] if not anchoring.problems else []
-    known = f"{max(left, 0)} of {records} records are not known to be on the origin"
+    left = max(records - anchoring.anchored, 0)
+    if not left and not anchoring.note:
+        whole = f"all {_are(records)}" if records > 1 else _are(records)
+        return [f"anchored: {whole} on the origin"] if not anchoring.problems else []
+    known = f"{left} of {_are(records, left)} not known to be on the origin"
     return [f"tail not anchored: {known}" + (f" ({anchoring.note})" if anchoring.note else "")]
+
+
+def _are(records: int, of_which: int | None = None) -> str:
+    """`1 record is`, `4 records are`; the verb is that of the part, where one is given."""
+    return f"{counted(records, 'record')} {'is' if (records if of_which is None else of_which) == 1 else 'are'}"
 
 
 # ---------------------------------------------------------------- export and metrics

@@ -21,7 +21,8 @@ import sluice.cli.runbook
 import sluice.cli.shims
 import sluice.cli.supervisor  # noqa: F401 - each module adds its commands
 from sluice.cli.commands import cli
-from sluice.cli.session import Session
+from sluice.cli.session import ENVIRONMENT, Session
+from sluice.journal import resume_of
 from sluice.model.errors import ExitCode, SluiceError
 from sluice.model.text import plain
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, after_entry: Callable[[str], No
         )
         return int(code or 0)
     except click.ClickException as error:
-        return _say(session, "Usage", error.format_message(), "Nothing was changed.", "sluice --help", ExitCode.USAGE)
+        return _usage(session, error)
     except (click.Abort, KeyboardInterrupt):
         return _say(session, "Interrupted", "Interrupted.", "Nothing was changed.", "", ExitCode.REFUSED)
     except SluiceError as error:
@@ -67,13 +68,26 @@ def main(arguments: Sequence[str] | None = None, after_entry: Callable[[str], No
         return _internal(session, error)
 
 
+def _usage(session: Session, error: click.ClickException) -> int:
+    """Next is the command's own help; where only the environment is missing, the command with one of this host's."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a group alone: its help is the whole answer
+        click.echo(error.format_message(), err=True)
+        return int(ExitCode.USAGE)
+    context: click.Context | None = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "sluice"
+    missing = error.param if isinstance(error, click.MissingParameter) else None
+    known = session.environments() if missing is not None and missing.name == ENVIRONMENT else []
+    next_ = f"{command} --env {known[0]} (here: {', '.join(known)})" if known else f"{command} --help"
+    return _say(session, "Usage", error.format_message(), "Nothing was changed.", next_, ExitCode.USAGE)
+
+
 def _internal(session: Session, error: Exception) -> int:
     what = f"Internal error: {type(error).__name__}: {session.redact(str(error))}"
     if session.journals is None:
         world = "Nothing was changed."
         return _say(session, "Internal", what, world, "the same command with --debug", ExitCode.REFUSED)
     world = f"The run may have stopped half-way; its journal is in {session.journals}."
-    return _say(session, "Internal", what, world, "sluice resume", ExitCode.ROLLBACK_FAILED)
+    return _say(session, "Internal", what, world, resume_of(session.journals), ExitCode.ROLLBACK_FAILED)
 
 
 def _say(session: Session, code: str, what: str, world: str, next_: str, exit_code: ExitCode) -> int:

@@ -22,7 +22,7 @@ from sluice.drive.audit import standing_waivers
 from sluice.drive.judge import HostJudge
 from sluice.drive.policy import policy_of
 from sluice.drive.status import INGRESS, ingress_of
-from sluice.drive.world import World
+from sluice.drive.world import World, command, forward
 from sluice.engine import State
 from sluice.journal import read_all, recorded_runs
 from sluice.ledger import Ledger
@@ -52,17 +52,16 @@ class Group:
 # ---------------------------------------------------------------- one environment
 
 
-def judge_runs(unfinished: Sequence[str], holder: str | None) -> Finding:
-    """Pure: no run was left half-way. `holder`: who holds the environment now; None: nobody."""
+def judge_runs(unfinished: Sequence[str], holder: str | None, resume: str) -> Finding:
+    """Pure: no run was left half-way. `holder`: who holds the environment now; None: nobody. `resume`: the command."""
     if holder is not None:
         return Finding(RUNS, Verdict.PASS, detail=f"A run is under way: {holder}.")
     if unfinished:
-        fix = "sluice resume"
-        return Finding(RUNS, Verdict.FAIL, detail=f"Unfinished: {'; '.join(unfinished)}.", fix=fix)
+        return Finding(RUNS, Verdict.FAIL, detail=f"Unfinished: {'; '.join(unfinished)}.", fix=resume)
     return Finding(RUNS, Verdict.PASS, detail="No run was left half-way.")
 
 
-def _runs(env: Environment) -> Finding:
+def _runs(env: Environment, resume: str) -> Finding:
     holder = None
     if is_held(env.paths.lock):
         found = read_holder(env.paths.lock_info)
@@ -71,22 +70,22 @@ def _runs(env: Environment) -> Finding:
         left = [one for one in read_all(env.paths.journal_dir, repair=False) if not one.ended]
     except StateCorrupted as error:
         return Finding(RUNS, Verdict.FAIL, detail=error.what, fix=error.next)
-    return judge_runs([f"{one.run}: {one.kind} in {State(one.state).value}" for one in left], holder)
+    return judge_runs([f"{one.run}: {one.kind} in {State(one.state).value}" for one in left], holder, resume)
 
 
-def _ledger(env: Environment) -> Finding:
+def _ledger(env: Environment, verify: str) -> Finding:
     try:
         runs = recorded_runs(env.paths.journal_dir)
         verdict = Ledger(env.paths.ledger).verify(runs, (env.service, env.name.value))
     except StateCorrupted as error:
         return Finding(LEDGER, Verdict.FAIL, detail=error.what, fix=error.next)
     if not verdict.ok:
-        return Finding(LEDGER, Verdict.FAIL, detail=f"{verdict.problem}.", fix="sluice log verify")
+        return Finding(LEDGER, Verdict.FAIL, detail=f"{verdict.problem}.", fix=verify)
     return Finding(LEDGER, Verdict.PASS, detail=f"{times(verdict.records, 'record')}, the chain holds.")
 
 
-def judge_serving(serving: tuple[Release, Slot] | None, *, alive: bool) -> Finding:
-    """Pure: what is remembered as serving runs."""
+def judge_serving(serving: tuple[Release, Slot] | None, *, alive: bool, fix: str) -> Finding:
+    """Pure: what is remembered as serving runs. `fix`: what to do where it does not."""
     if serving is None:
         return Finding(SERVING, Verdict.SKIPPED, detail="Nothing was rolled out here, so nothing is asked of it.")
     release, slot = serving
@@ -94,19 +93,20 @@ def judge_serving(serving: tuple[Release, Slot] | None, *, alive: bool) -> Findi
     named = f"{commit.describe} from {commit.branch}, commit {commit.sha}, tree {commit.tree}, in {slot.unit}"
     if alive:
         return Finding(SERVING, Verdict.PASS, detail=f"{named}.")
-    return Finding(SERVING, Verdict.FAIL, detail=f"Does not run: {named}.", fix="sluice rollback, or a new rollout")
+    return Finding(SERVING, Verdict.FAIL, detail=f"Does not run: {named}.", fix=fix)
 
 
 async def environment_probes(env: Environment, world: World) -> list[Probe]:
     """Every question about one environment. Asks nothing of the service itself yet. Raises SluiceError."""
     state = [
-        probe_of(RUNS, lambda: aside(lambda: _runs(env)), DEADLINE_S),
-        probe_of(LEDGER, lambda: aside(lambda: _ledger(env)), DEADLINE_S),
+        probe_of(RUNS, lambda: aside(lambda: _runs(env, command(world, "resume"))), DEADLINE_S),
+        probe_of(LEDGER, lambda: aside(lambda: _ledger(env, command(world, "log verify"))), DEADLINE_S),
     ]
     serving = env.releases.serving()
 
     async def serves() -> Finding:
-        found = judge_serving(serving, alive=serving is not None and await env.runtime.alive(serving[1]))
+        fix = f"{command(world, 'rollback')}, or: {forward(world)}"
+        found = judge_serving(serving, alive=serving is not None and await env.runtime.alive(serving[1]), fix=fix)
         told = "".join(f" Waived: {waiver}." for waiver in standing_waivers(world))
         return msgspec.structs.replace(found, detail=found.detail + told)
 

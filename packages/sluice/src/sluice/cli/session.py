@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import functools
 import getpass
@@ -42,6 +43,7 @@ from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.spec import EnvironmentName, HostConfig
 
 T = TypeVar("T")
+ENVIRONMENT = "environment"  # the parameter behind --env, of every command that has it
 # For the word "go" of a caller far away. He says it at once; a line that died meanwhile says nothing for ever.
 GO_S = 60.0
 # After these the world is known and one good release serves, or none did: whoever only asked to resume is content.
@@ -69,6 +71,13 @@ class Session:
         """Raises ConfigError."""
         chosen = self.host_config or os.environ.get("SLUICE_HOST_CONFIG")
         return load_host(Path(chosen) if chosen else None)
+
+    def environments(self) -> list[str]:
+        """The names of the environments of this host, `test` first; none where host.toml cannot be read."""
+        with contextlib.suppress(SluiceError):
+            named = {env.value for service in self.host().service.values() for env in service.env}
+            return sorted(named, reverse=True) if self.server is None else []
+        return []
 
     def environment(self, service: str | None, environment: str) -> Environment:
         """The environment a command names. `service` may be None where the host has only one."""
@@ -196,6 +205,13 @@ def request_of(owner: str | None, branch: str = "", override: str = "") -> Reque
     if found.note and session is not None:
         session.notes.append(found.note)
     return Request(found.name, found.source, branch, override)
+
+
+def missing(option: str, otherwise: str = "") -> click.MissingParameter:
+    """The error for an option that a command needs only sometimes. `otherwise`: what may be given in its stead."""
+    context = click.get_current_context()
+    parameter = next(one for one in context.command.params if one.name == option)
+    return click.MissingParameter(otherwise or None, ctx=context, param=parameter)
 
 
 def exit_code_of(result: Any) -> int:

@@ -49,8 +49,16 @@ RECORD_KEYS_2 = (
 )
 # Column of the log -> the narrowest terminal that has room for it. `log --run` has everything.
 LOG_COLUMNS = {
-    "n": 0, "run": 0, "type": 0, "version": 110, "commit": 140, "smoke": 140, "decision": 110,
-    "outcome": 0, "owner": 0, "what": 0,
+    "n": 0,
+    "run": 0,
+    "type": 0,
+    "version": 110,
+    "commit": 140,
+    "smoke": 140,
+    "decision": 110,
+    "outcome": 0,
+    "owner": 0,
+    "what": 0,
 }
 VERSION_WIDTH = 24  # a tag and what `git describe` adds to it
 SHORTENED = {"tree", "artifact_key", "env_fingerprint", "plan", "previous", "hash"}

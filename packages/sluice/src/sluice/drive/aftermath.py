@@ -9,21 +9,18 @@ import msgspec
 
 from sluice.drive.audit import named, went_forward
 from sluice.drive.facts import Facts
-from sluice.drive.world import World
+from sluice.drive.world import World, command, forward
 from sluice.engine import Event, Kind, State, advance
-from sluice.model.errors import Locked, SluiceError
+from sluice.model.errors import ExitCode, Locked, SluiceError
 from sluice.model.release import Release, Slot
 from sluice.model.verdict import Verdict
 
 LOOK_S = 15.0  # to ask supervisor or engine, ingress file and public URL what is true; each has a deadline of its own
 
+# What makes a run turn back; the first of them says why.
+TURNS = frozenset({Event.FAIL, Event.GIVE_UP, Event.INTERRUPT, Event.RECOVER})
 # After these somebody must know, whether or not somebody watched the terminal.
 TOLD = frozenset({State.ROLLED_BACK, State.DEGRADED, State.ROLLBACK_FAILED, State.NONE_SERVING})
-
-
-def command(world: World, verb: str) -> str:
-    """A command line about this environment, as it is typed."""
-    return f"sluice {verb} --env {world.environment.value} --service {world.service}"
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -91,6 +88,19 @@ def advice(world: World, facts: Facts, outcome: State) -> str:
     release, slot = old
     says = f'"url" say {slot.target or slot.url} and "Sluice-Release" say {release.id}'
     return f"{text}; or by hand: in {world.ingress.route_file} make {says} (the ingress follows at once)"
+
+
+def onward(world: World, facts: Facts) -> str:
+    """What to type after a run that came to nothing and whose errors name no command. Every failed run has one."""
+    undone = facts.kind is Kind.ROLLBACK
+    again = command(world, "rollback") if undone else forward(world, facts.branch)
+    turn = next((event for _, event in facts.observed if event in TURNS), None)
+    if turn in {Event.INTERRUPT, Event.RECOVER} or facts.exit_code == ExitCode.USAGE:
+        return again
+    if turn is Event.FAIL and not undone:
+        mend = "mend it on a branch, prove it in test, merge it" if world.promotion else "mend the branch, push"
+        return f"{mend}, then: {again}"
+    return f"look into it ({command(world, 'log')} --run {facts.run}), then: {again}"
 
 
 def locks(facts: Facts, outcome: State) -> str:

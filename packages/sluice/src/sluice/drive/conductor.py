@@ -17,11 +17,11 @@ from sluice.drive.aftermath import (
     Seen,
     advice,
     as_notes,
-    command,
     locked,
     locks,
     look,
     message,
+    onward,
     true_state,
 )
 from sluice.drive.audit import (
@@ -41,7 +41,7 @@ from sluice.drive.outcome import Outcome
 from sluice.drive.promotion import exceptions_of, means_of, plan_promotion
 from sluice.drive.pruning import prune
 from sluice.drive.walk import Walk, explain
-from sluice.drive.world import Report, Tell, World
+from sluice.drive.world import Report, Tell, World, command
 from sluice.engine import EXIT_CODES, TERMINAL, Event, Kind, State
 from sluice.journal import SUFFIX, Journal, Record, read_all
 from sluice.ledger import Ledger, frozen_by
@@ -357,6 +357,8 @@ class Drive:
             next_ = advice(world, facts, outcome)
         elif outcome is State.ROLLED_BACK and not next_ and locks(facts, outcome):
             next_ = f"mend the branch, then: {command(world, 'unlock')} --reason 'WHY'"
+        elif outcome is not State.DONE and not next_:
+            next_ = onward(world, facts)
         return world.redactor(state), world.redactor(next_)
 
     def _result(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sluice.drive.facts import Plan, facts_of, steps_of, with_hash
 from sluice.drive.unchanged import forged, must_be_recorded
-from sluice.drive.world import World
+from sluice.drive.world import World, forward
 from sluice.engine import Kind
 from sluice.journal import read_all
 from sluice.ledger import Ledger
@@ -174,14 +174,14 @@ def rollback_target(world: World, serving: tuple[Release, Slot] | None, *, alive
         raise Refused(
             "There is nothing to roll back to: no other release was verified here.",
             world=now,
-            next="sluice rollout a branch that is good",
+            next=forward(world),
         )
     target = max(candidates, key=lambda release: (not forged(records, release), release.id))
     if not Path(target.artifact.path).is_dir():
         raise Refused(
             f"The artifact of {target.id} ({target.commit.sha[:12]}) is gone: {target.artifact.path}.",
             world=now,
-            next=f"sluice rollout --branch {target.commit.branch}",
+            next=forward(world, target.commit.branch),
         )
     return target
 

@@ -7,7 +7,7 @@ import datetime as dt
 import msgspec
 
 from sluice.drive.audit import standing_waivers
-from sluice.drive.world import World
+from sluice.drive.world import World, command, forward
 from sluice.engine import State
 from sluice.journal import read_all
 from sluice.ledger import Ledger, closed_by, frozen_by
@@ -48,7 +48,8 @@ async def ingress_of(world: World) -> Finding:
     except StateCorrupted as error:
         return Finding(INGRESS, Verdict.FAIL, detail=error.what, fix=error.next)
     if edited := await world.ingress.edited():
-        return Finding(INGRESS, Verdict.INCONCLUSIVE, detail=f"{edited}.", fix="sluice rollback, or a new rollout")
+        fix = f"{command(world, 'rollback')}, or: {forward(world)}"
+        return Finding(INGRESS, Verdict.INCONCLUSIVE, detail=f"{edited}.", fix=fix)
     replaced = await world.ingress.replacement()
     detail = f"The next rollout will be felt: {replaced}." if replaced else "It stays as it is in the next rollout."
     return Finding(INGRESS, Verdict.PASS, detail=detail)

@@ -19,7 +19,7 @@ from sluice.drive.planning import last_promoted, plan_rollback, plan_rollout
 from sluice.drive.promotion import adopted, carried_images, exceptions_of, plan_promotion
 from sluice.drive.recheck import must_be_proven_still, must_be_there_still, must_have_its_env, must_hold_still
 from sluice.drive.unchanged import must_be_unaltered
-from sluice.drive.world import World
+from sluice.drive.world import World, command
 from sluice.engine import Event, Kind, State
 from sluice.gates.context import Asked
 from sluice.gates.run import GATES
@@ -154,7 +154,7 @@ class Steps:
                 Denial.BAD_RELEASE,
                 f"This artifact ({artifact.key[:12]}) failed in this environment before, in run {bad}.",
                 next="fix the branch, or say why it is good now: --override 'REASON' "
-                f"(see: sluice log --env {world.environment.value} --run {bad})",
+                f"(see: {command(world, 'log')} --run {bad})",
             )
         release = Release(
             id=self._facts.run,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.drive.world import World
+from sluice.drive.world import World, command, forward
 from sluice.journal import canonical
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused
@@ -87,6 +87,6 @@ async def must_be_unaltered(world: World, release: Release, override: str) -> st
     raise Refused(
         f"The artifact of {release.commit.describe} ({release.id}) was changed after it was verified: {why}.",
         world="Nothing was started from it.",
-        next=f"to build it anew: sluice rollout --branch {release.commit.branch}; where the change is known and "
-        "harmless (a container that writes into its own folder, say): sluice rollback --override 'WHY'",
+        next=f"to build it anew: {forward(world, release.commit.branch)}; where the change is known and harmless "
+        f"(a container that writes into its own folder, say): {command(world, 'rollback')} --override 'WHY'",
     )

@@ -168,3 +168,15 @@ class World:
     anchor: BringTail | None = None  # None: host.toml says `anchor = false`
     promotion: PromotionMeans | None = None  # where branches are rolled out there is none
     settings: Mapping[str, str] = field(default_factory=dict)  # of host.toml (sluice.drive.settings)
+
+
+def command(world: World, verb: str) -> str:
+    """A command line about this environment, as it is typed."""
+    return f"sluice {verb} --env {world.environment.value} --service {world.service}"
+
+
+def forward(world: World, branch: str = "") -> str:
+    """The command that brings a new release here: a rollout, or a promotion where nothing else may go."""
+    if world.promotion is not None:
+        return command(world, "promote")
+    return f"{command(world, 'rollout')} --branch {branch or 'BRANCH'}"

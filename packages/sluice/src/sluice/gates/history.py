@@ -24,7 +24,8 @@ async def bad_release(context: GateContext) -> Finding:
     if asked.override:
         detail = f"Overridden by {asked.owner or 'nobody named'}: {asked.override}. It was: {detail}"
         return Finding(NAME, Verdict.WAIVED, detail=detail, metrics={"override": True, "run": run})
-    fix = f"fix the branch, or say why it is good now: --override 'REASON' (see: sluice log --run {run})"
+    see = f"sluice log --env {context.environment.value} --run {run}"
+    fix = f"fix the branch, or say why it is good now: --override 'REASON' (see: {see})"
     return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics={"run": run})
 
 

@@ -26,6 +26,7 @@ class FileReleases:
         """Touches nothing."""
         self._folder = paths.releases_dir
         self._serving = paths.env_dir / "serving.json"
+        self._status = f"sluice status --env {paths.environment} --service {paths.service}"
 
     def all(self) -> list[Release]:
         """Oldest first (ids are time-ordered). Raises StateCorrupted."""
@@ -35,7 +36,7 @@ class FileReleases:
         """Raises UsageError when there is none of that id, StateCorrupted when its file is damaged."""
         path = self._path(release_id)
         if not path.exists():
-            raise UsageError(f"there is no release {release_id!r} in this environment.", next="sluice status")
+            raise UsageError(f"there is no release {release_id!r} in this environment.", next=self._status)
         return self._read(path)
 
     def save(self, release: Release) -> None:
@@ -66,7 +67,7 @@ class FileReleases:
 
     def _path(self, release_id: str) -> Path:
         if not ID.fullmatch(release_id):
-            raise UsageError(f"{release_id!r} is not the id of a release.", next="sluice status")
+            raise UsageError(f"{release_id!r} is not the id of a release.", next=self._status)
         return self._folder / f"{release_id}.json"
 
     def _read(self, path: Path) -> Release:

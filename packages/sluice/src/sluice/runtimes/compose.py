@@ -304,7 +304,7 @@ class ComposeRuntime:
         if missing:
             raise StepFailed(
                 f"The image of {', '.join(missing)} is not on this machine any more.",
-                next=f"sluice rollout --branch {release.commit.branch}",
+                next=f"sluice rollout --env {release.environment} --branch {release.commit.branch}",
             )
         mine = [one for one in volumes_of(known.base, known.decided, known.plans, place) if not one.external]
         made = (
