@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -109,8 +110,40 @@ def test_the_examples_it_prints_are_good_configurations(capsys, tmp_path):
     (tmp_path / "sluice.toml").write_text(commands.EXAMPLE_SERVICE)
     assert main(["config", "example"]) == 0
     assert commands.EXAMPLE_SERVICE in capsys.readouterr().out
-    code = main(["--host-config", str(tmp_path / "host.toml"), "config", "check", str(tmp_path / "sluice.toml")])
-    assert (code, capsys.readouterr().out.count("good")) == (0, 2)
+    check = ["--host-config", str(tmp_path / "host.toml"), "config", "check"]
+    assert main([*check, str(tmp_path / "sluice.toml")]) == 0
+    told = capsys.readouterr()
+    assert (told.out.count("good"), told.err) == (2, "")
+
+
+@pytest.mark.parametrize(("which", "of"), [("host", "EXAMPLE_HOST"), ("service", "EXAMPLE_SERVICE")])
+def test_one_example_alone_is_the_file_itself(capsys, which, of):
+    """`config example service > sluice.toml` is a file that can be used."""
+    assert main(["config", "example", which]) == 0
+    assert capsys.readouterr().out.strip() == getattr(commands, of).strip()
+
+
+def test_config_check_says_what_cannot_work(capsys, tmp_path):
+    """A sluice.toml of a service that this host has not is an error; a policy nobody can follow is a warning."""
+    (tmp_path / "host.toml").write_text(commands.EXAMPLE_HOST)
+    check = ["--host-config", str(tmp_path / "host.toml"), "config", "check"]
+    (tmp_path / "sluice.toml").write_text(commands.EXAMPLE_SERVICE.replace('name = "rooms"', 'name = "room"'))
+    assert main([*check, str(tmp_path / "sluice.toml")]) == 2
+    assert "$.name is 'room', and host.toml has only [service.rooms]" in capsys.readouterr().err
+    (tmp_path / "sluice.toml").write_text(commands.EXAMPLE_SERVICE.replace("approvals = 1 ", "approvals = 2 "))
+    assert main([*check, str(tmp_path / "sluice.toml")]) == 0
+    assert "warning: $.promotion.approvals is 2, and 1 (ann) may approve" in capsys.readouterr().err
+
+
+def test_our_own_policy_is_warned_about_and_good(capsys, tmp_path):
+    """Until somebody is named in [signers] nothing reaches prod, which is what its comment says too."""
+    own = Path(__file__).parents[4] / "deploy" / "sluice.toml"
+    (tmp_path / "host.toml").write_text(commands.EXAMPLE_HOST.replace("service.rooms", "service.boltorezka"))
+    assert main(["--host-config", str(tmp_path / "host.toml"), "config", "check", str(own)]) == 0
+    told = capsys.readouterr()
+    assert "boltorezka: good" in told.out
+    assert "nobody may approve" in told.err
+    assert "{artifact}" not in told.err
 
 
 REPORTS = [

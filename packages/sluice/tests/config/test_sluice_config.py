@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, load_host, load_service, open_environment
+from sluice.config.doubts import doubts
 from sluice.model.errors import ConfigError, UsageError
 
 SERVICE = (
@@ -61,10 +62,14 @@ def test_credentials_in_a_repository_are_refused_unseen(tmp_path):
 @pytest.mark.parametrize(
     ("text", "path", "words"),
     [
-        ("[service.s\nrepo = 1", "$", "line 1"),
+        ("[service.s\nrepo = 1", "$", r"host\.toml: line 1, column 11: "),
         (HOST.replace("ports", "portz"), f"{TEST}.portz", "did you mean ports"),
         (HOST.replace("[18100, 18119]", "[18100]"), f"{TEST}.ports", "length 2"),
-        (HOST.replace("[18100, 18119]", '[18100, "x"]'), f"{TEST}.ports[1]", "Expected `int`"),
+        (
+            HOST.replace("[18100, 18119]", '[18100, "x"]'),
+            f"{TEST}.ports[1]",
+            "must be a whole number, .* not text",
+        ),
         (HOST.replace("18100", "18120"), f"{TEST}.ports", "at least 2 ports"),
         (HOST.replace("18100", "80"), f"{TEST}.ports", "between 1024"),
         (HOST.replace("8080", "18105"), f"{TEST}.ports", "port of public_url"),
@@ -140,7 +145,23 @@ def test_wrong_host_file_is_refused_with_file_and_path(tmp_path, text, path, wor
         (SERVICE + "[watch]\ncut_share = 2\n", "$.watch.cut_share", "at most 1"),
         (SERVICE + "[watch]\nauth = [{metric = 'x', max_per_s = 1}]\n", "$.watch.metrics_path", "needs it"),
         (SERVICE + "[watch]\nmetrics_token = 'se cret'\n", "$.watch.metrics_token", "NAME of a variable"),
-        (SERVICE + "[smok]\n", "$.smok", "did you mean smoke"),
+        (SERVICE + "[smok]\n", "$.smok", r"did you mean smoke\? "),
+        (
+            SERVICE + "[watch]\nduration_s = '10s'\n",
+            "$.watch.duration_s",
+            "a number of seconds, .* not text",
+        ),
+        (SERVICE + "[run.environment]\nA = 1\n", "$.run.environment.A", "must be text in quotes"),
+        (SERVICE + "[watch]\ndry_run = 'health'\n", "$.watch.dry_run", "must be a list"),
+        (
+            SERVICE + "[gates]\nsummary = ['pr']\n",
+            "$.gates.summary[0]",
+            "'pr' is not known here; use one of: pull",
+        ),
+        (SERVICE + "[gates]\ndocs = [{cod = ['a']}]\n", "$.gates.docs[0].cod", r"did you mean code\?"),
+        (SERVICE + "[gates\n", "$", r"line \d+, column 7"),
+        (SERVICE + 'a = """', "$", "the end of the file"),
+        (SERVICE + "[service.s]\nrepo = 'x'\n", "$", "looks like host.toml"),
     ],
 )
 def test_wrong_service_file_is_refused_with_path(text, path, words):
@@ -183,6 +204,64 @@ def test_the_key_of_a_test_elsewhere_is_for_a_host_with_prod_alone(tmp_path):
         with pytest.raises(ConfigError, match=words) as caught:
             host(tmp_path, text)
         assert caught.value.data["path"] == "$.service.s.test_ledger_key"
+
+
+def test_a_service_file_given_for_the_host_file_is_named_as_such(tmp_path):
+    """Also both in one, as `config example` prints them: what to print instead, and no unknown key."""
+    for text in (SERVICE, f"{EXAMPLE_HOST}\n{EXAMPLE_SERVICE}"):
+        with pytest.raises(ConfigError, match="this looks like sluice") as caught:
+            host(tmp_path, text)
+        assert "sluice config example host" in caught.value.next
+
+
+def test_a_path_below_home_is_written_as_in_a_shell(tmp_path, monkeypatch):
+    """`~/` in every path of host.toml; another user's home, or a `~` within, stays what it is and is refused."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    text = HOST.replace("/srv/s.git", "~/s.git").replace("/etc/s.env", "~/s.env")
+    more = 'ca_file = "~/ca.pem"\nsecret_command = ["~/bin/vault", "~/x"]\n[host]\nnotify_file = "~/notify"\n'
+    read = host(tmp_path, text + more)
+    test = read.service["s"].env["test"]
+    assert (read.service["s"].repo, read.host.notify_file) == ("/home/ann/s.git", "/home/ann/notify")
+    assert (test.env_file, test.ca_file) == ("/home/ann/s.env", "/home/ann/ca.pem")
+    assert test.secret_command == ("/home/ann/bin/vault", "~/x")
+    with pytest.raises(ConfigError, match="absolute"):
+        host(tmp_path, HOST.replace("/etc/s.env", "~bob/s.env"))
+
+
+LINE = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43}"
+BOB = f'[signers.bob]\nkeys = ["{LINE}"]\nmay = '
+ITEM = '[[promotion.checklist]]\nid = "told"\ntext = "They were told."\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[promotion]\napprovals = 1\n", ["approvals is 1, and nobody may approve"]),
+        ("[promotion]\napprovals = 2\n" + BOB + '["approve"]', ["is 2, and 1 (bob) may approve"]),
+        (ITEM + BOB + '["approve"]', ["nobody may sign off told"]),
+        (ITEM + 'command = ["true"]\n' + BOB + '["approve"]', []),
+        (
+            '[gates]\nchecks = [["true"]]\nchecks_proof = "note"\n' + BOB + '["approve"]',
+            ["no branch can pass checks-passed"],
+        ),
+        (ITEM + BOB + '["approve", "checklist"]', []),
+    ],
+)
+def test_a_policy_that_nobody_can_follow_is_doubted(tmp_path, text, words):
+    """Too few who may approve, nobody for an item or for the checks: one sentence each; else none."""
+    found = doubts(load_service((SERVICE + text).encode(), "sluice.toml"), tmp_path)
+    assert len(found) == len(words)
+    assert all(word in one for word, one in zip(words, found, strict=True))
+
+
+def test_a_program_that_is_looked_for_in_the_checkout_is_doubted(tmp_path):
+    """A file that lies there, named as if programs started there, gets the word that finds it; other words do not."""
+    (tmp_path / "server.py").touch()
+    signed = BOB + '["approve"]'
+    text = SERVICE.replace('"{python.server}/s", "{port}"', '"python3", "server.py", "missing.py", "{port}"') + signed
+    (found,) = doubts(load_service(text.encode(), "sluice.toml"), tmp_path)
+    assert "$.run.command has 'server.py'" in found
+    assert "write {artifact}/tree/server.py" in found
 
 
 def test_missing_and_non_text_files_are_configuration_errors(tmp_path):

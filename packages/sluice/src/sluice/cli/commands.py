@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from sluice.cli.session import Session, drive_to_end, exit_code_of, request_of, 
 from sluice.cli.tables import findings_table, print_result, status_text
 from sluice.cli.waiving import waive_option
 from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, Environment, load_service
+from sluice.config.doubts import doubts
+from sluice.config.rules import wrong
 from sluice.drive import Drive, Request, Result
 from sluice.drive.audit import standing_waivers
 from sluice.drive.desk import may_smoke
@@ -181,13 +183,26 @@ def check_config(session: Session, service_file: Path | None) -> int:
             raw = found.read_bytes()
         except OSError as error:
             raise ConfigError(f"{found} cannot be read: {error.strerror}.", next="name a readable file") from error
-        click.echo(f"{found}: {load_service(raw, str(found)).name}: good")
+        spec = load_service(raw, str(found))
+        if spec.name not in host.service:
+            raise wrong(str(found), "$.name", f"is {spec.name!r}, and host.toml has only {_named(host.service)}")
+        click.echo(f"{found}: {spec.name}: good")
+        root = found.parent.parent if found.parent.name == Path(SPEC_PATHS[-1]).parent.name else found.parent
+        for doubt in doubts(spec, root):
+            click.echo(f"  warning: {doubt}", err=True)
     return 0
 
 
+def _named(services: Iterable[str]) -> str:
+    return ", ".join(f"[service.{name}]" for name in sorted(services))
+
+
 @config.command()
-def example() -> int:
-    """Print annotated examples of host.toml and sluice.toml."""
-    click.echo(EXAMPLE_HOST)
-    click.echo(EXAMPLE_SERVICE)
+@click.argument("which", required=False, type=click.Choice(["host", "service"]))
+def example(which: str | None) -> int:
+    """Print an annotated host.toml, or sluice.toml of a service; both to read without WHICH."""
+    if which != "service":
+        click.echo(EXAMPLE_HOST)
+    if which != "host":
+        click.echo(EXAMPLE_SERVICE)
     return 0

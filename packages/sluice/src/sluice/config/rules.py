@@ -15,7 +15,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")  # names become folders, units, Co
 def wrong(where: str, path: str, found: str, next_step: str = "") -> ConfigError:
     """The error for one key of one file."""
     return ConfigError(
-        f"{where}: {path} {found}.",
+        f"{where}: {path} {found}{'' if found.endswith('?') else '.'}",
         next=next_step or f"correct {path} in {where}, then `sluice config check`",
         file=where,
         path=path,

@@ -36,7 +36,7 @@ async def read_service(world: World, ref: str, shown: str) -> ServiceSpec:
         return spec
     raise ConfigError(
         f"{shown} has no {' and no '.join(SPEC_PATHS)}.",
-        next="add one (sluice config example prints it) and merge it into the policy branch first",
+        next="add one (sluice config example service prints it) and merge it into the policy branch first",
     )
 
 

@@ -1,0 +1,49 @@
+"""What a sluice.toml says rightly and cannot mean: nobody is stopped by it, and `config check` says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sluice.model.policy import Proof, Role
+from sluice.model.spec import ServiceSpec
+
+NOTHING_PROMOTED = "nothing can be promoted to prod until [signers] on the policy branch names more"
+
+
+def doubts(spec: ServiceSpec, root: Path) -> list[str]:
+    """One sentence for each, with the key's path. `root`: the checkout that the file was found in."""
+    return [*_of_signers(spec), *_of_relative_files(spec, root)]
+
+
+def _of_signers(spec: ServiceSpec) -> Iterator[str]:
+    def who(role: Role) -> list[str]:
+        return sorted(name for name, signer in spec.signers.items() if role in signer.may)
+
+    promotion, approvers = spec.promotion, who(Role.APPROVE)
+    if len(approvers) < promotion.approvals:
+        named = f"{len(approvers)} ({', '.join(approvers)})" if approvers else "nobody"
+        yield f"$.promotion.approvals is {promotion.approvals}, and {named} may approve: {NOTHING_PROMOTED}"
+    by_hand = [item.id for item in promotion.checklist if not item.command]
+    if by_hand and not who(Role.CHECKLIST):
+        yield f"$.promotion.checklist: nobody may sign off {', '.join(by_hand)}: {NOTHING_PROMOTED}"
+    if spec.gates.checks_proof is Proof.NOTE and not who(Role.CHECKS):
+        yield '$.gates.checks_proof is "note", and nobody may sign "checks": no branch can pass checks-passed'
+
+
+def _of_relative_files(spec: ServiceSpec, root: Path) -> Iterator[str]:
+    commands: dict[str, Sequence[str]] = {
+        "$.run.command": spec.run.command,
+        "$.migrate.run": spec.migrate.run,
+        "$.migrate.head": spec.migrate.head,
+    }
+    smoke = ("command", "canary", "calls", "refusals", "credentials")
+    commands |= {f"$.smoke.{key}": getattr(spec.smoke, key) for key in smoke}
+    for path, argv in commands.items():
+        for word in argv:
+            inside = bool(word) and not Path(word).is_absolute() and ".." not in Path(word).parts
+            if inside and (root / word).is_file():
+                yield (
+                    f"{path} has {word!r}, and programs start in a data folder, not in the checkout: "
+                    f"write {{artifact}}/tree/{Path(word)}"
+                )
