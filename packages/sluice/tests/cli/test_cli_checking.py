@@ -75,9 +75,13 @@ def test_a_record_of_a_laptop_lets_the_server_pass(strict):
     code, text = laptop(strict, "--key", str(strict.folder / "ann"))
     assert code == 0, text
     assert "not pushed yet" in text
+    assert "that 1 check ended well" in text
+    assert "uncommitted changes" not in text
     assert gates(strict)[1]["checks-passed"]["verdict"] == "fail"
+    (strict.folder / "clone" / "marker").write_text("not committed")
     code, text = laptop(strict, "--key", str(strict.folder / "ann"), "--push", "--json")
     assert code == 0, text
+    assert text.count("uncommitted changes are no part of it: HEAD is checked as it was committed") == 1
     (told,) = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert (told["event"], told["principal"]) == ("recorded", "ann")
     found = gates(strict)[1]["checks-passed"]

@@ -97,6 +97,9 @@ def test_the_whole_way_to_prod(prod, tmp_path):
     # A path is never broken, however long it is.
     assert max(len(line) for line in plan.splitlines()[1:] if str(tmp_path) not in line) < 80, plan
     refused(prod, "ChecklistOpen")
+    for how in (("--key", str(tmp_path / "bob")), ("--print",)):
+        code, out = prod.sluice("sign-off", "--env", "prod", "--item", "backpu", *how)
+        assert (code, "use one of: backup" in out, "plan: " in out) == (2, True, False)
     code, out = prod.sluice("sign-off", "--env", "prod", "--item", "backup", "--key", str(tmp_path / "bob"))
     assert code == 0, out
     refused(prod, "ApprovalMissing")
@@ -104,6 +107,7 @@ def test_the_whole_way_to_prod(prod, tmp_path):
         code, out = prod.sluice("approve", "--env", "prod", "--key", str(tmp_path / name))
         assert code == 1
         assert why in out
+        assert "plan: " not in out  # nobody reads a page to be refused
     code, out = prod.sluice("approve", "--env", "prod", "--key", str(tmp_path / "bob"))
     assert code == 0, out
     for word in (

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from sluice.drive import Request
+from sluice.drive.desk import must_count
 from sluice.hosts.git import GitMirror
-from sluice.hosts.signing import sign
+from sluice.hosts.signing import known_fingerprint, sign
 from sluice.ledger import Ledger
 from sluice.model.policy import Role
 from sluice.model.promotion import Denied, document, expiry
@@ -121,6 +122,33 @@ async def test_a_text_that_says_something_else_names_the_line_and_nobody(town):
     with pytest.raises(Denied, match=r"^What was signed \(plan \w{12}.?\) is not what would be done now") as denied:
         await town.signed(alter=("commits: 1\n", "commits: 0\nnew: line\n"))
     assert "commits, now 1, was 0; new, now not said, was line" in denied.value.what
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "code"),
+    [
+        ("mallory", Role.CHECKLIST, "SignatureForeign"),
+        ("carl", Role.APPROVE, "SignatureRole"),
+        ("ann", Role.APPROVE, "ApprovalByAuthor"),
+    ],
+)
+async def test_a_key_that_is_known_not_to_count_need_not_sign_to_be_recorded(town, who, role, code):
+    """Refused under the same code as its signature would be, before it signs; the record says for which item."""
+    await town.proven()
+
+    async def known(plan):
+        item = "told" if role is Role.CHECKLIST else ""
+        text = document(("shop", "prod"), plan.hash, plan.promotion, expiry(town.prod.clock.now(), 600.0), item)
+        must_count(plan, role, known_fingerprint(town.folder / who), text)
+        pytest.fail("it was let through")
+
+    with pytest.raises(Denied) as denied:
+        await town.drive(town.prod).sign(ASK, role, known)
+    assert denied.value.code == code
+    record = Ledger(town.prod.paths.ledger).records()[-1]
+    told = (record["outcome"], record["refusal"], record["item"], record["principal"])
+    assert told == ("refused", code, "told" if role is Role.CHECKLIST else "", "")
+    assert town.approvals.all() == []
 
 
 async def test_an_approval_that_was_good_is_so_no_more(town):

@@ -19,6 +19,7 @@ from sluice.model.errors import Refused, StepFailed
 from sluice.model.release import Release, Slot
 from sluice.model.spec import BuildSpec, MigrateSpec, NodeBuild, PythonBuild, RunSpec, ServiceSpec, SmokeSpec
 from sluice.runtimes import process
+from sluice.runtimes.build_locks import unhashed
 
 DEADLINE_S = 20
 SPEC = ServiceSpec(
@@ -91,6 +92,41 @@ async def test_a_package_at_the_top_of_the_repository_is_built(runtime, mirror, 
     spec = ServiceSpec(name="t", run=SPEC.run, build=BuildSpec(node={"all": NodeBuild(directory=".")}))
     _, artifact = await build(runtime, mirror, spec=spec)
     assert (Path(artifact.node["all"]) / "page.html").read_text() == "<p>one</p>"
+
+
+async def test_a_requirement_without_a_hash_is_named_with_the_command_that_locks_it(runtime, mirror, commit_files):
+    """The real installer refuses it; its words about modes are not what somebody has to do."""
+    commit_files({"requirements.txt": "# a comment\n--no-index\n--find-links ./wheels\nflit-core\n"})
+    with pytest.raises(StepFailed) as failed:
+        await build(runtime, mirror)
+    assert "flit-core in requirements.txt has no hash" in failed.value.what
+    command = "uv pip compile --generate-hashes requirements.in -o requirements.txt"
+    assert failed.value.next.startswith(command)
+
+
+@pytest.mark.parametrize(
+    ("lock", "bare"),
+    [
+        ("a==1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n# b\n\n-r other.txt\n", ""),
+        ("a==1 --hash=sha256:00\nb==2  # via a\n", "b==2"),
+        ("a @ https://example.org/a.whl#sha256=00\r\nc\r\n", "c"),
+    ],
+)
+def test_hashes_are_looked_for_line_by_line(lock, bare):
+    """Continued lines, comments, options and addresses with their hash are no finds."""
+    assert unhashed(lock.encode()) == bare
+
+
+async def test_a_web_folder_without_its_lock_is_named_with_the_command_that_makes_it(
+    runtime, mirror, origin, commit_files
+):
+    """`npm ci` needs one; its own message is a page about npm."""
+    (origin / "web/package-lock.json").unlink()
+    commit_files({})
+    with pytest.raises(StepFailed) as failed:
+        await build(runtime, mirror)
+    assert "web/package-lock.json is not in the commit" in failed.value.what
+    assert failed.value.next.startswith("(cd web && npm install --package-lock-only), commit it")
 
 
 async def test_failing_build_quotes_its_last_lines_and_the_next_build_starts_clean(runtime, mirror, commit_files):

@@ -116,6 +116,8 @@ async def _recorded(say: Progress, given: dict[str, object]) -> Attestation:
         progress=say,
         version=own_version(),
     )
+    if await clone.dirty(Path(str(given["repo"]))):
+        say(f"uncommitted changes are no part of it: {given['ref']} is checked as it was committed")
     done = await record(made, str(given["ref"]))
     remote = str(given["remote"])
     if given["push"]:

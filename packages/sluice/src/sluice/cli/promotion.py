@@ -18,12 +18,12 @@ from sluice.cli.waiving import waive_option
 from sluice.config import Environment
 from sluice.drive import Drive, Report, Result
 from sluice.drive.confirmation import plan_data, plan_text
-from sluice.drive.desk import desk_for
+from sluice.drive.desk import desk_for, must_be_asked, must_count
 from sluice.drive.facts import Plan
 from sluice.drive.planning import plan_rollout
 from sluice.drive.promotion import exceptions_of, plan_promotion
 from sluice.drive.world import World
-from sluice.hosts.signing import sign
+from sluice.hosts.signing import known_fingerprint, sign
 from sluice.model.errors import UsageError
 from sluice.model.policy import Role
 from sluice.model.promotion import Approval, document, expiry
@@ -132,6 +132,8 @@ def _hand_in(session: Session, env: Environment, role: Role, item: str, given: G
     world = world_of(env)
     if given.show:
         made = asyncio.run(plan_promotion(world, "", _quiet, exceptions_of(given.waivers, given.override)))
+        if role is Role.CHECKLIST:
+            must_be_asked(made, item)
         click.echo(_text(world, made, item), nl=False)
         return 0
     key = given.key
@@ -141,7 +143,12 @@ def _hand_in(session: Session, env: Environment, role: Role, item: str, given: G
     async def signed(made: Plan) -> tuple[str, str]:
         if key is None:
             return _parted(given.signed)
+        if role is Role.CHECKLIST:
+            must_be_asked(made, item)
         what = _text(world, made, item)
+        # Before anybody reads a page and touches a token: what is refused anyway is refused, and recorded, at once.
+        if found := known_fingerprint(key):
+            must_count(made, role, found, what)
         if not session.json:
             click.echo(what, nl=False)
             must_agree(yes=given.yes, unasked=True)

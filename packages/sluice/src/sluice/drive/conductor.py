@@ -162,6 +162,7 @@ class Drive:
                 desk, given = await desk_for(world, plan), await signed(plan)
                 text = await desk.take_in(role, *given, at=world.clock.now(), run=run)
             except Denied as denied:
+                given = given if given[0] else (denied.data.get("text", ""), "")  # its key was known not to count
                 refused = Approval(role, *given, principal="", fingerprint="", at=world.clock.now(), run=run)
                 self._ledger.append(signature_record(world, plan, refused, by, denied))
                 await self._anchor(run)

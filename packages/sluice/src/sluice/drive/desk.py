@@ -11,7 +11,7 @@ from sluice.drive.authorship import Person, must_be_no_author, person_of, polici
 from sluice.drive.facts import Plan
 from sluice.drive.promotion import means_of, plan_promotion
 from sluice.drive.world import PromotionMeans, World
-from sluice.hosts.signing import Signed
+from sluice.hosts.signing import Signed, whose
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role
@@ -87,6 +87,27 @@ async def desk_for(world: World, plan: Plan) -> Desk:
     return Desk(world, means_of(world), plan)
 
 
+def must_be_asked(plan: Plan, item: str) -> None:
+    """Whether the plan's checklist wants this item signed off by a person. Raises UsageError."""
+    asked = [one.id for one in plan.promotion.rules.checklist if not one.command] if plan.promotion else []
+    if item not in asked:
+        raise UsageError(
+            f"the checklist asks nobody to sign off {item!r}.", next=f"use one of: {', '.join(asked) or 'none'}"
+        )
+
+
+def must_count(plan: Plan, role: Role, fingerprint: str, text: str) -> None:
+    """Whether what this key signs can count, as far as that is known before it does. Raises Denied, with the text."""
+    try:
+        signed = whose(fingerprint, plan.policy.signers, role)
+        if role is Role.APPROVE and plan.promotion is not None:
+            must_be_no_author(signed, plan.policy.signers, plan.promotion)
+    except Refused as bad:
+        denied = Denied(bad.code, bad.what, next=bad.next)
+        denied.data["text"] = text
+        raise denied from bad
+
+
 class Desk:
     """Judges signed texts for one plan."""
 
@@ -145,12 +166,7 @@ class Desk:
         """A signature handed in now, judged as it will be when the plan is acted upon. Raises Denied, or UsageError."""
         given = Approval(role, text, signature, "", "", at, run)
         if role is Role.CHECKLIST:
-            item = given.says.get("item", "")
-            asked = [one.id for one in self.people]
-            if item not in asked:
-                raise UsageError(
-                    f"the checklist asks nobody to sign off {item!r}.", next=f"use one of: {', '.join(asked) or 'none'}"
-                )
+            must_be_asked(self._plan, given.says.get("item", ""))
         return _proven(given, await self.accept(given))
 
     async def accept(self, text: Approval) -> Signed:

@@ -21,6 +21,7 @@ from sluice.hosts.signing import fingerprint, sign, verify
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.policy import Role, Signer
 from sluice.model.spec import ServiceSpec
+from sluice.model.verdict import counted
 from sluice.ports import Clock, Progress
 from sluice.runner import LocalRunner, minimal_environment
 
@@ -84,7 +85,7 @@ async def record(recording: Recording, ref: str) -> Attestation:
         await verify(made.runner, document.encode(), signature, made.policy.signers, Role.CHECKS)
         await made.clone.add_note(sha, line_of(document, signature), principal)
         await asyncio.to_thread(shutil.rmtree, export)  # tens of thousands of files, perhaps; the folder goes with it
-    made.progress(f"recorded for {sha[:12]}: {principal} signed that {len(results)} checks ended well")
+    made.progress(f"recorded for {sha[:12]}: {principal} signed that {counted(len(results), 'check')} ended well")
     return Attestation(sha, tree, commands_hash(checks), tuple(results), {}, started, made.clock.now(), principal)
 
 

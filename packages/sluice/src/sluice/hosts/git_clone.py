@@ -44,6 +44,12 @@ class Clone(GitMirror):
             raise UsageError(f"{folder} is not in a git repository.", next="name one with --repo")
         return cls(_At(Path(found.stdout.strip())), f"the clone in {folder}", runner)
 
+    async def dirty(self, folder: Path) -> bool:
+        """Whether the work tree that a folder lies in has something that no commit has. A bare one has nothing."""
+        argv = ["git", "--no-optional-locks", *SAFE, "-C", str(folder), "status", "--porcelain"]
+        done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=local_environment())
+        return done.exit_code == 0 and bool(done.stdout.strip())
+
     async def commit_of(self, ref: str) -> tuple[str, str]:
         """Commit and tree. Raises UsageError when there is no such ref."""
         sha = await self._required(ref)

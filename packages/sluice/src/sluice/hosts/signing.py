@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
 import re
+import shlex
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,12 +64,33 @@ async def sign(runner: Runner, document: bytes, key: Path, role: Role) -> str:
         done = await runner.run(argv, timeout_s=KEYGEN_S, environment=minimal_environment() | agent)
         signature = path.with_name("document.sig")
         if done.exit_code or not signature.exists():
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["it did not end within its deadline"]
-            raise Refused(
-                f"{key} does not sign: {lines[-1].rstrip('.')}.",
-                next="name the private key, or the public half of one that ssh-agent holds, with --key",
-            )
+            raise _unusable(key, (done.stderr or done.stdout).strip().splitlines())
         return signature.read_text()
+
+
+def _unusable(key: Path, said: list[str]) -> Refused:
+    """Why a key does not sign. Of one that others may read ssh-keygen says so only in the middle of its lines."""
+    with contextlib.suppress(OSError):
+        found = key.stat()
+        if found.st_uid == os.getuid() and found.st_mode & 0o077 and key.suffix != ".pub":
+            mode = stat.S_IMODE(found.st_mode)
+            return Refused(
+                f"{key} does not sign: its mode is {mode:04o}, and ssh takes no private key that others may read.",
+                next=f"chmod 600 {shlex.quote(str(key))}",
+            )
+    reason = said[-1].rstrip(".") if said else "it did not end within its deadline"
+    return Refused(
+        f"{key} does not sign: {reason}.",
+        next="name the private key, or the public half of one that ssh-agent holds, with --key",
+    )
+
+
+def known_fingerprint(key: Path) -> str:
+    """Of a key's public half, where that lies beside it; else "": then only a signature tells whose it is."""
+    try:
+        return fingerprint((key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")).read_text())
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 async def verify(runner: Runner, document: bytes, signature: str, signers: Mapping[str, Signer], role: Role) -> Signed:
@@ -83,7 +107,11 @@ async def verify(runner: Runner, document: bytes, signature: str, signers: Mappi
     good = GOOD.search(done.stdout)
     if done.exit_code or good is None:
         raise BadSignature("SignatureAltered", "The signature does not belong to this text.", "sign it again")
-    found = good[1]
+    return whose(good[1], signers, role)
+
+
+def whose(found: str, signers: Mapping[str, Signer], role: Role) -> Signed:
+    """Who has the key of this fingerprint, and may sign with it for this role. Raises BadSignature."""
     for principal, signer in signers.items():
         if found in {fingerprint(key) for key in signer.keys}:
             if role in signer.may:

@@ -36,6 +36,7 @@ from sluice.model.release import CONTENT, Artifact, Commit, Completed
 from sluice.model.spec import NodeBuild, PythonBuild, ServiceSpec
 from sluice.ports import Progress
 from sluice.runner import LocalRunner, minimal_environment
+from sluice.runtimes.build_locks import missing_node_lock, node_lock, python_lock, unhashed
 from sluice.runtimes.content import BUILD_NOTE, COMPLETE, difference, measure, seal, sealed
 
 RECIPE = "2"  # counts up when what a build leaves changes: old artifacts are not taken for new ones then
@@ -158,7 +159,12 @@ class Builder:
             # Copies: a hard link would let whoever can write here change the installer's cache as well.
             options = ["--require-hashes", "--link-mode", "copy", "--compile-bytecode"]
             requirements = str(tree / build.requirements)
-            await self._uv(["pip", "install", "--python", str(folder / "bin/python"), *options, "-r", requirements])
+            try:
+                await self._uv(["pip", "install", "--python", str(folder / "bin/python"), *options, "-r", requirements])
+            except StepFailed as failure:
+                if bare := unhashed(lock):
+                    raise _failed(f"{bare} in {build.requirements} has no hash", python_lock(build)) from failure
+                raise
 
         folder, _ = await self._once(
             self._paths.artifacts / "python" / _digest(RECIPE, _interpreter(), lock), make, progress
@@ -183,6 +189,8 @@ class Builder:
 
         async def make(folder: Path) -> None:
             progress(f"building {build.directory} (once per content)")
+            if lock := missing_node_lock(tree / build.directory, build):
+                raise _failed(f"{lock} is not in the commit", node_lock(build))
             work = folder / "work"
             await asyncio.to_thread(shutil.copytree, tree / build.directory, work, symlinks=True)
             await self._checked(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], work)
