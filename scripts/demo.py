@@ -269,7 +269,7 @@ def served(ports: dict[str, int], env: str = "test") -> str:
 def start(demo: Demo) -> int:
     """`make demo`."""
     ports = prepare(demo)
-    unlock(demo, "the broken release is known and stays out")
+    unlock(demo, "the demo begins again")
     code = rollout(demo, "feature/demo")
     if code == 0:
         print(f"\nTwo people can talk now: open this twice, once in a private window.\n\n  {address(ports, 'test')}/")

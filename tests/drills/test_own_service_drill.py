@@ -32,7 +32,7 @@ class Newcomer:
         self.printed: list[str] = []
         kept = {name: os.environ[name] for name in ("LANG",) if name in os.environ}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.environment = kept | {"PATH": path, "HOME": str(home), "USER": "me", "SLUICE_STATE": str(home / "state")}
+        self.environment = kept | {"PATH": path, "HOME": str(home), "USER": "me"}
 
     def theirs(self, text: str) -> str:
         """Ports of this machine that are free; nothing else differs from the page."""
@@ -103,4 +103,5 @@ def test_a_newcomer_gets_to_prod_by_the_page(newcomer):
     told = "\n".join(newcomer.printed)
     assert '{"greeting": "good day", "hello": "tester"}' in told
     assert '{"greeting": "good day", "hello": "world"}' in told
+    assert "hello, [redacted]" in told
     assert next(refused, None) is None

@@ -73,6 +73,16 @@ def test_a_missing_environment_is_named_from_host_toml(capsys, tmp_path, monkeyp
     assert "Missing option '--branch'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("group", [[], ["config"], ["log"], ["notify"], ["shims"], ["supervisor"]])
+def test_every_command_is_told_in_a_whole_sentence(capsys, monkeypatch, group):
+    """The list of commands fits a terminal of 80 columns; nothing is cut in the middle."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*group, "--help"]) == 0
+    lines = capsys.readouterr().out.partition("Commands:")[2].strip().splitlines()
+    assert lines
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_a_group_alone_shows_its_help_and_nothing_else(capsys):
     """Once, without an error's words around it."""
     assert main(["config"]) == 2

@@ -141,7 +141,7 @@ async def check_rooms(http: httpx.AsyncClient, target: Target, report: Report, p
         stranger = await http.get(f"{target.url}/v1/rooms")
         if stranger.status_code != httpx.codes.UNAUTHORIZED:
             raise CheckFailed(f"without a session GET /v1/rooms answered {stranger.status_code}, not 401")
-        note.detail = f"{len(slugs)} rooms, {ROOM} among them"
+        note.detail = f"{len(slugs)} rooms, {ROOM} among them" if len(slugs) > 1 else f"one room, {ROOM}"
 
 
 async def check_tickets(

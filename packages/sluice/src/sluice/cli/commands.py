@@ -82,7 +82,7 @@ def mutate(session: Session, env: Environment, use: Callable[[Drive], Any]) -> A
     return result
 
 
-@cli.command()
+@cli.command(short_help="Bring a branch into an environment, gate by gate.")
 @click.option("--branch", required=True, help="The branch to roll out.")
 @click.option("--owner", help="Who answers for this run (else $USER@host).")
 @click.option("--override", default="", help="Why an artifact that failed before may be tried again; recorded.")
@@ -120,7 +120,7 @@ def resume(session: Session, env: Environment, owner: str | None) -> int:
     return exit_code_of(results)
 
 
-@cli.command()
+@cli.command(short_help="What serves, what runs, what is unfinished or locked.")
 @in_environment
 def status(session: Session, env: Environment) -> int:
     """What serves, what runs, who holds the environment, what is unfinished."""
@@ -143,7 +143,7 @@ def show_findings(session: Session, title: str, findings: list[Finding], require
     return 0 if worst(findings, required) is Verdict.PASS else int(ExitCode.REFUSED)
 
 
-@cli.command()
+@cli.command(short_help="Smoke what serves now; changes nothing.")
 @in_environment
 def smoke(session: Session, env: Environment) -> int:
     """Smoke what serves now through its public URL; changes nothing."""
@@ -170,7 +170,7 @@ def config() -> None:
     """Configuration: judge it, or print an annotated example."""
 
 
-@config.command("check")
+@config.command("check", short_help="Judge host.toml and sluice.toml.")
 @click.argument("service_file", required=False, type=click.Path(path_type=Path))
 @click.pass_obj
 def check_config(session: Session, service_file: Path | None) -> int:
@@ -197,7 +197,7 @@ def _named(services: Iterable[str]) -> str:
     return ", ".join(f"[service.{name}]" for name in sorted(services))
 
 
-@config.command()
+@config.command(short_help="Print an annotated host.toml, sluice.toml or both.")
 @click.argument("which", required=False, type=click.Choice(["host", "service"]))
 def example(which: str | None) -> int:
     """Print an annotated host.toml, or sluice.toml of a service; both to read without WHICH."""

@@ -28,7 +28,7 @@ LOOK_S = 0.1  # fast enough to look live, and a thousandth of a core
 APPEAR_S = 10.0  # from a run's announcement to its first word: the lock, and reading the journals
 
 
-@cli.command()
+@cli.command(short_help="Show a run from its beginning until it ends.")
 @click.option("--run", default="", help="That run; else the one that goes on, else the newest.")
 @click.option("--after", default=0, type=click.IntRange(min=0), hidden=True, help="Begin after this report.")
 @in_environment
@@ -116,7 +116,7 @@ def _recovered(env: Environment, run: str) -> Iterator[Report]:
     yield Report("ended", env.clock.now(), run, data={"exit_code": facts["exit"]})
 
 
-@cli.command()
+@cli.command(short_help="Ask the run that is under way to undo and end.")
 @click.option("--run", default="", help="Only if it is that run.")
 @in_environment
 def interrupt(session: Session, env: Environment, run: str) -> int:

@@ -43,7 +43,7 @@ def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitab
     return 0
 
 
-@cli.command()
+@cli.command(short_help="Take no rollout until somebody unlocks.")
 @click.option("--reason", required=True, help="Why; all that the next person will know. Recorded.")
 @click.option("--owner", help="Who locks (else the SSH key's principal, or $USER@host).")
 @in_environment
@@ -61,7 +61,7 @@ def unlock(session: Session, env: Environment, reason: str, owner: str | None) -
     return _record(session, env, lambda drive: drive.unlock(request_of(owner), reason))
 
 
-@cli.command()
+@cli.command(short_help="Let no rollout or promotion in until a time.")
 @click.option("--until", default="", help="When it ends: a day or a time, ISO 8601; UTC where it names no zone.")
 @click.option("--lift", is_flag=True, help="End every freeze now.")
 @click.option("--reason", default="", help="Why; it is what the gate says to whoever is refused. Recorded.")
@@ -97,7 +97,7 @@ def _show_frozen(session: Session, env: Environment) -> int:
     return 0
 
 
-@cli.group()
+@cli.group(short_help="Who is told when a run goes wrong.")
 def notify() -> None:
     """Who is told when a run goes wrong: `notify_file` of [host] in host.toml."""
 

@@ -58,7 +58,7 @@ def log(context: click.Context, environment: str | None, service: str | None, ru
 # ---------------------------------------------------------------- verify
 
 
-@log.command()
+@log.command(short_help="Prove that no record was changed, removed or cut.")
 @click.option("--env", "environment", default=None, help="The environment: test or prod.")
 @click.option("--service", default=None, help="The service; not needed where the host has one.")
 @click.option("--offline", is_flag=True, help="Do not ask the origin; what was seen there last still counts.")
@@ -138,27 +138,24 @@ def _tell(
 ) -> int:
     """One ledger's verdict, and exit code 5 where anything was done to it."""
     problems = list(dict.fromkeys((*verdict.problems, *(anchoring.problems if anchoring else ()))))
-    name, sentences = plain(name), [plain(problem.sentence) for problem in problems]
-    anchored = anchoring.anchored if anchoring else 0
+    name = plain(name)
+    found = [{"code": one.code, "number": one.number, "sentence": plain(one.sentence)} for one in problems]
+    first = found[0] if found else {"code": "", "number": 0, "sentence": ""}
     tail = _tail(verdict.records, anchoring) if anchoring and of_clone is None else of_clone or []
     notes = [plain(session.redact(note)) for note in (*verdict.notes, *tail)]
-    known = bool(anchoring and (anchoring.anchored or anchoring.problems))  # the mirror remembers a copy
-    next_ = plain(session.redact(_advice(problems[0].code, name, mirror, anchored=known))) if problems else ""
+    next_ = plain(session.redact(_advice(problems[0].code, name, mirror, anchoring))) if problems else ""
     if session.json:
         told = {
             "event": "verify",
             "ledger": name,
             "ok": not problems,
             "records": verdict.records,
-            "anchored": anchored,
+            "anchored": anchoring.anchored if anchoring else 0,
             "key": key,
-            "number": problems[0].number if problems else 0,
-            "code": problems[0].code if problems else "",
-            "problem": sentences[0] if problems else "",
-            "problems": [
-                {"code": p.code, "number": p.number, "sentence": sentence}
-                for p, sentence in zip(problems, sentences, strict=True)
-            ],
+            "number": first["number"],
+            "code": first["code"],
+            "problem": first["sentence"],
+            "problems": found,
             "notes": notes,
             "next": next_,
         }
@@ -166,14 +163,14 @@ def _tell(
     else:
         signed = f"the chain holds, and every record is signed by {key}" if key else "the chain holds"
         click.echo(f"{name}: {counted(verdict.records, 'record')}" + ("" if problems else f": {signed}"))
-        for problem, sentence in zip(problems, sentences, strict=True):
-            click.echo(f"  {problem.code}: {sentence}")
+        for one in found:
+            click.echo(f"  {one['code']}: {one['sentence']}")
         for text in (*notes, f"Next: {next_}") if next_ else notes:
             click.echo(f"  {text}")
     return int(ExitCode.ROLLBACK_FAILED) if problems else 0
 
 
-def _advice(code: str, name: str, mirror: Path | None, *, anchored: bool) -> str:
+def _advice(code: str, name: str, mirror: Path | None, anchoring: Anchoring | None) -> str:
     """What to do about a ledger that does not hold. `mirror`: this host's; None in a clone, which decides nothing."""
     if mirror is None:
         service, _, environment = name.partition("/")
@@ -183,7 +180,7 @@ def _advice(code: str, name: str, mirror: Path | None, *, anchored: bool) -> str
     if code in {"anchor-rewritten", "anchor-cut"}:
         back = f"{git} push --force ORIGIN {seen}:refs/sluice/ledger/{name}"
         return f"find out who could force the origin; what this host saw there last is put back by: {back}"
-    if anchored:
+    if anchoring and (anchoring.anchored or anchoring.problems):  # then the mirror remembers a copy
         return (
             f"keep a copy of ledger.jsonl, and find out who wrote it; the true records: {git} log -p --reverse {seen}"
         )
@@ -207,7 +204,7 @@ def _are(records: int, of_which: int | None = None) -> str:
 # ---------------------------------------------------------------- export and metrics
 
 
-@log.command()
+@log.command(short_help="Hand the trail on: Markdown, CSV or in-toto.")
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="How it is written.")
 @click.option("--since", default="", help="From this day or time on (ISO 8601, else UTC).")
 @click.option("--until", default="", help="Before this day or time.")
@@ -222,7 +219,7 @@ def export(_session: Session, env: Environment, form: str, since: str, until: st
     return 0
 
 
-@log.command()
+@log.command(short_help="The four numbers of DORA, from the ledger alone.")
 @click.option("--since", default="", help="From this day or time on (else from the first record).")
 @in_environment
 def metrics(session: Session, env: Environment, since: str) -> int:

@@ -38,7 +38,7 @@ def _quiet(_text: str) -> None:
     """What a plan says on the way is for runs."""
 
 
-@cli.command()
+@cli.command(short_help="Say what a rollout or a promotion would do now.")
 @click.option("--branch", default="", help="The branch; of prod always the policy's own.")
 @click.option("--override", default="", help="As it would be given to promote: a part of the plan.")
 @waive_option
@@ -66,7 +66,7 @@ async def _confirmed(world: World, branch: str, exceptions: dict[str, str]) -> t
     return made, await (await desk_for(world, made)).given()
 
 
-@cli.command()
+@cli.command(short_help="Bring to prod the very artifact that passed test.")
 @click.option("--branch", default="", help="The policy's own branch, and no other.")
 @click.option("--owner", help="Who answers for this run (else the SSH key's principal, or $USER@host).")
 @click.option("--override", default="", help="Why an artifact that failed before may be tried again; recorded.")
@@ -98,7 +98,7 @@ def _signing(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-@cli.command()
+@cli.command(short_help="Approve what `sluice plan --env prod` shows, by SSH key.")
 @_signing
 @in_environment
 def approve(session: Session, env: Environment, **given: Any) -> int:
@@ -106,7 +106,7 @@ def approve(session: Session, env: Environment, **given: Any) -> int:
     return _hand_in(session, env, Role.APPROVE, "", Given(**given))
 
 
-@cli.command("sign-off")
+@cli.command("sign-off", short_help="Sign off one item of the pre-prod checklist.")
 @click.option("--item", required=True, help="The id of the checklist's item.")
 @_signing
 @in_environment

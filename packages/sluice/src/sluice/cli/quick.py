@@ -200,7 +200,7 @@ def exit_code_of(groups: Iterable[Group]) -> int:
     return int(ExitCode.REFUSED) if bad else int(ExitCode.DONE)
 
 
-@cli.command("quick-check")
+@cli.command("quick-check", short_help="Look at everything on this server at once.")
 @click.option("--env", "environment", default=None, help="The environment: test or prod; all of them without it.")
 @click.option("--service", default=None, help="The service; all of them without it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per finding on stdout.")

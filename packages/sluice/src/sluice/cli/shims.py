@@ -176,12 +176,12 @@ def _judged(script: Script) -> list[str]:
 # ---------------------------------------------------------------- the commands
 
 
-@cli.group()
+@cli.group(short_help="Scripts with the runbook's names.")
 def shims() -> None:
     """Scripts with the runbook's names: gitops-deploy.sh, release-command.sh, test-smoke.sh, server-quick-check.sh."""
 
 
-@shims.command()
+@shims.command(short_help="Write the scripts into DIR.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--force", is_flag=True, help="Replace files of these names that somebody else wrote.")
 @click.pass_obj
@@ -206,7 +206,7 @@ def install(session: Session, folder: Path, force: bool) -> int:
     return 0
 
 
-@shims.command()
+@shims.command(short_help="Say whether the scripts in DIR are current.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per script.")
 @click.pass_obj

@@ -13,12 +13,12 @@ from sluice.model.errors import ExitCode
 from sluice.runtimes.client import SupervisorClient
 
 
-@cli.group()
+@cli.group(short_help="What keeps plain processes and their ingress running.")
 def supervisor() -> None:
     """What keeps plain processes and their ingress running on this host."""
 
 
-@supervisor.command("stop")
+@supervisor.command("stop", short_help="End every service, every ingress and itself.")
 @click.option("--yes", is_flag=True, help="Really: users of every environment are cut off.")
 @click.pass_obj
 def stop_all(session: Session, yes: bool) -> int:  # noqa: ARG001 - the group's shape
