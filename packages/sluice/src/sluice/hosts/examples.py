@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXAMPLE_HOST = """\
-# host.toml: on the server, outside git, owned by the operator.
+# host.toml: on the server, outside git, owned by the operator. Every path may begin with ~/.
 [host]                         # what is true of the whole machine; all of it may be left out
 docker = "/var/run/docker.sock"       # the engine's socket, for the runtime `compose`
 owners = "/etc/sluice/owners"         # allowed_signers lines: which SSH key is whom
