@@ -17,7 +17,7 @@ from sluice.lock import Holder, hold
 from sluice.model.errors import ConfigError, Locked, ProbeBroken, Refused, StateCorrupted, StepFailed
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
-from sluice.testing import ASKED, SPEC, Killed, MemoryWorld, Request, killer
+from sluice.testing import ASKED, SPEC, Killed, MemoryWorld, Request, commit_of, killer
 
 MAIN = Request("ann@host", "test", "main")
 BAD = Request("ann@host", "test", "feature/bad")
@@ -394,6 +394,34 @@ async def test_no_secret_reaches_journal_ledger_or_reports(tmp_path):
     texts = [path.read_text() for path in memory.paths.env_dir.rglob("*") if path.is_file()]
     assert not [text for text in texts if SENTINEL in text]
     assert SENTINEL not in repr(memory.reports)
+
+
+async def test_no_record_holds_a_secret_wherever_it_was_typed_or_pushed(tmp_path):
+    """Owner, branch, version and reasons are text as well: in no record, report or note of the lock."""
+    memory = await established(tmp_path)
+    branch = f"feature/{SENTINEL}"
+    memory.branches.add(branch)
+    memory.verdicts["smoke private", branch] = Verdict.FAIL
+    asked = Request(f"ann-{SENTINEL}@host", "flag", branch, f"because {SENTINEL}")
+    held: list[str] = []
+
+    def dies(entry):
+        held.append(memory.paths.lock_info.read_text())
+        killer("intent:starting")(entry)
+
+    with pytest.raises(Killed):
+        await memory.drive(dies).rollout(asked)
+    assert "ann-[redacted]@host" in held[-1]
+    assert SENTINEL not in held[-1]
+    await memory.drive().resume(asked)
+    result = await memory.drive().rollout(asked)
+    for verb in ("lock", "unlock"):
+        await getattr(memory.drive(), verb)(asked, f"for {SENTINEL}")
+    records = Ledger(memory.paths.ledger).records()
+    assert {record["type"] for record in records} >= {"rollout", "recovery", "lock", "unlock"}
+    assert SENTINEL not in memory.paths.ledger.read_text() + repr(result) + repr(memory.reports)
+    assert (result.record["owner"], result.record["branch"]) == ("ann-[redacted]@host", "feature/[redacted]")
+    assert result.record["commit"] == commit_of(branch).sha
 
 
 async def test_the_plan_says_where_the_candidate_would_change_the_policy(tmp_path):

@@ -12,12 +12,12 @@ from sluice.checks.domain import DNS, REDIRECT, TLS
 from sluice.checks.logs import NAME as LOGS
 from sluice.checks.logs import SHARED_ALONE
 from sluice.drive.facts import Facts, Plan
+from sluice.drive.redacting import redacted
 from sluice.drive.unchanged import digest_of
 from sluice.drive.world import World
 from sluice.engine import Kind, State, marks_bad
 from sluice.gates.history import NAME as BAD_RELEASE
 from sluice.gates.waivers import sentence, taken
-from sluice.journal import redact_tree
 from sluice.ledger import Ledger
 from sluice.model.errors import SluiceError, StateCorrupted
 from sluice.model.policy import Role
@@ -160,6 +160,7 @@ def _promoted(facts: Facts) -> dict[str, Any]:
     }
 
 
+@redacted
 def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked: str = "") -> dict[str, Any]:
     """The run's record, without its place in the chain. `locked`: why no rollout may follow until `sluice unlock`."""
     plan, release = facts.plan, facts.release
@@ -186,14 +187,14 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
         "policy_changed": list(plan.policy_changed) if plan else [],
         "refusal": facts.code,
         **_promoted(facts),
-        **redact_tree(msgspec.to_builtins(_evidence(facts)), world.redactor),
+        **msgspec.to_builtins(_evidence(facts)),
         "bad_release": blamed(facts),
-        "override": world.redactor(facts.override),
+        "override": facts.override,
         "waived": [one["gate"] for one in taken(facts.findings.get(State.GATING.value, []))],
         "decision": decision(facts, outcome),
         "outcome": outcome.value,
         "exit_code": exit_code,
-        "locked": world.redactor(locked),
+        "locked": locked,
         "owner": facts.owner,
         "owner_source": facts.owner_source,
         "started": facts.started,
@@ -219,6 +220,7 @@ def _about(world: World, facts: Facts) -> dict[str, Any]:
     }
 
 
+@redacted
 def waiver_record(world: World, facts: Facts) -> dict[str, Any]:
     """What this run passed over, each with who answers for it, why, and what the gate had said. {}: nothing."""
     waivers = taken(facts.findings.get(State.GATING.value, []))
@@ -227,12 +229,13 @@ def waiver_record(world: World, facts: Facts) -> dict[str, Any]:
     return {
         "type": "waiver",
         **_about(world, facts),
-        "waivers": redact_tree(waivers, world.redactor),
-        "reason": world.redactor("; ".join(map(sentence, waivers))),
+        "waivers": waivers,
+        "reason": "; ".join(map(sentence, waivers)),
         "outcome": f"waived {', '.join(one['gate'] for one in waivers)}",
     }
 
 
+@redacted
 def override_record(world: World, facts: Facts) -> dict[str, Any]:
     """That an artifact which had failed here was tried again, or one that was changed was gone back to: who said why.
 
@@ -250,7 +253,7 @@ def override_record(world: World, facts: Facts) -> dict[str, Any]:
         "artifact_key": next(filter(None, keys), ""),
         "env_fingerprint": facts.effective_plan.env_fingerprint,
         "overridden": blamed_by,
-        "reason": world.redactor(facts.override),
+        "reason": facts.override,
         "outcome": f"overrode run {blamed_by}" if facts.kind is not Kind.ROLLBACK else f"changed since run {blamed_by}",
     }
 
@@ -285,6 +288,7 @@ def standing_waivers(world: World) -> list[str]:
         return []
 
 
+@redacted
 def recovery_record(world: World, facts: Facts, by: tuple[str, str], died_in: State, outcome: State) -> dict[str, Any]:
     """That somebody's command recovered this run: who, where it had died and what came of it."""
     plan = facts.plan
@@ -303,6 +307,7 @@ def recovery_record(world: World, facts: Facts, by: tuple[str, str], died_in: St
     }
 
 
+@redacted
 def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: str, until: str = "") -> dict[str, Any]:
     """That somebody locked or unlocked the environment, or froze it `until` a time or lifted that, and why."""
     said = {"lock": "locked", "unlock": "unlocked", "freeze": f"frozen until {until}", "unfreeze": "unfrozen"}
@@ -311,8 +316,8 @@ def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: 
         "run": run,
         "service": world.service,
         "environment": world.environment.value,
-        "locked": world.redactor(reason) if verb == "lock" else "",
-        "reason": world.redactor(reason),
+        "locked": reason if verb == "lock" else "",
+        "reason": reason,
         **({"until": until} if until else {}),
         "outcome": said[verb],
         "owner": by[0],
@@ -321,6 +326,7 @@ def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: 
     }
 
 
+@redacted
 def signature_record(
     world: World, plan: Plan | None, text: Approval, by: tuple[str, str], denied: Denied | None = None
 ) -> dict[str, Any]:
@@ -338,13 +344,13 @@ def signature_record(
         "commit": plan.commit.sha if plan else "",
         "tree": plan.commit.tree if plan else "",
         "plan": plan.hash if plan else "",
-        "item": shortened(text.says.get("item", ""), SHOWN),
+        "item": shortened(world.redactor(text.says.get("item", "")), SHOWN),
         "principal": text.principal,
         "signed_with": text.fingerprint,
         "digest": text.digest,
-        "expires": shortened(text.says.get("expires", ""), SHOWN),
+        "expires": shortened(world.redactor(text.says.get("expires", "")), SHOWN),
         "outcome": "refused" if denied else "signed",
-        **({"refusal": denied.code, "reason": world.redactor(denied.what)} if denied else {}),
+        **({"refusal": denied.code, "reason": denied.what} if denied else {}),
         "owner": by[0],
         "owner_source": by[1],
         "ended": text.at,

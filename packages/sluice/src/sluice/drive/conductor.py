@@ -120,8 +120,8 @@ class Drive:
 
     async def resume(self, request: Request) -> list[Result]:
         """Finish or undo what a killed run left. An empty list: there was nothing."""
-        with self._held("resume", "", request):
-            return await self._recover(request)
+        with self._held("resume", "", request) as asked:
+            return await self._recover(asked)
 
     async def lock(self, request: Request, reason: str) -> dict[str, Any]:
         """Take no rollout until somebody unlocks. The ledger's record of it."""
@@ -154,9 +154,9 @@ class Drive:
         somebody handed it in is recorded.
         """
         world, run = self._world, self._world.new_run_id()
-        with self._held(f"{role.value} of a promotion", run, request):
-            exceptions = exceptions_of(request.waivers, request.override)
-            by, given, plan = (request.owner, request.owner_source), ("", ""), None
+        with self._held(f"{role.value} of a promotion", run, request) as asked:
+            exceptions = exceptions_of(asked.waivers, asked.override)
+            by, given, plan = (asked.owner, asked.owner_source), ("", ""), None
             try:
                 plan = await plan_promotion(world, "", lambda _text: None, exceptions)
                 desk, given = await desk_for(world, plan), await signed(plan)
@@ -177,7 +177,7 @@ class Drive:
         if not reason.strip():
             raise UsageError(f"{verb} needs a reason: it is all the next person will know.", next="--reason 'WHY'")
         run = world.new_run_id()
-        with self._held(verb, run, request):
+        with self._held(verb, run, request) as asked:
             if verb == "unlock":
                 open_runs = [r.run for r in read_all(world.paths.journal_dir, repair=False) if not r.ended]
                 if open_runs:
@@ -190,7 +190,7 @@ class Drive:
             now = dt.datetime.fromisoformat(world.clock.now())
             if verb == "unfreeze" and not frozen_by(self._ledger.records(), now):
                 raise Refused("The environment is not frozen.", next=command(world, "status"))
-            by = (request.owner, request.owner_source)
+            by = (asked.owner, asked.owner_source)
             record = self._ledger.append(lock_record(world, verb, run, by, reason.strip(), until))
             await self._anchor(run)
             return record
@@ -202,22 +202,22 @@ class Drive:
 
     async def _run(self, kind: Kind, request: Request) -> Result:
         run = self._world.new_run_id()
-        with self._held(f"{kind.value} {request.branch}".strip(), run, request):
-            for recovered in await self._recover(request):
+        with self._held(f"{kind.value} {request.branch}".strip(), run, request) as asked:
+            for recovered in await self._recover(asked):
                 if recovered.outcome not in SETTLED | {State.NONE_SERVING}:
                     return recovered
             if kind is not Kind.ROLLBACK:
                 self._must_be_open()
-            facts = Facts(run, kind, request.owner, request.owner_source, request.branch, request.override)
-            facts.waivers = {gate: self._world.redactor(why) for gate, why in request.waivers.items()}
+            facts = Facts(run, kind, asked.owner, asked.owner_source, asked.branch, asked.override)
+            facts.waivers = dict(asked.waivers)
             facts.started = self._world.clock.now()
             journal = self._journal(run)
             journal.begin(
                 kind=kind.value,
-                owner=request.owner,
-                owner_source=request.owner_source,
-                branch=request.branch,
-                override=self._world.redactor(request.override),
+                owner=asked.owner,
+                owner_source=asked.owner_source,
+                branch=asked.branch,
+                override=asked.override,
                 waivers=facts.waivers,
                 service=self._world.service,
                 environment=self._world.environment.value,
@@ -390,10 +390,13 @@ class Drive:
         return Journal(path, self._world.redactor, self._world.clock.now, self._after_entry, written)
 
     @contextmanager
-    def _held(self, what: str, run: str, request: Request) -> Iterator[None]:
-        paths, clock = self._world.paths, self._world.clock
-        with hold(paths.lock, paths.lock_info, Holder(request.owner, what, clock.now(), os.getpid(), run)):
-            yield
+    def _held(self, what: str, run: str, request: Request) -> Iterator[Request]:
+        """The environment's lock; gives the request as all else sees it: redacted, but for the branch."""
+        paths, clock, redact = self._world.paths, self._world.clock, self._world.redactor
+        waivers = {gate: redact(why) for gate, why in request.waivers.items()}
+        request = replace(request, owner=redact(request.owner), override=redact(request.override), waivers=waivers)
+        with hold(paths.lock, paths.lock_info, Holder(request.owner, redact(what), clock.now(), os.getpid(), run)):
+            yield request
 
     def _say(self, event: str, run: str, text: str, data: dict[str, Any] | None = None) -> None:
         self._tell(Report(event, self._world.clock.now(), run, text=self._world.redactor(text), data=data or {}))
