@@ -174,6 +174,23 @@ def test_tables_are_drawn_here_from_the_servers_json(fake_ssh, capsys, monkeypat
     assert {call[-1].rpartition(" ")[2] for call in fake_ssh.calls()} == {"--json"}
 
 
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_the_results_file_is_written_here(fake_ssh, capsys, tmp_path, as_json):
+    """The server is asked for its findings alone; what it said is shown as ever, and an error leaves no file."""
+    finding = {"event": "finding", "finding": {"name": "login", "verdict": "fail", "detail": "403"}}
+    fake_ssh.plays({"says": [finding], "code": 1})
+    file = tmp_path / "junit.xml"
+    words = ["--host", "ssh://srv", "smoke", "--env", "test", "--junit", str(file), *as_json]
+    assert main(words) == 1
+    assert '<failure message="403"' in file.read_text()
+    assert "login" in capsys.readouterr().out
+    assert fake_ssh.calls()[0][-1] == "sluice smoke --env test --json"
+    file.unlink()
+    fake_ssh.plays({"says": [{"event": "error", "code": "Refused", "what": "no", "world": "", "next": ""}], "code": 1})
+    assert main(words) == 1
+    assert not file.exists()
+
+
 def test_what_has_no_table_is_passed_through(fake_ssh, capfd):
     """Log verify and config check: as the server prints them; no command is done here instead."""
     fake_ssh.plays({"says": ["3 records: the chain holds"], "code": 5})

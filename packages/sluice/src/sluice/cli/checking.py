@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from sluice.cli.commands import cli, show_findings
+from sluice.cli.junit import junit_option
 from sluice.cli.session import ENVIRONMENT, Session, missing, own_version, request_of, world_of
 from sluice.cli.waiving import waive_option
 from sluice.config import load_service
@@ -45,6 +46,7 @@ from sluice.runner import LocalRunner
 @click.option("--key", type=click.Path(path_type=Path), help="With --record: the SSH key (else one of ssh-agent).")
 @click.option("--push", is_flag=True, help="With --record: push the record to --remote.")
 @click.option("--remote", default="origin", help="With --record and --push: where to.")
+@junit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event on stdout.")
 @click.pass_obj
 def check(session: Session, /, recording: bool, **given: object) -> int:
@@ -80,13 +82,15 @@ def _gates(session: Session, given: dict[str, object]) -> int:
         ingress = await ingress_of(world)  # a file that was edited by hand is no gate: quick-check tells of it
         return [*gates, ingress] if ingress.verdict is Verdict.PASS else gates
 
-    return show_findings(session, f"Gates for {branch or world.policy_ref}", asyncio.run(judge()), frozenset())
+    title, junit = f"Gates for {branch or world.policy_ref}", given["junit"]
+    return show_findings(session, title, asyncio.run(judge()), frozenset(), junit if isinstance(junit, Path) else None)
 
 
 def _record(session: Session, given: dict[str, object]) -> int:
-    if session.server is not None or given["environment"] or given["branch"] or given["waivers"]:
+    if session.server is not None or given["environment"] or given["branch"] or given["waivers"] or given["junit"]:
         raise UsageError(
-            "--record runs the checks in a clone on this machine: it takes no --host, --env, --branch or --waive.",
+            "--record runs the checks in a clone on this machine: it takes no --host, --env, --branch, --waive and no "
+            "--junit.",
             next="sluice check --record --push",
         )
     who = asyncio.run(_recorded(_say(session), given))

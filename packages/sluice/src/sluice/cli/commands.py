@@ -13,6 +13,7 @@ from typing import Any
 import click
 import msgspec
 
+from sluice.cli.junit import Suite, junit_option, write_junit
 from sluice.cli.outlet import console, outlet
 from sluice.cli.remote import Elsewhere
 from sluice.cli.render import Unbroken, lost_words, screen
@@ -132,20 +133,24 @@ def status(session: Session, env: Environment) -> int:
     return 0
 
 
-def show_findings(session: Session, title: str, findings: list[Finding], required: frozenset[str]) -> int:
-    """A table, or one JSON object per finding; exit 0 only when everything required passed."""
+def show_findings(
+    session: Session, title: str, findings: list[Finding], required: frozenset[str], junit: Path | None
+) -> int:
+    """A table, or one JSON object per finding; exit 0 only when everything required passed. See `write_junit`."""
     findings = [msgspec.convert(session.redact_tree(msgspec.to_builtins(f)), Finding) for f in findings]
     if session.json:
         for finding in findings:
             click.echo(msgspec.json.encode({"event": "finding", "finding": finding}))
     else:
         console().print(findings_table(title, findings))
+    write_junit(junit, [Suite(session.redact(title), findings)])
     return 0 if worst(findings, required) is Verdict.PASS else int(ExitCode.REFUSED)
 
 
 @cli.command(short_help="Smoke what serves now; changes nothing.")
+@junit_option
 @in_environment
-def smoke(session: Session, env: Environment) -> int:
+def smoke(session: Session, env: Environment, junit: Path | None) -> int:
     """Smoke what serves now through its public URL; changes nothing."""
     world = world_of(env)
     serving = world.releases.serving()
@@ -162,7 +167,8 @@ def smoke(session: Session, env: Environment) -> int:
     findings, required = asyncio.run(judge())
     for waiver in [] if session.json else standing_waivers(world):
         click.echo(plain(f"Waived for what serves: {waiver}"))
-    return show_findings(session, f"Smoke of {release.commit.describe} at {world.public_url}", findings, required)
+    title = f"Smoke of {release.commit.describe} at {world.public_url}"
+    return show_findings(session, title, findings, required, junit)
 
 
 @cli.group()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import click
 import msgspec
@@ -14,6 +15,7 @@ from sluice.checks import server_probes
 from sluice.checks.host import CLOCK, DISK, clock, disk
 from sluice.checks.together import Probe, aside, ask_all, probe_of
 from sluice.cli.commands import cli
+from sluice.cli.junit import Suite, junit_option, write_junit
 from sluice.cli.outlet import console
 from sluice.cli.session import Session, world_of
 from sluice.cli.tables import counted, findings_table
@@ -203,9 +205,12 @@ def exit_code_of(groups: Iterable[Group]) -> int:
 @cli.command("quick-check", short_help="Look at everything on this server at once.")
 @click.option("--env", "environment", default=None, help="The environment: test or prod; all of them without it.")
 @click.option("--service", default=None, help="The service; all of them without it.")
+@junit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per finding on stdout.")
 @click.pass_obj
-def quick_check_command(session: Session, environment: str | None, service: str | None, as_json: bool) -> int:
+def quick_check_command(
+    session: Session, environment: str | None, service: str | None, junit: Path | None, as_json: bool
+) -> int:
     """Look at everything on this server at once: releases, containers, logs, domain, disk, clock, ledger."""
     began = time.monotonic()
     session.json = as_json
@@ -228,4 +233,5 @@ def quick_check_command(session: Session, environment: str | None, service: str 
         verdict = "[bold green]nothing fails[/]" if code == 0 else "[bold red]something fails[/]"
         counts = counted(finding for group in groups for finding in group.findings)
         console().print(f"{verdict} ({counts}), {ms} ms", highlight=False)
+    write_junit(junit, [Suite(group.title, group.findings, doubtful=True) for group in groups])
     return code

@@ -7,12 +7,15 @@ connection: this side comes back to it and goes on showing where it was.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from sluice.cli.junit import Suite, write_junit
 from sluice.cli.outlet import console
 from sluice.cli.remote_run import Asked, RemoteRun, error_text, no_sluice, unreachable
 from sluice.cli.remote_sign import ROLES, Wanted, sign_there
@@ -22,6 +25,7 @@ from sluice.hosts.ssh import CONNECTION_FAILED, NOT_FOUND, Server
 from sluice.model.errors import UsageError
 from sluice.model.verdict import Finding
 
+JUNIT = "--junit"
 Objects = list[dict[str, Any]]
 
 
@@ -77,9 +81,9 @@ class _There(click.Command):
             path.append(words.pop(0))
         judged = command.make_context(" ".join(path), list(words), parent=parent)
         made = super().make_context(info_name, [], parent=parent, **extra)
-        names = ("environment", "service", "as_json", "run", "recording", "key", "item", "yes")
+        names = ("environment", "service", "as_json", "run", "recording", "key", "item", "yes", "junit")
         chosen = {name: judged.params.get(name) for name in names}
-        made.params |= {"path": tuple(path), "words": tuple(words), **chosen}
+        made.params |= {"path": tuple(path), "words": _without(JUNIT, words), **chosen}
         return made
 
     def invoke(self, ctx: click.Context) -> int:
@@ -104,27 +108,49 @@ class _There(click.Command):
             how = {"yes": bool(given["yes"]), "quiet": session.json}
             done = sign_there(session.server, asked.command(), given["key"], wanted, **how)
             return _exit_code(session.server, done, "Whether it was handed in there is not known.")
-        return _do(session.server, asked, given["run"] or "")
+        return _do(session.server, asked, given["run"] or "", given["junit"])
 
 
-def _do(server: Server, asked: Asked, run: str) -> int:
+def _without(option: str, words: Sequence[str]) -> tuple[str, ...]:
+    """The words without an option and its value: the file is one of this machine, not of the server."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = not skip and word == option
+    return tuple(kept)
+
+
+def _do(server: Server, asked: Asked, run: str, junit: Path | None) -> int:
     how = HOW.get(" ".join(asked.path), How.TEXT)
     if how is How.RUN:
         return RemoteRun(server, asked).to_end()
-    if how is How.TEXT or asked.as_json:
+    if how is How.TEXT or (asked.as_json and junit is None):
         unknown = "Whether the command was done there is not known."
         return _exit_code(server, subprocess.run(server.argv(asked.command()), check=False), unknown)
-    done = subprocess.run(server.argv((*asked.command(), "--json")), stdout=subprocess.PIPE, check=False)
+    words = asked.command() if asked.as_json else (*asked.command(), "--json")
+    done = subprocess.run(server.argv(words), stdout=subprocess.PIPE, check=False)
     code = _exit_code(server, done, "Nothing was changed.")
     lines, objects = _objects(done.stdout)
+    if asked.as_json:
+        click.echo(done.stdout, nl=False)
+    else:
+        _show_all(asked, lines, objects, server, code, in_full=bool(run))
+    if not any(one.get("event") == "error" for one in objects):
+        command, groups = asked.path[0], _groups(objects).items()
+        doubtful = command == "quick-check"
+        write_junit(junit, [Suite(f"{command} {about}".strip(), told, doubtful) for about, told in groups])
+    return code
+
+
+def _show_all(asked: Asked, lines: list[str], objects: Objects, server: Server, code: int, *, in_full: bool) -> None:
     for line in lines:
         click.echo(line)
     errors = [one for one in objects if one.get("event") == "error"]
     for error in errors:
         click.echo(error_text(error), err=True)
     if not errors:
-        _show(asked.path[0], [one for one in objects if one.get("event") != "error"], server, code, in_full=bool(run))
-    return code
+        _show(asked.path[0], objects, server, code, in_full=in_full)
 
 
 def _exit_code(server: Server, done: subprocess.CompletedProcess[bytes], world: str) -> int:
@@ -148,13 +174,19 @@ def _objects(output: bytes) -> tuple[list[str], Objects]:
     return lines, objects
 
 
-def _show(command: str, objects: Objects, server: Server, code: int, *, in_full: bool) -> None:
-    """The tables the command itself would have printed there."""
+def _groups(objects: Objects) -> dict[str, list[Finding]]:
+    """The findings, by what they are about."""
     groups: dict[str, list[Finding]] = {}
     for one in objects:
         if one.get("event") == "finding":
             about = " ".join(one[key] for key in ("service", "environment") if one.get(key))
             groups.setdefault(about, []).append(msgspec.convert(one["finding"], Finding))
+    return groups
+
+
+def _show(command: str, objects: Objects, server: Server, code: int, *, in_full: bool) -> None:
+    """The tables the command itself would have printed there."""
+    groups = _groups(objects)
     for about, findings in groups.items():
         console().print(findings_table(f"{command} {about}".rstrip() + f" at {server}", findings))
     if groups or command not in {"log", "status"}:
