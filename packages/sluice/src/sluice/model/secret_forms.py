@@ -136,6 +136,7 @@ def _spelt(part: str, raw: bytes) -> set[bytes]:
     """Customs that are no escapes: a plus for a blank, doubled quotes, other line ends, Latin-1."""
     found = {raw, raw.replace(b" ", b"+"), raw.replace(b"'", b"''"), raw.replace(b'"', b'""')}
     found |= {raw.replace(b"\r\n", b"\n"), raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")}
+    found.add(raw.decode("latin-1").encode())  # read by a program that took it for Latin-1
     with contextlib.suppress(UnicodeEncodeError):
         found.add(part.encode("latin-1"))
     return found

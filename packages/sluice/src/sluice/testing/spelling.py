@@ -71,6 +71,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "XML": saxutils.escape,
     "CSV": lambda value: value.replace('"', '""'),
     "SQL": lambda value: value.replace("'", "''"),
+    "taken for Latin-1": lambda value: value.encode().decode("latin-1"),
     "hex": lambda value: value.encode().hex(),
     "hex, upper case": lambda value: value.encode().hex().upper(),
     "base64": _base64,
