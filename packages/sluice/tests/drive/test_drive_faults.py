@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.lock import Holder, hold
 from sluice.model.errors import ConfigError, Locked, ProbeBroken, Refused, StateCorrupted, StepFailed
+from sluice.model.secret import Secret
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
 from sluice.testing import ASKED, SPEC, Killed, MemoryWorld, Request, commit_of, killer
@@ -422,6 +424,15 @@ async def test_no_record_holds_a_secret_wherever_it_was_typed_or_pushed(tmp_path
     assert SENTINEL not in memory.paths.ledger.read_text() + repr(result) + repr(memory.reports)
     assert (result.record["owner"], result.record["branch"]) == ("ann-[redacted]@host", "feature/[redacted]")
     assert result.record["commit"] == commit_of(branch).sha
+
+
+async def test_the_policys_branch_stays_in_records_whatever_a_value_says(tmp_path):
+    """A server whose DB_ROLE is `master` does not lose the runs of the branch `master`: gates look for them."""
+    memory = MemoryWorld(tmp_path, branches={"master"})
+    memory.redactor.learn([Secret("master")])
+    drive = Drive(replace(memory.world(), policy_ref="master"), memory.reports.append)
+    result = await drive.rollout(Request("ann of master", "test", "master"))
+    assert (result.record["branch"], result.record["owner"]) == ("master", "ann of [redacted]")
 
 
 async def test_the_plan_says_where_the_candidate_would_change_the_policy(tmp_path):

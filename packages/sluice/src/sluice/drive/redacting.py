@@ -26,7 +26,10 @@ def redacted(make: Make[P]) -> Make[P]:
 
     @functools.wraps(make)
     def made(world: World, /, *about: P.args, **more: P.kwargs) -> dict[str, Any]:
-        record = make(world, *about, **more)
-        return {name: one if name in AS_THEY_ARE else redact_tree(one, world.redactor) for name, one in record.items()}
+        # The policy's own branch is a name out of host.toml, and the gate `no-secrets` looks for it.
+        return {
+            name: one if name in AS_THEY_ARE or one == world.policy_ref else redact_tree(one, world.redactor)
+            for name, one in make(world, *about, **more).items()
+        }
 
     return made
