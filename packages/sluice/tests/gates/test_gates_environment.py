@@ -9,6 +9,7 @@ import pytest
 
 from sluice.gates.environment import server_env
 from sluice.hosts.envfile import EnvFile
+from sluice.hosts.places import exchangeable
 from sluice.hosts.sources import ServerValues, Sources
 from sluice.model.verdict import Verdict
 
@@ -53,9 +54,14 @@ def link(path):
         (lambda path: path.chmod(0o602), "has mode 0602, so others may write to it", "chmod 600"),
         (lambda path: path.chmod(0o700), "neither 0600 nor 0400", "chmod 600"),
         (lambda path: path.parent.chmod(0o777), "may write in the folder", "chmod go-w"),
+        (lambda path: path.parent.parent.chmod(0o777), "may write in the folder", "chmod go-w"),
         (lambda path: path.unlink(), "does not exist", "create it on the server"),
         (link, "not a regular file", "plain"),
-        (lambda path: subprocess.run(["git", "init", "-q", path.parent], check=True), "git work tree", "outside every"),
+        (
+            lambda path: subprocess.run(["git", "init", "-q", path.parent], check=True),
+            "git repository",
+            "outside every",
+        ),
         (lambda path: path.write_text(f"TOKEN={VALUE}\nnonsense {VALUE}\n"), "line 2 is not NAME=value", "line 2"),
         (lambda path: path.write_text("TOKEN=\n"), "empty or a placeholder: TOKEN", "set TOKEN"),
         (lambda path: path.write_text("OTHER=1\n"), "missing: TOKEN", "set TOKEN"),
@@ -80,6 +86,81 @@ async def test_a_file_of_another_user_is_refused(judged, monkeypatch):
     assert finding.verdict is Verdict.FAIL
     assert "neither to the user Sluice runs as nor to root" in finding.detail
     assert "chown" in finding.fix
+
+
+def repository(path, ignored):
+    """The env file's folder below a work tree with these lines in its .gitignore; the file is added by force."""
+    tree = path.parent.parent
+    (tree / ".gitignore").write_text(ignored)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "init", "-q", tree], check=True)
+    subprocess.run([*git, "add", "--force", f"{path.parent.name}/test.env"], check=True, cwd=tree)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True, cwd=tree)
+
+
+def forgotten(path):
+    """As `repository`, ignored by folder and taken out of the index again: git sees it no more."""
+    repository(path, "etc/\n")
+    subprocess.run(["git", "rm", "-q", "--cached", path], check=True, cwd=path.parent)
+
+
+@pytest.mark.parametrize(
+    ("done", "verdict"),
+    [
+        (lambda path: repository(path, "etc/\n"), Verdict.FAIL),
+        (lambda path: (forgotten(path), (path.parents[1] / ".gitignore").write_text("etc\n!etc\n")), Verdict.FAIL),
+        (lambda path: subprocess.run(["git", "init", "-q", "--bare", path.parent], check=True), Verdict.FAIL),
+        (lambda path: (path.parents[1] / ".git").write_text("gitdir: /nowhere\n"), Verdict.FAIL),
+        (forgotten, Verdict.PASS),
+    ],
+    ids=["tracked", "ignored-and-not", "bare", "broken", "ignored"],
+)
+async def test_git_itself_says_whether_it_sees_the_file(judged, done, verdict):
+    """What is tracked in an ignored folder, ignored and taken back, or inside a bare repository is not outside git."""
+    finding = await judged(done)
+    assert finding.verdict is verdict, finding
+    assert verdict is Verdict.PASS or "lies inside the git repository" in finding.detail
+
+
+async def test_a_repository_of_another_user_is_asked_too(judged):
+    """Git's own doubt about another's repository is no answer: what is tracked there is found, and what is not."""
+
+    def foreign(path):
+        forgotten(path)
+        for place in [path.parents[1] / ".git", *(path.parents[1] / ".git").rglob("*")]:
+            os.chown(place, 54321 if os.geteuid() == 0 else -1, -1)  # only root gives away
+
+    assert (await judged(foreign)).verdict is Verdict.PASS
+
+
+def test_a_folder_of_another_user_can_be_exchanged(tmp_path, monkeypatch):
+    """Whose folder it is puts another file there, whatever the folder's mode; ours and root's are fine."""
+    place = tmp_path / "etc"
+    place.mkdir(mode=0o755)
+    assert exchangeable(place / "..") == exchangeable(place) == ("", "")
+    euid = os.geteuid()
+    if euid == 0:
+        os.chown(place, 54321, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: euid + 1)
+    said, mend = exchangeable(place)
+    assert "belongs to user" in said
+    assert mend.startswith("chown ")
+
+
+async def test_a_link_on_the_way_is_followed_step_by_step(origin):
+    """A link in a folder where others write can be exchanged, though what it leads to cannot."""
+    safe, loose = origin.root / "safe", origin.root / "loose"
+    safe.mkdir(mode=0o700)
+    loose.mkdir()
+    (safe / "test.env").write_text(f"TOKEN={VALUE}\n")
+    (safe / "test.env").chmod(0o600)
+    (loose / "conf").symlink_to("../safe")
+    place = EnvFile(loose / "conf" / "test.env")
+    for mode, verdict in ((0o1777, Verdict.PASS), (0o777, Verdict.FAIL)):
+        loose.chmod(mode)
+        finding = await server_env(await origin.context(env_file=place))
+        assert finding.verdict is verdict, finding
 
 
 async def test_a_required_name_may_come_from_another_source(origin):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -168,9 +169,12 @@ def test_a_program_that_others_can_change_is_not_run(folder):
     with pytest.raises(Refused, match="can be changed by others"):
         ServerValues(known).values()
     command.chmod(0o700)
-    place.chmod(0o707)
-    with pytest.raises(Refused, match="may write in"):
-        ServerValues(known).values()
+    for loose in (place, folder):
+        mode = loose.stat().st_mode
+        loose.chmod(0o707)
+        with pytest.raises(Refused, match="may write in"):
+            ServerValues(known).values()
+        loose.chmod(mode)
     assert not ran.exists()
 
 
@@ -272,3 +276,38 @@ def test_a_link_to_a_file_of_others_is_judged_by_the_file(folder):
     (folder / "secrets" / "KEY").symlink_to(target)
     with pytest.raises(Refused, match="open to others"):
         ServerValues(Sources(secret_files=str(folder / "secrets"))).check()
+
+
+def test_a_link_out_of_a_closed_folder_is_judged_where_it_leads(folder):
+    """That nobody enters the folder of links protects nothing outside it."""
+    target = folder / "elsewhere"
+    target.write_text(VALUE)
+    target.chmod(0o644)
+    (folder / "secrets" / "KEY").symlink_to(target)
+    with pytest.raises(Refused, match="mode 0644, open to others"):
+        ServerValues(Sources(secret_files=str(folder / "secrets"))).check()
+    target.chmod(0o600)
+    assert ServerValues(Sources(secret_files=str(folder / "secrets"))).names() == {"E", "KEY"}
+
+
+def test_a_file_of_another_user_in_the_folder_is_refused(folder, monkeypatch):
+    """Whose it is may change it after it was looked at."""
+    euid = os.geteuid()
+    if euid == 0:
+        os.chown(folder / "secrets" / "E", 54321, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: euid + 1)
+    with pytest.raises(Refused, match="belongs to user"):
+        ServerValues(Sources(secret_files=str(folder / "secrets"))).check()
+
+
+def test_a_folder_of_secrets_that_git_sees_is_refused(folder):
+    """A committed folder is no place for secrets; one that is ignored, and of which nothing is tracked, is."""
+    known = Sources(secret_files=str(folder / "secrets"))
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    (folder / ".gitignore").write_text("secrets/\n")
+    subprocess.run(["git", "add", "--force", "secrets/E"], check=True, cwd=folder)
+    with pytest.raises(Refused, match="lies inside the git repository"):
+        ServerValues(known).check()
+    subprocess.run(["git", "rm", "-q", "--cached", "secrets/E"], check=True, cwd=folder)
+    ServerValues(known).check()

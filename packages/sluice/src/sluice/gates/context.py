@@ -22,7 +22,7 @@ class EnvFileLike(Protocol):
     """The server's env file (sluice.hosts.envfile.EnvFile)."""
 
     def check(self) -> None:
-        """Raises Refused when the file is missing, readable by others, or inside a git work tree."""
+        """Raises Refused when the file is missing, readable or exchangeable by others, or seen by git."""
         ...
 
     def values(self) -> Mapping[str, Secret]:

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sluice.hosts.places import exchangeable, seen_by_git
 from sluice.model.errors import Refused
 from sluice.model.secret import Secret
 from sluice.model.secret_forms import is_bare_address
@@ -32,10 +33,7 @@ class EnvFile:
         self._values()
 
     def check_place(self) -> None:
-        """Raises Refused unless it is a regular file of ours or root's, 0600 or 0400, outside every git work tree.
-
-        Nobody else may write in its folder either: who can, puts another file in its place.
-        """
+        """Raises Refused unless it is a regular file of ours or root's, 0600 or 0400, and see `must_stay`."""
         status = self._status()
         if not stat.S_ISREG(status.st_mode):
             raise self._refused("is not a regular file", f"put a plain file at {self.path}")
@@ -49,13 +47,7 @@ class EnvFile:
             found = f"has mode {mode:04o}, so others may {'write to it' if mode & 0o022 else 'read the secrets in it'}"
             found = found if mode & 0o077 else f"has mode {mode:04o}, which is neither 0600 nor 0400"
             raise self._refused(found, f"chmod 600 {self.path}")
-        if folder := open_folder(self.path):
-            raise self._refused(
-                f"can be exchanged by others, who may write in the folder {folder}", f"chmod go-w {folder}"
-            )
-        tree = next((folder for folder in self.path.resolve().parents if (folder / ".git").exists()), None)
-        if tree is not None and not self._ignored(tree):
-            raise self._refused(f"lies inside the git work tree {tree}", "keep it outside every repository")
+        must_stay(self.path, self._refused)
 
     def names(self) -> set[str]:
         """The variables it sets to something. Raises Refused when it cannot be read."""
@@ -99,10 +91,6 @@ class EnvFile:
             raise self._refused("is not UTF-8 text", "write it anew as NAME=value lines") from None
         return parsed(text, self._refused)
 
-    def _ignored(self, tree: Path) -> bool:
-        # The demo keeps all it makes in one ignored folder of the checkout; git never sees what it ignores by folder.
-        return any(_ignored_folder(tree, folder) for folder in self.path.resolve().parents if tree in folder.parents)
-
     def _refused(self, found: str, next_step: str) -> Refused:
         return Refused(f"{self._called} {self.path} {found}.", next=next_step, file=str(self.path))
 
@@ -136,26 +124,19 @@ def fingerprint_of(values: Mapping[str, Secret], host_key: bytes) -> str:
     return digest.hexdigest()
 
 
-def open_folder(path: Path) -> Path | None:
-    """The folder of a file when somebody else may exchange what lies there; None when nobody may.
-
-    In a sticky folder (/tmp) nobody moves what is another's. A group that is our own counts as us.
-    """
-    folder = path.resolve().parent
-    status = folder.stat()
-    others = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid())
-    return folder if others and not status.st_mode & stat.S_ISVTX else None
+def must_stay(path: Path, refused: Callable[[str, str], Refused], *, in_git: bool = False) -> None:
+    """Raises Refused where others could put something else in its place, or git sees it and `in_git` is False."""
+    try:
+        how, mend = exchangeable(path)
+    except OSError as error:
+        raise refused(f"cannot be reached: {error.strerror}", "correct its path") from None
+    if how:
+        raise refused(f"can be exchanged by others: {how}", mend)
+    if not in_git and (tree := seen_by_git(path)):
+        mend = "keep it outside every repository, or in a folder it ignores and tracks nothing of"
+        raise refused(f"lies inside the git repository {tree}", mend)
 
 
 def secrets_of(values: Mapping[str, Secret]) -> list[Secret]:
     """Every value that may be secret, for the redactor; a bare address is not."""
     return [value for value in values.values() if not is_bare_address(value.reveal())]
-
-
-def _ignored_folder(tree: Path, folder: Path) -> bool:
-    ignore = tree / ".gitignore"
-    try:
-        patterns = {line.strip().strip("/") for line in ignore.read_text().splitlines()}
-    except OSError:
-        return False
-    return folder.relative_to(tree).as_posix() in patterns

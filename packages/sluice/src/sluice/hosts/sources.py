@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.hosts.envfile import NAME, EnvFile, fingerprint_of, open_folder, parsed, secrets_of, unquoted
+from sluice.hosts.envfile import NAME, EnvFile, fingerprint_of, must_stay, parsed, secrets_of, unquoted
 from sluice.model.errors import Refused
 from sluice.model.secret import Secret
 from sluice.model.spec import HostEnvironment
@@ -254,19 +254,13 @@ def _folder(folder: Path) -> dict[str, Secret]:
     refused = _refusal("secret_files", str(folder))
     found = {}
     try:
-        closed = not folder.stat().st_mode & (stat.S_IXOTH | stat.S_IXGRP)
-        if place := open_folder(folder / "x"):
-            raise refused(f"can be exchanged by others, who may write in {place}", f"chmod go-w {place}")
+        must_stay(folder, refused)
         for file in sorted(folder.iterdir()):
             if file.name.startswith(".") or not file.is_file():
                 continue  # `..data` and its kin: how an orchestrator exchanges all files at once
             if not NAME.fullmatch(file.name):
                 raise refused(f"has a file {file.name!r}, which is no variable's name", "name the file as the variable")
-            mode = file.stat().st_mode
-            if mode & 0o022 or (mode & 0o044 and not closed):
-                raise refused(
-                    f"has {file.name} with mode {stat.S_IMODE(mode):04o}, open to others", f"chmod 400 {file}"
-                )
+            _must_be_closed(file, folder, refused)
             raw = file.read_bytes()[: MAX_BYTES + 1]
             if len(raw) > MAX_BYTES or b"\0" in raw:
                 raise refused(f"has {file.name}, which is no value", "keep one value in each file")
@@ -276,6 +270,21 @@ def _folder(folder: Path) -> dict[str, Secret]:
     except UnicodeDecodeError:
         raise refused("has a file that is not UTF-8 text", "keep one value in each file") from None
     return found
+
+
+def _must_be_closed(file: Path, folder: Path, refused: Callable[[str, str], Refused]) -> None:
+    """Of what is read, which may lie elsewhere: whose it is, who may read it, who may exchange it, and whether git."""
+    status, inside = file.stat(), file.resolve().is_relative_to(folder.resolve())
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise refused(f"has {file.name}, which belongs to user {status.st_uid}", f"chown {os.geteuid()} {file}")
+    # Where others cannot enter the folder, they cannot read what lies in it either.
+    closed = inside and not folder.stat().st_mode & (stat.S_IXOTH | stat.S_IXGRP)
+    if status.st_mode & 0o022 or (status.st_mode & 0o044 and not closed):
+        raise refused(
+            f"has {file.name} with mode {stat.S_IMODE(status.st_mode):04o}, open to others", f"chmod 400 {file}"
+        )
+    if file.is_symlink():
+        must_stay(file, refused, in_git=inside)
 
 
 # In the order of ORDER: what comes later goes over what comes earlier.
@@ -295,8 +304,7 @@ def _must_be_ours(source: str, path: Path) -> None:
         raise refused(f"cannot be read: {error.strerror}", "correct its path, owner and mode") from None
     if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
         raise refused("can be changed by others", f"chown {os.geteuid()} {path} && chmod go-w {path}")
-    if folder := open_folder(path):
-        raise refused(f"can be exchanged by others, who may write in {folder}", f"chmod go-w {folder}")
+    must_stay(path, refused, in_git=True)  # what is encrypted, or prints, may be in git
 
 
 def _refusal(source: str, what: str) -> Callable[[str, str], Refused]:
