@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from sluice.cli.main import main
+from sluice.gates.run import GATES as GATE_NAMES
 
 GATES = """
 [gates]
@@ -103,6 +104,34 @@ def test_a_failing_check_or_a_foreign_key_records_nothing(strict):
     command = ["git", "for-each-ref", "refs/notes"]
     refs = subprocess.run(command, cwd=strict.folder / "clone", capture_output=True, check=True)
     assert refs.stdout == b""
+
+
+def absent(path):
+    """No env file at all."""
+    path.unlink()
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (absent, "does not exist"),
+        (lambda path: path.chmod(0o644), "has mode 0644"),
+        (lambda path: path.write_text("nonsense\n"), "line 1 is not NAME=value"),
+        (lambda path: (path.rename(path.with_name("x")), path.symlink_to("x")), "not a regular file"),
+    ],
+)
+def test_a_faulty_env_file_is_told_by_its_gate_beside_all_others(strict, fault, said):
+    """`check` shows every gate whatever is wrong with the env file; a rollout is refused with nothing touched."""
+    fault(strict.folder / "test.env")
+    code, found = gates(strict)
+    assert (code, list(found)[: len(GATE_NAMES)]) == (1, list(GATE_NAMES))
+    assert said in found["server-env"]["detail"]
+    assert found["contains-main"]["verdict"] == "pass"
+    code, text = strict.rollout("feature/good")
+    assert code == 1
+    assert said in text
+    assert not strict.paths.ledger.exists() or '"outcome":"done"' not in strict.paths.ledger.read_text()
 
 
 @pytest.mark.parametrize(

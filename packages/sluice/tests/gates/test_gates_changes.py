@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
@@ -178,6 +179,16 @@ async def test_an_override_passes_it_by_name(origin):
     assert finding.verdict is Verdict.WAIVED
     assert finding.detail.startswith("Overridden by bob: the network was down.")
     assert "in run r1" in finding.detail
+
+
+async def test_without_an_env_file_a_blamed_tree_cannot_be_judged(origin):
+    """`sluice check` asks although the env file cannot be read: what was blamed is no pass then, and the rest is."""
+    context = await origin.context()
+    for tree, verdict in ((context.commit.tree, Verdict.ERROR), ("another", Verdict.PASS)):
+        blamed = [run(tree, "e", bad_release=True)]
+        finding = await bad_release(dataclasses.replace(context, records=lambda blamed=blamed: blamed))
+        assert finding.verdict is verdict
+        assert bool(finding.fix) is (verdict is Verdict.ERROR)
 
 
 def test_the_newest_word_about_a_tree_decides():

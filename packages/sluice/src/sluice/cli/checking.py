@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import click
@@ -12,12 +13,13 @@ from sluice.cli.commands import cli, show_findings
 from sluice.cli.junit import junit_option
 from sluice.cli.session import ENVIRONMENT, Session, missing, own_version, request_of, world_of
 from sluice.cli.waiving import waive_option
-from sluice.config import load_service
+from sluice.config import Environment, load_service
 from sluice.drive.desk import confirm
 from sluice.drive.planning import SPEC_PATHS, plan_rollout
 from sluice.drive.promotion import plan_promotion
 from sluice.drive.status import ingress_of
 from sluice.drive.steps import asked_for
+from sluice.drive.world import World
 from sluice.gates.attestation import Attestation
 from sluice.gates.recording import Recording, policy_spec, record
 from sluice.gates.run import GATES
@@ -25,7 +27,7 @@ from sluice.gates.waivers import must_be_waivable
 from sluice.hosts.git import without_password
 from sluice.hosts.git_clone import NOTES, Clone
 from sluice.hosts.system import SystemClock
-from sluice.model.errors import UsageError
+from sluice.model.errors import Refused, UsageError
 from sluice.model.secret import Redactor
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Finding, Verdict
@@ -64,7 +66,7 @@ def check(session: Session, /, recording: bool, **given: object) -> int:
 def _gates(session: Session, given: dict[str, object]) -> int:
     branch, service = str(given["branch"] or ""), given["service"]
     env = session.environment(str(service) if service else None, str(given["environment"]))
-    world = world_of(env)
+    world = judged_world(env)
     owner = given["owner"]
     request = request_of(str(owner) if owner else None, branch)
     waivers = msgspec.convert(given["waivers"], dict[str, str])
@@ -84,6 +86,19 @@ def _gates(session: Session, given: dict[str, object]) -> int:
 
     title, junit = f"Gates for {branch or world.policy_ref}", given["junit"]
     return show_findings(session, title, asyncio.run(judge()), frozenset(), junit if isinstance(junit, Path) else None)
+
+
+def judged_world(env: Environment) -> World:
+    """As `world_of`, for gates alone: an env file that cannot be read is theirs to tell, and no reason to ask none."""
+    world = world_of(env)
+
+    def fingerprint() -> str:
+        try:
+            return world.fingerprint()
+        except Refused:
+            return ""
+
+    return dataclasses.replace(world, fingerprint=fingerprint)
 
 
 def _record(session: Session, given: dict[str, object]) -> int:

@@ -17,6 +17,8 @@ async def bad_release(context: GateContext) -> Finding:
     The artifact's key is not known before it is built; a build that gives an artifact which failed is refused there.
     """
     tree, asked = context.commit.tree, context.asked
+    if not asked.env_fingerprint:
+        return _without_environment(context.records(), tree)
     run = blamed_run(context.records(), tree, asked.env_fingerprint)
     if not run:
         return Finding(NAME, Verdict.PASS, detail=f"No run here blamed tree {tree[:12]} with this env file.")
@@ -27,6 +29,14 @@ async def bad_release(context: GateContext) -> Finding:
     see = f"sluice log --env {context.environment.value} --run {run}"
     fix = f"fix the branch, or say why it is good now: --override 'REASON' (see: {see})"
     return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics={"run": run})
+
+
+def _without_environment(records: Iterable[Mapping[str, Any]], tree: str) -> Finding:
+    # Only `sluice check` asks without one: a rollout whose env file cannot be read does not come this far.
+    if not any(one.get("tree") == tree and one.get("bad_release") for one in records):
+        return Finding(NAME, Verdict.PASS, detail=f"No run here blamed tree {tree[:12]}.")
+    detail = f"A run blamed tree {tree[:12]}; whether with today's env file cannot be told, since it cannot be read."
+    return Finding(NAME, Verdict.ERROR, detail=detail, fix="mend what server-env says, and ask again")
 
 
 def blamed_run(records: Iterable[Mapping[str, Any]], tree: str, env_fingerprint: str) -> str:
