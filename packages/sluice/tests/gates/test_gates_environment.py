@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sluice.gates.environment import server_env
+from sluice.gates.environment import is_unfilled, server_env
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.places import exchangeable
 from sluice.hosts.sources import ServerValues, Sources
@@ -173,3 +173,38 @@ async def test_a_required_name_may_come_from_another_source(origin):
         finding = await server_env(await origin.context(env_file=known))
         assert finding.verdict is verdict, finding
         assert VALUE not in f"{finding}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", " ", "changeme", "CHANGE_ME!", "change-me-in-production", "changeme123", "REPLACE_ME_BEFORE_DEPLOY"),
+        *("replace_with_real_secret", "insert-token-here", "placeholder-value", "dummy", "TODO: set me", "fill me in"),
+        *("<token>", "${TOKEN}", "$TOKEN", "{{x}}", "xxxx", "-----", "your-token", "https://example.com"),
+        *("postgres://user:changeme@db/app", "enter-your-key"),
+    ],
+)
+@pytest.mark.parametrize("name", ["SHOP_KEY", "PUBLIC_URL"])
+def test_what_was_meant_to_be_replaced_is_no_value(name, value):
+    """What templates of env files say, also as a part of a value, is found under any name."""
+    assert is_unfilled(name, value)
+
+
+@pytest.mark.parametrize("value", ["none", "password", "secret", "0000000000", "sk_test_xxxxxxxx", "vault:kv/x"])
+def test_what_no_secret_is_may_be_a_setting(value):
+    """`AUTH_MODE=none` is a value; `SHOP_TOKEN=none` is none."""
+    assert is_unfilled("SHOP_TOKEN", value)
+    assert not is_unfilled("AUTH_MODE", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("DB_PASSWORD", "$ecretPass1"), ("DB_PASSWORD", "Kuchen" + "42x"), ("QUEUE", "exchangement-7")),
+        *(("TLS_KEY_FILE", "/etc/rooms/tls.key"), ("PASSWORD_FILE", "/run/secrets/db"), ("WORKERS", "0")),
+        *(("SSO_URL", "https://sso.company.example"), ("MAIL", "notexample.com"), ("LOG_LEVEL", "none")),
+    ],
+)
+def test_a_real_value_is_taken(name, value):
+    """A password with a dollar sign, a place, a number, a word that only holds a marker within another."""
+    assert not is_unfilled(name, value)

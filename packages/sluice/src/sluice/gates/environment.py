@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from sluice.gates.context import GateContext
-from sluice.gates.placeholder import is_placeholder
+from sluice.gates.placeholder import is_placeholder, is_stand_in
 from sluice.model.errors import Refused
 from sluice.model.verdict import Finding, Verdict
+
+# A name whose value is a secret; one that says where something lies, or who, holds none.
+_SECRET = re.compile(
+    r"(?:secret|token|pass(?:word|wd|phrase)?|pw|pwd|key|credentials?|auth|salt|pepper)s?(?:_?\d+)?$", re.IGNORECASE
+)
+# Whatever the name: who wrote this meant it to be replaced.
+_MARKER = re.compile(
+    r"change[-_ ]?(?:me|it|this)(?![a-z])|replace[-_ ]?(?:me|with|this|it)(?![a-z])|(?<![a-z])placeholder(?![a-z])"
+    r"|(?<![a-z])(?:insert|enter|put|fill|set)[-_ ](?:\w+[-_ ])*(?:here|in|me)(?![a-z])"
+    r"|^(?:insert|enter|put)[-_ ]|^(?:todo|tbd|fixme)(?![a-z])|^dummy(?![a-z])"
+    r"|(?:^|[/@.])example\.(?:com|org|net)(?![\w.-])",
+    re.IGNORECASE,
+)
+_SHELL = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$\{.*\}")  # a reference that nobody resolves in an env file
+_WORDS = frozenset(
+    {"none", "null", "nil", "secret", "password", "passwd", "example", "fill", "set", "change", "replace"}
+)
 
 
 async def server_env(context: GateContext) -> Finding:
@@ -21,7 +40,7 @@ async def server_env(context: GateContext) -> Finding:
         return Finding(gate, Verdict.FAIL, detail=error.what, fix=error.next)
     required = {*context.candidate.run.required_env, *context.policy.required_env}
     lacking = sorted(required - values.keys())
-    unfilled = sorted(name for name in required & values.keys() if is_placeholder(values[name].reveal()))
+    unfilled = sorted(name for name in required & values.keys() if is_unfilled(name, values[name].reveal()))
     if not lacking and not unfilled:
         return Finding(
             gate, Verdict.PASS, detail=f"{_all(len(required))}, outside git, where nobody else can read or change it."
@@ -41,3 +60,15 @@ async def server_env(context: GateContext) -> Finding:
 
 def _all(count: int) -> str:
     return f"All {count} required names are set" if count != 1 else "The one required name is set"
+
+
+def is_unfilled(name: str, value: str) -> bool:
+    """Whether a value holds the place of one. Pure. `none` may be a setting's value, and never a secret's."""
+    value = value.strip()
+    if not value or _MARKER.search(value) or _SHELL.fullmatch(value):
+        return True
+    if re.fullmatch(r"\$\w+", value):  # a password may begin with a dollar sign
+        return False
+    if _SECRET.search(name):
+        return is_stand_in(value)
+    return is_placeholder(value) and value.lower() not in _WORDS
