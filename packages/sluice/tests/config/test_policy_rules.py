@@ -32,6 +32,7 @@ def window(text: str) -> str:
             "$.gates.checks_status",
             "never asked",
         ),
+        ('[gates]\nchecks = [["a"]]\nchecks_proof = "status"', "$.gates.checks_status", "name the contexts"),
         ('[gates]\nchecks_proof = "trust"', "$.gates.checks_proof", "note, status, either"),
         ('[gates]\nsummary = ["trailer", "trailer"]', "$.gates.summary", "repeats"),
         ('[gates]\nsummary = ["chat"]', "$.gates.summary[0]", ""),

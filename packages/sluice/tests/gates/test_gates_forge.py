@@ -506,7 +506,7 @@ async def test_commit_statuses_are_judged(origin, server, kind, tmp_path, told, 
 async def test_either_proof_is_enough(origin, server, kind, tmp_path):
     """Without a note the forge is asked; where it cannot be asked, nobody knows."""
     server.statuses = [status(kind, "ci", "success")]
-    policy = GatesSpec(checks=(("true",),))
+    policy = GatesSpec(checks=(("true",),), checks_status=("ci",))
     context = await origin.context(policy=policy, forge=forge(server, kind, tmp_path))
     assert (await checks_passed(context)).verdict is Verdict.PASS
     server.plan = lambda _path, _query: (500, {}, {})
@@ -518,6 +518,16 @@ async def test_either_proof_is_enough(origin, server, kind, tmp_path):
     assert finding.verdict is Verdict.FAIL
     assert "Nobody recorded" in finding.detail
     assert "ci" in finding.detail
+
+
+async def test_a_success_that_nobody_named_proves_no_checks(origin, server, kind, tmp_path):
+    """A robot that looks at licences ran none of the policy's commands; without named contexts nobody is asked."""
+    server.statuses = [status(kind, "license/cla", "success")]
+    policy = GatesSpec(checks=(("true",),))
+    finding = await checks_passed(await origin.context(policy=policy, forge=forge(server, kind, tmp_path)))
+    assert finding.verdict is Verdict.FAIL
+    assert finding.metrics["codes"] == ["ChecksNoNote"]
+    assert server.seen == []
 
 
 async def test_a_note_alone_by_policy_asks_no_forge(origin, server, kind, tmp_path):

@@ -54,6 +54,9 @@ class PolicyRules(Rules):
         self._must(not unproven, "$.gates.checks", 'is empty, and checks_proof = "note" needs commands to record')
         ignored = gates.checks_proof is Proof.NOTE and gates.checks_status
         self._must(not ignored, "$.gates.checks_status", 'is never asked with checks_proof = "note"')
+        unnamed = gates.checks_proof is Proof.STATUS and gates.checks and not gates.checks_status
+        told = 'is empty: name the contexts that run `checks`, or take checks_proof = "note"'
+        self._must(not unnamed, "$.gates.checks_status", told)
         for key in ("checks_status", "summary", "never_waive"):
             values = getattr(gates, key)
             self._must(len(set(values)) == len(values) and all(values), f"$.gates.{key}", "repeats itself, or is empty")

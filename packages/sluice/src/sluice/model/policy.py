@@ -91,7 +91,7 @@ class GatesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     required_env: tuple[str, ...] = ()
     checks: tuple[tuple[str, ...], ...] = ()  # argv lists that `sluice check --record` runs in a clean export
     checks_proof: Proof = Proof.EITHER
-    checks_status: tuple[str, ...] = ()  # contexts of the forge that must have succeeded; empty: all there are
+    checks_status: tuple[str, ...] = ()  # contexts of the forge that must have succeeded
     summary: tuple[SummarySource, ...] = ()  # where the summary may be; the first that has one is taken
     summary_letters: int = 20  # fewer say nothing
     fragments: str = "changes/"
