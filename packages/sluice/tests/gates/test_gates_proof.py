@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sluice.gates.attestation import Ran, attestation_of, document_of, line_of, signed_of
+from sluice.gates.attestation import MAX_RECORDS, Ran, attestation_of, document_of, line_of, signed_of
 from sluice.gates.context import Asked
 from sluice.gates.proof import checks_passed
 from sluice.gates.recording import Recording, record
@@ -245,7 +245,7 @@ async def test_one_good_record_among_bad_ones_is_enough(desk, keyring):
     """Nobody can spoil somebody else's proof by adding lines to the note."""
     await desk.record()
     good = desk.note()[0]
-    desk.rewrite("{}", good, "rubbish")
+    desk.rewrite("{}", good, *["rubbish"] * 2 * MAX_RECORDS)
     assert (await desk.judge()).verdict is Verdict.PASS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sluice.gates.attestation import MAX_RECORDS, attestation_of, named, objection, signed_of
+from sluice.gates.attestation import MAX_RECORDS, Signed, attestation_of, named, objection, signed_of
 from sluice.gates.context import GateContext
 from sluice.hosts.forge import CommitStatus
 from sluice.hosts.forge_dialects import StatusState
@@ -88,8 +88,11 @@ async def _by_note(context: GateContext) -> Answer:
         )
     refused: list[tuple[str, str]] = []
     lines = [line for line in raw.decode(errors="replace").splitlines() if line.strip()]
-    for line in reversed(lines[-MAX_RECORDS:]):
-        code, sentence = await _judge(context, line, tree)
+    records = [one for one in map(signed_of, lines) if one is not None]
+    if len(records) < len(lines):
+        refused.append(("ChecksUnreadable", "a line of it is no record of `sluice check --record`"))
+    for record in reversed(records[-MAX_RECORDS:]):
+        code, sentence = await _judge(context, record, tree)
         if not code:
             return Answer(Verdict.PASS, sentence)
         refused.append((code, sentence))
@@ -102,11 +105,8 @@ async def _by_note(context: GateContext) -> Answer:
     )
 
 
-async def _judge(context: GateContext, line: str, tree: str) -> tuple[str, str]:
-    """Code and sentence against a line of the note; no code, and the evidence, when it proves."""
-    signed = signed_of(line)
-    if signed is None:
-        return "ChecksUnreadable", "a line of it is no record of `sluice check --record`"
+async def _judge(context: GateContext, signed: Signed, tree: str) -> tuple[str, str]:
+    """Code and sentence against a record of the note; no code, and the evidence, when it proves."""
     try:
         who = await verify(context.runner, signed.document.encode(), signed.signature, context.signers, Role.CHECKS)
     except BadSignature as bad:
