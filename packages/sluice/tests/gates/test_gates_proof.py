@@ -193,6 +193,15 @@ async def test_a_signer_without_the_role_is_refused(desk, keyring):
         await desk.record()
 
 
+async def test_the_role_of_any_name_a_key_has_counts(desk, keyring):
+    """Whoever has the role may sign, whichever of the two stands first in the policy."""
+    await desk.record()
+    desk.signers = {"deputy": keyring.signer(desk.ann, Role.APPROVE), **desk.signers}
+    finding = await desk.judge()
+    assert finding.verdict is Verdict.PASS
+    assert "ann (SHA256:" in finding.detail
+
+
 async def test_a_signature_for_something_else_is_refused(desk):
     """The same key over the same text in another namespace (an approval, say) proves no checks."""
     await desk.record()

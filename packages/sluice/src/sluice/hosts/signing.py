@@ -112,15 +112,17 @@ async def verify(runner: Runner, document: bytes, signature: str, signers: Mappi
 
 def whose(found: str, signers: Mapping[str, Signer], role: Role) -> Signed:
     """Who has the key of this fingerprint, and may sign with it for this role. Raises BadSignature."""
-    for principal, signer in signers.items():
-        if found in {fingerprint(key) for key in signer.keys}:
-            if role in signer.may:
-                return Signed(principal, found)
-            raise BadSignature(
-                "SignatureRole",
-                f"{principal} signed, whom the policy does not let sign for {role.value!r}.",
-                f'add "{role.value}" to `may` of [signers.{principal}] on the policy branch, or ask somebody else',
-            )
+    holders = [name for name, signer in signers.items() if found in {fingerprint(key) for key in signer.keys}]
+    # A key under two names is refused where a policy is read; here the role decides, not the order of the names.
+    for principal in holders:
+        if role in signers[principal].may:
+            return Signed(principal, found)
+    if holders:
+        raise BadSignature(
+            "SignatureRole",
+            f"{' and '.join(holders)} signed, whom the policy does not let sign for {role.value!r}.",
+            f'add "{role.value}" to `may` of [signers.{holders[0]}] on the policy branch, or ask somebody else',
+        )
     raise BadSignature(
         "SignatureForeign",
         f"The key {found} is nobody's: no entry of [signers] on the policy branch has it.",
