@@ -266,6 +266,20 @@ async def test_each_refusal_has_its_own_words(server, kind, tmp_path, code, head
     assert ("in 60 s" in caught.value.next) == ("no more questions" in said)
 
 
+async def test_a_proxy_of_the_environment_never_gets_the_token(server, kind, tmp_path, monkeypatch):
+    """Plain HTTP is for this machine; what HTTP_PROXY names would read the token."""
+    proxy = Server()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        assert await forge(server, kind, tmp_path).pull_requests("feature/x") == []
+    finally:
+        proxy.close()
+    assert (bool(server.seen), proxy.seen) == (True, [])
+
+
 async def test_a_forge_that_is_not_there(server, kind, tmp_path):
     """A closed port is named with the address that was asked."""
     client = forge(server, kind, tmp_path)

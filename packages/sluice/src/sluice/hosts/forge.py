@@ -89,7 +89,9 @@ class Forge:
             token = read_token(Path(self._settings.token_file))
             self._redactor.learn([Secret(token)])
         headers = dict(self._dialect.headers(token))
-        return httpx.AsyncClient(headers=headers, follow_redirects=False, timeout=self._answer_s)
+        # Plain HTTP is this machine alone; a proxy of the environment would be given the token in the clear.
+        proxied = self._origin.startswith("https:")
+        return httpx.AsyncClient(headers=headers, follow_redirects=False, timeout=self._answer_s, trust_env=proxied)
 
     async def _pages(self, http: httpx.AsyncClient, ask: Ask) -> list[bytes]:
         pages: list[bytes] = []
