@@ -73,6 +73,8 @@ async def test_each_fault_has_its_own_words_and_fix(judged, done, said, fix):
     assert finding.verdict is Verdict.FAIL
     assert said in finding.detail
     assert fix in finding.fix
+    code = {"empty": "EnvPlaceholder", "missing": "EnvMissing"}.get(said.partition(":")[0].split()[0], "EnvSource")
+    assert finding.metrics["codes"] == [code]
 
 
 async def test_a_file_of_another_user_is_refused(judged, monkeypatch):

@@ -482,8 +482,26 @@ async def test_a_forge_that_cannot_be_asked_is_an_error(origin, server, kind, tm
     assert finding.metrics["codes"] == ["ForgeUnreachable"]
     both = GatesSpec(summary=(SummarySource.PULL_REQUEST, SummarySource.FRAGMENT))
     assert (await summary(origin, server, kind, tmp_path, both)).verdict is Verdict.ERROR
+    assert finding.fix
     origin.commit({"changes/rooms.md": SUMMARY})
     assert (await summary(origin, server, kind, tmp_path, both)).verdict is Verdict.PASS
+
+
+async def test_a_token_that_others_can_read_hides_no_other_proof(origin, server, kind, tmp_path):
+    """It is an error with a code of its own, and no reason not to look for a fragment or a note."""
+    client = forge(server, kind, tmp_path)
+    (tmp_path / "token").chmod(0o644)
+    both = GatesSpec(
+        summary=(SummarySource.PULL_REQUEST, SummarySource.FRAGMENT), checks=(("true",),), checks_status=("ci",)
+    )
+    context = await origin.context(policy=both, forge=client)
+    finding = await pr_summary(context)
+    assert (finding.verdict, finding.metrics["codes"]) == (Verdict.ERROR, ["ForgeToken", "FragmentMissing"])
+    assert "chmod 600" in finding.fix
+    finding = await checks_passed(context)
+    assert (finding.verdict, finding.metrics["codes"]) == (Verdict.ERROR, ["ChecksNoNote", "ForgeToken"])
+    origin.commit({"changes/rooms.md": SUMMARY})
+    assert (await pr_summary(await origin.context(policy=both, forge=client))).verdict is Verdict.PASS
 
 
 async def proof(origin, server, kind, tmp_path, **policy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from sluice.model.policy import GatesSpec
 
 ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs" / "reference" / "gates.md").read_text()
-CODE = re.compile(r'"((?:Checks|Signature|Pull|Summary|Fragment|Trailer|Forge|Waiver)[A-Z][A-Za-z]+)"')
+KINDS = "Branch|Main|Checks|Signature|Env|Pull|Summary|Fragment|Trailer|Forge|Docs|Freeze|Host|Disk|WayBack|Gate|Waiver"
+CODE = re.compile(rf'"((?:{KINDS})[A-Z][A-Za-z]+|BadRelease(?:Unknown)?)"')
+TOLD = re.compile(rf"`((?:{KINDS})[A-Z][A-Za-z]+|BadRelease(?:Unknown)?)`")
+FOLDER = Path(gates.__file__).parent
 
 
 def section(gate: str) -> str:
@@ -58,8 +62,19 @@ def test_every_key_of_the_policy_is_named():
 
 def test_every_code_is_explained():
     """Whatever code a gate or a waiver can give is on the page."""
-    folder = Path(gates.__file__).parent
-    sources = [path.read_text() for path in [*folder.glob("*.py"), folder.parent / "hosts" / "signing.py"]]
+    sources = [path.read_text() for path in [*FOLDER.glob("*.py"), FOLDER.parent / "hosts" / "signing.py"]]
     codes = {code for text in sources for code in CODE.findall(text)} | {"PullClosed", "PullMerged"}
-    assert len(codes) > 20
-    assert sorted(code for code in codes if f"`{code}`" not in PAGE) == []
+    assert len(codes) > 40
+    assert codes == set(TOLD.findall(PAGE))
+
+
+@pytest.mark.parametrize("path", [one for one in FOLDER.glob("*.py") if one.name != "secrets.py"], ids=lambda p: p.stem)
+def test_no_gate_refuses_without_a_code(path):
+    """Every finding that is written out as a failure or an error has metrics, where its code is."""
+    for call in ast.walk(ast.parse(path.read_text())):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Finding":
+            said = {
+                node.attr for argument in call.args for node in ast.walk(argument) if isinstance(node, ast.Attribute)
+            }
+            given = {keyword.arg for keyword in call.keywords}
+            assert not said & {"FAIL", "ERROR", "INCONCLUSIVE"} or "metrics" in given, ast.unparse(call)

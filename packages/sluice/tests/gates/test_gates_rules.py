@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import msgspec
 import pytest
 
+from sluice.gates import run
 from sluice.gates.branch import branch_policy, contains_main
 from sluice.gates.environment import server_env
 from sluice.gates.placeholder import is_placeholder
@@ -133,4 +135,20 @@ async def test_a_gate_that_breaks_says_so_and_hides_no_other(origin):
     findings = {f.name: f for f in await run_gates(context, lambda _: None)}
     assert findings["server-env"].verdict is Verdict.ERROR
     assert "sentinel-value" not in findings["server-env"].detail
+    assert findings["server-env"].metrics["codes"] == ["GateBroken"]
+    assert findings["server-env"].fix
     assert findings["branch-policy"].verdict is Verdict.PASS
+
+
+async def test_a_gate_that_hangs_is_an_error_with_a_code_and_a_fix(origin, monkeypatch):
+    """Its time is over and the others are told all the same."""
+
+    async def never():
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(run, "GATE_DEADLINE_S", 0.5)
+    context = await origin.context(overlaps=never)
+    finding = {f.name: f for f in await run_gates(context, lambda _: None)}["host-isolation"]
+    assert finding.verdict is Verdict.ERROR
+    assert finding.metrics["codes"] == ["GateTimeout"]
+    assert "ask again" in finding.fix

@@ -6,7 +6,7 @@ import re
 
 from sluice.gates.context import GateContext
 from sluice.model.spec import EnvironmentName
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, coded
 
 
 async def branch_policy(context: GateContext) -> Finding:
@@ -19,6 +19,7 @@ async def branch_policy(context: GateContext) -> Finding:
             Verdict.FAIL,
             detail=f"Never prod from a feature branch: {branch!r} is not {context.policy_ref!r}.",
             fix=f"roll {branch} out to test and merge it into {context.policy_ref}; only a promotion reaches prod",
+            metrics=coded("BranchNotProd"),
         )
     if branch == context.policy_ref:
         return Finding(
@@ -33,6 +34,7 @@ async def branch_policy(context: GateContext) -> Finding:
         Verdict.FAIL,
         detail=f"{branch!r} is not allowed by {context.policy_ref}'s policy {policy!r}.",
         fix=f"rename the branch to match {policy}, e.g. `git branch -m feature/short-name`, and push it",
+        metrics=coded("BranchForbidden"),
     )
 
 
@@ -48,4 +50,5 @@ async def contains_main(context: GateContext) -> Finding:
         Verdict.FAIL,
         detail=f"{base} is at {tip.sha[:12]}; {missing} of its commits are not in {context.commit.branch!r}.",
         fix=f"`git fetch && git rebase origin/{base}` (or `git merge origin/{base}`), then push",
+        metrics=coded("MainMissing"),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sluice.hosts.forge import CommitStatus, PullRequest
+from sluice.model.errors import ProbeBroken, Refused
 from sluice.model.policy import GatesSpec, Signer
 from sluice.model.promotion import Former
 from sluice.model.release import Commit, FileChange, Release
@@ -58,11 +59,19 @@ class GateRepo(Repo, Protocol):
 
 
 class ForgeLike(Protocol):
-    """Who tells of pull requests and commit statuses (sluice.hosts.forge.Forge). Raises ProbeBroken."""
+    """Who tells of pull requests and commit statuses (sluice.hosts.forge.Forge).
+
+    Raises ProbeBroken, and Refused without a token file as it must be.
+    """
 
     async def pull_requests(self, branch: str) -> list[PullRequest]: ...
 
     async def statuses(self, sha: str) -> list[CommitStatus]: ...
+
+
+def forge_code(error: ProbeBroken | Refused) -> str:
+    """The code of why a forge could not be asked."""
+    return "ForgeUnreachable" if isinstance(error, ProbeBroken) else "ForgeToken"
 
 
 @dataclass(frozen=True)

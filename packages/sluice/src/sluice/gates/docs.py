@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sluice.gates.context import GateContext
 from sluice.gates.globs import matches
-from sluice.model.verdict import Finding, Verdict, counted
+from sluice.model.verdict import Finding, Verdict, coded, counted
 
 NAME = "docs-changed"
 SHOWN = 3  # files named in the sentence; the rest is counted
@@ -34,7 +34,7 @@ async def docs_changed(context: GateContext) -> Finding:
             Verdict.FAIL,
             detail=f"{'; '.join(problems)}.",
             fix="change the pages that tell of this code, in the same branch",
-            metrics={"files": len(changed), "rules": len(rules), "broken": len(problems)},
+            metrics={"files": len(changed), "rules": len(rules), "broken": len(problems)} | coded("DocsMissing"),
         )
     files = counted(len(changed), "file")
     detail = f"{files} changed; {touched} of {len(rules)} rules were touched, each with its documentation."

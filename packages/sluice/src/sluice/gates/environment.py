@@ -7,7 +7,7 @@ import re
 from sluice.gates.context import GateContext
 from sluice.gates.placeholder import is_placeholder, is_stand_in
 from sluice.model.errors import Refused
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, coded
 
 # A name whose value is a secret; one that says where something lies, or who, holds none.
 _SECRET = re.compile(
@@ -37,7 +37,7 @@ async def server_env(context: GateContext) -> Finding:
         context.env_file.check()
         values = context.env_file.values()
     except Refused as error:
-        return Finding(gate, Verdict.FAIL, detail=error.what, fix=error.next)
+        return Finding(gate, Verdict.FAIL, detail=error.what, fix=error.next, metrics=coded("EnvSource"))
     required = {*context.candidate.run.required_env, *context.policy.required_env}
     lacking = sorted(required - values.keys())
     unfilled = sorted(name for name in required & values.keys() if is_unfilled(name, values[name].reveal()))
@@ -45,16 +45,17 @@ async def server_env(context: GateContext) -> Finding:
         return Finding(
             gate, Verdict.PASS, detail=f"{_all(len(required))}, outside git, where nobody else can read or change it."
         )
-    parts = []
+    parts = {}
     if lacking:
-        parts.append(f"missing: {', '.join(lacking)}")
+        parts["EnvMissing"] = f"missing: {', '.join(lacking)}"
     if unfilled:
-        parts.append(f"empty or a placeholder: {', '.join(unfilled)}")
+        parts["EnvPlaceholder"] = f"empty or a placeholder: {', '.join(unfilled)}"
     return Finding(
         gate,
         Verdict.FAIL,
-        detail=f"The server's variables are not ready; {'; '.join(parts)}.",
+        detail=f"The server's variables are not ready; {'; '.join(parts.values())}.",
         fix=f"set {', '.join(sorted({*lacking, *unfilled}))} in the env file or another source named in host.toml",
+        metrics=coded(*parts),
     )
 
 

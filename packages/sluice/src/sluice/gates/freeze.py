@@ -11,7 +11,7 @@ from sluice.gates.context import GateContext
 from sluice.gates.windows import Ruling, rule
 from sluice.ledger import Frozen, frozen_by
 from sluice.model.policy import FreezeKind, GatesSpec
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, coded
 
 NAME = "freeze"
 
@@ -51,7 +51,9 @@ def _judged(context: GateContext, policy: GatesSpec, now: dt.datetime, frozen: l
     if not closed:
         inside = f"Within {', '.join(one.name for one in ruling.windows)}." if ruling.windows else ""
         return Finding(NAME, Verdict.PASS, detail=f"{inside or 'No window forbids a rollout now.'}{aside}")
-    return Finding(NAME, Verdict.FAIL, detail=f"{' '.join(closed)}{aside}", fix=_fix(ruling, frozen, environment))
+    codes = ["FreezeOperator"] * bool(frozen) + ["FreezeWindow"] * (not ruling.allowed)
+    fix = _fix(ruling, frozen, environment)
+    return Finding(NAME, Verdict.FAIL, detail=f"{' '.join(closed)}{aside}", fix=fix, metrics=coded(*codes))
 
 
 def _frozen(one: Frozen) -> str:

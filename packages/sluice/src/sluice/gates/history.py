@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sluice.gates.context import GateContext
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, coded
 
 NAME = "bad-release"
 
@@ -28,7 +28,7 @@ async def bad_release(context: GateContext) -> Finding:
         return Finding(NAME, Verdict.WAIVED, detail=detail, metrics={"override": True, "run": run})
     see = f"sluice log --env {context.environment.value} --run {run}"
     fix = f"fix the branch, or say why it is good now: --override 'REASON' (see: {see})"
-    return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics={"run": run})
+    return Finding(NAME, Verdict.FAIL, detail=detail, fix=fix, metrics={"run": run} | coded("BadRelease"))
 
 
 def _without_environment(records: Iterable[Mapping[str, Any]], tree: str) -> Finding:
@@ -36,7 +36,8 @@ def _without_environment(records: Iterable[Mapping[str, Any]], tree: str) -> Fin
     if not any(one.get("tree") == tree and one.get("bad_release") for one in records):
         return Finding(NAME, Verdict.PASS, detail=f"No run here blamed tree {tree[:12]}.")
     detail = f"A run blamed tree {tree[:12]}; whether with today's env file cannot be told, since it cannot be read."
-    return Finding(NAME, Verdict.ERROR, detail=detail, fix="mend what server-env says, and ask again")
+    fix = "mend what server-env says, and ask again"
+    return Finding(NAME, Verdict.ERROR, detail=detail, fix=fix, metrics=coded("BadReleaseUnknown"))
 
 
 def blamed_run(records: Iterable[Mapping[str, Any]], tree: str, env_fingerprint: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 from sluice.gates.attestation import MAX_RECORDS, Signed, attestation_of, named, objection, signed_of
-from sluice.gates.context import GateContext
+from sluice.gates.context import GateContext, forge_code
 from sluice.hosts.forge import CommitStatus
 from sluice.hosts.forge_dialects import StatusState
 from sluice.hosts.git_clone import NOTES
 from sluice.hosts.signing import BadSignature, lets_sign, verify
-from sluice.model.errors import ProbeBroken
+from sluice.model.errors import ProbeBroken, Refused
 from sluice.model.policy import GatesSpec, Proof, Role
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, coded
 
 NAME = "checks-passed"
 SHOWN = 4  # reasons, or contexts, in one sentence
@@ -47,6 +47,7 @@ async def checks_passed(context: GateContext) -> Finding:
             Verdict.FAIL,
             detail="The policy wants a signed note, and names no commands ([gates] checks) it could be about.",
             fix="name them on the policy branch, or take another checks_proof",
+            metrics=coded("ChecksUnnamed"),
         )
     return _finding(answers)
 
@@ -66,7 +67,7 @@ def _finding(answers: list[Answer]) -> Finding:
         verdict,
         detail=" ".join(one.detail for one in told),
         fix="" if good else "; or ".join(dict.fromkeys(one.fix for one in told if one.fix)),
-        metrics={"codes": codes} if codes else {},
+        metrics=coded(*codes) if codes else {},
     )
 
 
@@ -144,10 +145,9 @@ async def _by_status(context: GateContext) -> Answer:
         )
     try:
         found = await context.forge.statuses(context.commit.sha)
-    except ProbeBroken as broken:
-        return Answer(
-            Verdict.ERROR, f"The forge cannot be asked: {broken.what.rstrip('.')}.", broken.next, ("ForgeUnreachable",)
-        )
+    except (ProbeBroken, Refused) as broken:
+        detail = f"The forge cannot be asked: {broken.what.rstrip('.')}."
+        return Answer(Verdict.ERROR, detail, broken.next, (forge_code(broken),))
     return judge_statuses(found, context.policy, context.commit.sha)
 
 

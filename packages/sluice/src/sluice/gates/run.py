@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
@@ -22,7 +23,7 @@ from sluice.gates.summary import pr_summary
 from sluice.gates.waivers import waived
 from sluice.gates.way_back import way_back
 from sluice.model.errors import SluiceError
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.verdict import Finding, Verdict, coded
 
 Gate = Callable[[GateContext], Awaitable[Finding]]
 
@@ -63,13 +64,16 @@ async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding
             async with asyncio.timeout(deadline):
                 finding = await gate(context)
         except TimeoutError:
-            finding = _broken(name, f"it did not end within {deadline:g} s")
+            fix = "ask again; where it hangs again, look at this host's load, its disk and its line to the forge"
+            finding = _broken(name, f"it did not end within {deadline:g} s", fix, "GateTimeout")
         except SluiceError as error:
             finding = _broken(name, error.what, error.next)
         except Exception as error:  # noqa: BLE001 - whatever broke the gate must not read as a bad release
             # Only the kind of error: the text of an unforeseen one may quote what the gate was reading.
-            finding = _broken(name, f"unexpected {type(error).__name__}")
-        ms = round((context.clock.monotonic() - started) * 1000)
+            fix = "ask again; where it breaks again, it is a fault of Sluice: report this kind of error and the command"
+            finding = _broken(name, f"unexpected {type(error).__name__}", fix)
+        # A millisecond that began counts: 0 would read as not measured.
+        ms = math.ceil((context.clock.monotonic() - started) * 1000)
         finding = msgspec.structs.replace(waived(finding, context.asked), ms=ms)
         on_finding(finding)
         return finding
@@ -79,5 +83,6 @@ async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding
     return [task.result() for task in tasks]
 
 
-def _broken(name: str, why: str, fix: str = "") -> Finding:
-    return Finding(name, Verdict.ERROR, detail=f"The gate broke: {why}.".replace("..", "."), fix=fix)
+def _broken(name: str, why: str, fix: str, code: str = "GateBroken") -> Finding:
+    detail = f"The gate broke: {why}.".replace("..", ".")
+    return Finding(name, Verdict.ERROR, detail=detail, fix=fix or "mend that, and ask again", metrics=coded(code))

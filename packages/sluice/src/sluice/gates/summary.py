@@ -6,10 +6,10 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sluice.gates.context import GateContext
+from sluice.gates.context import GateContext, forge_code
 from sluice.hosts.forge import PullRequest
 from sluice.hosts.forge_dialects import PullState
-from sluice.model.errors import ProbeBroken
+from sluice.model.errors import ProbeBroken, Refused
 from sluice.model.policy import SummarySource
 from sluice.model.verdict import Finding, Verdict
 
@@ -77,9 +77,9 @@ async def _pull_request(context: GateContext) -> Look:
         return Look(False, "host.toml names no forge to ask.", "add [service.NAME.forge] to host.toml", "ForgeUnknown")
     try:
         found = await context.forge.pull_requests(context.commit.branch)
-    except ProbeBroken as broken:
+    except (ProbeBroken, Refused) as broken:
         detail = f"The forge cannot be asked: {broken.what.rstrip('.')}."
-        return Look(False, detail, broken.next, "ForgeUnreachable", broken=True)
+        return Look(False, detail, broken.next, forge_code(broken), broken=True)
     templates = []
     if any(one.state is PullState.OPEN for one in found):
         for path in TEMPLATES:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sluice.gates.context import GateContext
-from sluice.model.verdict import Finding, Verdict
+from sluice.model.errors import Refused
+from sluice.model.verdict import Finding, Verdict, coded
 
 NAME = "way-back"
 
@@ -13,7 +14,11 @@ async def way_back(context: GateContext) -> Finding:
     release = context.asked.serving
     if release is None:
         return Finding(NAME, Verdict.SKIPPED, detail="Nothing serves: there is nothing to go back to.")
-    lacking = sorted(set(release.spec.run.required_env) - context.env_file.values().keys())
+    try:
+        values = context.env_file.values()
+    except Refused as error:
+        return Finding(NAME, Verdict.ERROR, detail=error.what, fix=error.next, metrics=coded("WayBackUnknown"))
+    lacking = sorted(set(release.spec.run.required_env) - values.keys())
     why = f"it needs {', '.join(lacking)}, which the env file does not set" if lacking else ""
     # With the very values it was started with, its files need not be read again: that costs half a second.
     same = release.env_fingerprint == context.asked.env_fingerprint
@@ -25,4 +30,5 @@ async def way_back(context: GateContext) -> Finding:
         Verdict.FAIL,
         detail=f"{release.commit.describe}, which serves, could not be started again: {why.rstrip('.')}.",
         fix="keep what it needs until the new release has proven itself; then it may go",
+        metrics=coded("WayBackMissing"),
     )

@@ -33,6 +33,8 @@ MAX_BODY = 8 * 1024 * 1024  # a page of 100 pull requests with long descriptions
 MAX_PAGES = 20  # two thousand pull requests of one branch are no answer to read
 MAX_REDIRECTS = 3  # a repository that was renamed answers with one
 MAX_TOKEN = 4096
+AGAIN = "ask again once the forge answers; where it never does, correct `api` of [service.NAME.forge] in host.toml"
+CORRECT = "correct `kind` and `api` of [service.NAME.forge] in host.toml"
 
 
 class Forge:
@@ -57,7 +59,7 @@ class Forge:
             async with asyncio.timeout(ASK_S):
                 return await asking
         except TimeoutError:
-            raise ProbeBroken(f"{self._origin} had not answered everything after {ASK_S:g} s") from None
+            raise ProbeBroken(f"{self._origin} had not answered everything after {ASK_S:g} s", next=AGAIN) from None
 
     async def _pull_requests(self, branch: str) -> list[PullRequest]:
         dialect = self._dialect
@@ -103,7 +105,7 @@ class Forge:
             if not following or len(pages) == ask.enough:
                 return pages
             url = self._same_origin(urllib.parse.urljoin(url, following), "the next page is at")
-        raise ProbeBroken(f"{self._origin} has more than {MAX_PAGES} pages about this")
+        raise ProbeBroken(f"{self._origin} has more than {MAX_PAGES} pages about this", next=CORRECT)
 
     async def _get(self, http: httpx.AsyncClient, url: str) -> tuple[httpx.Response, bytes]:
         import httpx
@@ -113,22 +115,22 @@ class Forge:
                 async with http.stream("GET", url) as response:
                     body = await self._body(response)
             except httpx.TimeoutException:
-                raise ProbeBroken(f"{self._origin} did not answer within {self._answer_s:g} s") from None
+                raise ProbeBroken(f"{self._origin} did not answer within {self._answer_s:g} s", next=AGAIN) from None
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 why = self._redactor(" ".join(str(error).split())[:200]) or type(error).__name__
-                raise ProbeBroken(f"{self._origin} cannot be reached: {why}") from None
+                raise ProbeBroken(f"{self._origin} cannot be reached: {why}", next=AGAIN) from None
             if not response.is_redirect:
                 self._must_be_good(response, body)
                 return response, body
             url = self._same_origin(urllib.parse.urljoin(url, response.headers["location"]), "it redirects to")
-        raise ProbeBroken(f"{self._origin} redirects in a circle")
+        raise ProbeBroken(f"{self._origin} redirects in a circle", next=CORRECT)
 
     async def _body(self, response: httpx.Response) -> bytes:
         body = b""
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_BODY:
-                raise ProbeBroken(f"{self._origin} answered more than {MAX_BODY} bytes")
+                raise ProbeBroken(f"{self._origin} answered more than {MAX_BODY} bytes", next=CORRECT)
         return body
 
     def _same_origin(self, url: str, what: str) -> str:
@@ -159,7 +161,8 @@ class Forge:
             403: (f"does not let this token read {where}", f"give the token of {file} the right to read"),
             404: (f"knows no {where}, or hides it from this token", "correct `api` and `repository` in host.toml"),
         }
-        what, then = meaning.get(code, ("could not answer" if code >= 500 else "did not understand the question", ""))
+        other = ("could not answer", AGAIN) if code >= 500 else ("did not understand the question", CORRECT)
+        what, then = meaning.get(code, other)
         raise ProbeBroken(f"{self._origin} {what}: HTTP {code}{said}", next=then)
 
     def _read(self, read: Callable[..., list[T]], *arguments: Any) -> list[T]:
@@ -169,7 +172,7 @@ class Forge:
             raise ProbeBroken(
                 f"{self._origin} answered something that is not the API of {self._settings.kind.value}: "
                 f"{self._redactor(str(error))[:200]}",
-                next="correct `kind` and `api` of [service.NAME.forge] in host.toml",
+                next=CORRECT,
             ) from None
 
 

@@ -35,6 +35,11 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     dry_run: bool = False
 
 
+def coded(*codes: str) -> dict[str, Any]:
+    """The metrics of a finding that says why by stable codes, the first being the one to tell alone."""
+    return {"codes": list(dict.fromkeys(codes))}
+
+
 def counted(number: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
