@@ -10,11 +10,12 @@ import pytest
 
 from sluice.gates import run
 from sluice.gates.branch import branch_policy, contains_main
+from sluice.gates.context import Asked
 from sluice.gates.environment import server_env
 from sluice.gates.placeholder import is_placeholder
 from sluice.gates.run import GATES, run_gates
 from sluice.gates.standing import RULES, switched_on
-from sluice.model.policy import GatesSpec
+from sluice.model.policy import DocsRule, GatesSpec
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
 
@@ -152,3 +153,19 @@ async def test_a_gate_that_hangs_is_an_error_with_a_code_and_a_fix(origin, monke
     assert finding.verdict is Verdict.ERROR
     assert finding.metrics["codes"] == ["GateTimeout"]
     assert "ask again" in finding.fix
+
+
+async def test_no_name_of_a_file_or_branch_writes_on_the_terminal(origin):
+    """Line ends, escapes and marks that turn the writing are blanks, in whatever a candidate or a waiver says."""
+    name = "src/x\x1b[2K\nok  no-secrets\u202e.py"
+    origin.commit({name: "x"})
+    policy = GatesSpec(docs=(DocsRule(code=("src/**",), docs=("docs/**",)),))
+    context = await origin.context(policy=policy, asked=Asked("a\x1b[31mnn", waivers={"docs-changed": "be\x07cause\n"}))
+    told = []
+    for finding in await run_gates(context, told.append):
+        assert finding.detail.isprintable(), finding
+    (shown,) = [one for one in told if one.name == "docs-changed"]
+    assert shown.detail.startswith(
+        "Waived by a [31mnn: be cause. The gate said fail: src/x [2K ok no-secrets .py changed"
+    )
+    assert shown.metrics["waived"]["reason"] == "be cause"

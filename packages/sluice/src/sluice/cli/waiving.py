@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sluice.gates.run import GATES
+from sluice.model.text import one_line
 
 
 def _parsed(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -16,11 +17,11 @@ def _parsed(_context: click.Context, _parameter: click.Parameter, given: tuple[s
         gate, _, reason = text.partition("=")
         if gate not in GATES:
             raise click.BadParameter(f"there is no gate {gate!r}; one of: {', '.join(sorted(GATES))}")
-        if not reason.strip():
+        if not one_line(reason):
             raise click.BadParameter(f"{gate} needs a reason: --waive {gate}='WHY'")
         if gate in waivers:
             raise click.BadParameter(f"{gate} is waived twice")
-        waivers[gate] = " ".join(reason.split())
+        waivers[gate] = one_line(reason)
     return waivers
 
 

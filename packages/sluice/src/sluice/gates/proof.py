@@ -12,6 +12,7 @@ from sluice.hosts.git_clone import NOTES
 from sluice.hosts.signing import BadSignature, lets_sign, verify
 from sluice.model.errors import ProbeBroken, Refused
 from sluice.model.policy import GatesSpec, Proof, Role
+from sluice.model.text import one_line
 from sluice.model.verdict import Finding, Verdict, coded
 
 NAME = "checks-passed"
@@ -176,5 +177,5 @@ def judge_statuses(found: list[CommitStatus], policy: GatesSpec, sha: str) -> An
 
 def _some(names: list[str]) -> str:
     # They come from outside: one line each, and not too long.
-    shown = ["".join(c if c.isprintable() else "?" for c in name)[:80] for name in names[:SHOWN]]
+    shown = [one_line(name)[:80] for name in names[:SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -23,6 +23,7 @@ from sluice.gates.summary import pr_summary
 from sluice.gates.waivers import waived
 from sluice.gates.way_back import way_back
 from sluice.model.errors import SluiceError
+from sluice.model.text import one_line
 from sluice.model.verdict import Finding, Verdict, coded
 
 Gate = Callable[[GateContext], Awaitable[Finding]]
@@ -74,7 +75,9 @@ async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding
             finding = _broken(name, f"unexpected {type(error).__name__}", fix)
         # A millisecond that began counts: 0 would read as not measured.
         ms = math.ceil((context.clock.monotonic() - started) * 1000)
-        finding = msgspec.structs.replace(waived(finding, context.asked), ms=ms)
+        finding = waived(finding, context.asked)
+        # Whoever names a branch or a file writes into these sentences, and they go to terminals.
+        finding = msgspec.structs.replace(finding, ms=ms, detail=one_line(finding.detail), fix=one_line(finding.fix))
         on_finding(finding)
         return finding
 

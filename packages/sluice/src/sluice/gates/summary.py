@@ -11,6 +11,7 @@ from sluice.hosts.forge import PullRequest
 from sluice.hosts.forge_dialects import PullState
 from sluice.model.errors import ProbeBroken, Refused
 from sluice.model.policy import SummarySource
+from sluice.model.text import one_line
 from sluice.model.verdict import Finding, Verdict
 
 NAME = "pr-summary"
@@ -145,7 +146,7 @@ def _plain(line: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:100]
+    return one_line(text)[:100]
 
 
 # ---------------------------------------------------------------- without a forge

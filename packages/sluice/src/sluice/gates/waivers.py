@@ -11,6 +11,7 @@ from sluice.gates.context import Asked
 from sluice.model.errors import Refused
 from sluice.model.policy import GatesSpec
 from sluice.model.spec import EnvironmentName
+from sluice.model.text import one_line
 from sluice.model.verdict import Finding, Verdict
 
 # What no policy can make waivable, and what to do instead.
@@ -40,7 +41,7 @@ def must_be_waivable(
     for gate, reason in waivers.items():
         if gate not in names:
             raise BadWaiver("WaiverUnknown", f"There is no gate {gate!r} to waive.", f"one of: {', '.join(names)}")
-        if not 0 < len(reason.strip()) <= MAX_REASON:
+        if not 0 < len(one_line(reason)) <= MAX_REASON:
             raise BadWaiver(
                 "WaiverEmpty",
                 f"The waiver of {gate} gives no reason, or one longer than {MAX_REASON} characters.",
@@ -59,13 +60,13 @@ def must_be_waivable(
 
 def waived(finding: Finding, asked: Asked) -> Finding:
     """Pure: the finding as it counts. What passed stays as it is, and says that the waiver was not needed."""
-    reason = " ".join(asked.waivers.get(finding.name, "").split())
+    reason = one_line(asked.waivers.get(finding.name, ""))
     if not reason:
         return finding
     if finding.verdict not in TO_WAIVE:
         note = "There was nothing to waive."
         return msgspec.structs.replace(finding, detail=f"{finding.detail} {note}".strip())
-    who = asked.owner or "nobody named"
+    who = one_line(asked.owner) or "nobody named"
     told = {"by": who, "reason": reason, "verdict": finding.verdict.value}
     was = "could not be judged" if finding.verdict is Verdict.ERROR else f"said {finding.verdict.value}"
     return msgspec.structs.replace(
