@@ -98,6 +98,11 @@ class Keyring:
         subprocess.run(command, check=True, capture_output=True)
         return path
 
+    def lock(self, key: Path) -> None:
+        """Give the key a passphrase."""
+        command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "a passphrase", "-f", str(key)]
+        subprocess.run(command, check=True, capture_output=True)
+
     def signer(self, key: Path, *may: Role) -> Signer:
         """The key's entry of [signers]."""
         public = key.with_name(f"{key.name}.pub").read_text().strip()

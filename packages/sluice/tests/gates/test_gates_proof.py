@@ -100,6 +100,7 @@ async def test_a_pushed_record_proves(desk):
     assert "ann (SHA256:" in finding.detail
     assert done.tree[:12] in finding.detail
     assert [one.exit_code for one in done.results] == [0, 0]
+    assert done == attestation_of(signed_of(desk.note()[0]).document)
     assert (desk.folder / "unfinished.txt").exists()
     told = attestation_of(signed_of(desk.note()[0]).document)
     assert {"sluice", "git", "ssh", "python", "system"} <= set(told.tools)
@@ -347,6 +348,38 @@ async def test_a_check_may_leave_files_of_its_own(desk):
     """Caches and what is built are no part of the commit."""
     policy = GatesSpec(checks=(("sh", "-c", "mkdir -p build && echo x > build/out"), ("test", "-f", "build/out")))
     assert len((await desk.record(policy=policy, push=False)).results) == 2
+
+
+async def test_nothing_leads_a_check_back_into_the_clone(desk, monkeypatch):
+    """Variables by which git, Python or Node would read what is not committed are not there, and git stops above."""
+    for name in ("PYTHONPATH", "NODE_PATH", "VIRTUAL_ENV"):
+        monkeypatch.setenv(name, str(desk.folder))
+    script = (
+        'test -z "$PYTHONPATH$NODE_PATH$VIRTUAL_ENV" && '
+        'test "$GIT_CEILING_DIRECTORIES" = "$(dirname "$PWD")" && rm -rf .git && ! git rev-parse'
+    )
+    assert (await desk.record(policy=GatesSpec(checks=(("sh", "-c", script),)), push=False)).results[0].exit_code == 0
+
+
+async def test_a_ref_is_meant_where_somebody_stands(desk, origin):
+    """In a linked work tree HEAD is its own, and what git understands of a ref is understood."""
+    desk.git("worktree", "add", "--quiet", str(origin.root / "linked"), "HEAD~1")
+    clone = await Clone.open(origin.root / "linked", LocalRunner(Redactor()))
+    assert (await clone.commit_of("HEAD"))[0] == desk.git("rev-parse", "HEAD~1")
+    clone = await Clone.open(desk.folder, LocalRunner(Redactor()))
+    assert (await clone.commit_of("HEAD"))[0] == desk.git("rev-parse", "HEAD")
+    assert (await clone.commit_of("HEAD~1"))[0] == desk.git("rev-parse", "HEAD~1")
+    with pytest.raises(UsageError, match="no commit or ref"):
+        await clone.commit_of("--help")
+
+
+async def test_a_key_that_does_not_sign_is_told_before_the_checks_run(desk, keyring):
+    """A passphrase nobody can type costs no test suite's time."""
+    keyring.lock(desk.ann)
+    ran = desk.folder / "ran"
+    with pytest.raises(Refused, match="does not sign"):
+        await desk.record(policy=GatesSpec(checks=(("touch", str(ran)),)), push=False)
+    assert not ran.exists()
 
 
 async def test_a_folder_without_a_clone_and_a_ref_without_a_commit(desk, tmp_path):

@@ -28,6 +28,8 @@ from sluice.runner import LocalRunner, minimal_environment
 CHECK_S = 3600.0  # one command: a whole test suite on a slow laptop
 TOOL_S = 10.0  # a program that says its version
 PREFIX = "sluice-check-"
+LEADS_BACK = {"PYTHONPATH", "NODE_PATH", "VIRTUAL_ENV"}  # to what is not committed
+TRIAL = b"Sluice asks whether this key signs, before the checks take their time."
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ async def record(recording: Recording, ref: str) -> Attestation:
         if found != tree:
             raise Refused(
                 f"A clean export of {sha[:12]} is not its tree ({found[:12]} instead of {tree[:12]}).",
-                next="take export-ignore and export-subst out of .gitattributes; submodules cannot be recorded",
+                next="take export-ignore and export-subst out of .gitattributes, and where it says `text` or `eol`, "
+                "commit after `git add --renormalize .`; submodules cannot be recorded",
             )
         await made.clone.make_clone(export, sha)
         started = made.clock.now()
@@ -69,29 +72,28 @@ async def record(recording: Recording, ref: str) -> Attestation:
         for argv in checks:
             results.append(await _run(made, argv, export))
             await _must_be_unchanged(made, argv, export, sha, tree)
-        document = document_of(
-            Attestation(
-                commit=sha,
-                tree=tree,
-                commands=commands_hash(checks),
-                results=tuple(results),
-                tools=await _tools(made),
-                started=started,
-                ended=made.clock.now(),
-                principal=principal,
-            )
+        attestation = Attestation(
+            commit=sha,
+            tree=tree,
+            commands=commands_hash(checks),
+            results=tuple(results),
+            tools=await _tools(made),
+            started=started,
+            ended=made.clock.now(),
+            principal=principal,
         )
+        document = document_of(attestation)
         signature = await sign(made.runner, document.encode(), key, Role.CHECKS)
         await verify(made.runner, document.encode(), signature, made.policy.signers, Role.CHECKS)
         await made.clone.add_note(sha, line_of(document, signature), principal)
         await asyncio.to_thread(shutil.rmtree, export)  # tens of thousands of files, perhaps; the folder goes with it
     made.progress(f"recorded for {sha[:12]}: {principal} signed that {counted(len(results), 'check')} ended well")
-    return Attestation(sha, tree, commands_hash(checks), tuple(results), {}, started, made.clock.now(), principal)
+    return attestation
 
 
 async def _run(made: Recording, argv: tuple[str, ...], export: Path) -> Ran:
     made.progress(f"{shlex.join(argv)} …")
-    done = await made.runner.run(argv, timeout_s=CHECK_S, cwd=export, environment=_environment(os.environ))
+    done = await made.runner.run(argv, timeout_s=CHECK_S, cwd=export, environment=_environment(os.environ, export))
     if done.exit_code or done.timed_out:
         for line in (done.stdout + done.stderr).splitlines()[-40:]:
             made.progress(f"  {line}")
@@ -115,9 +117,10 @@ async def _must_be_unchanged(made: Recording, argv: tuple[str, ...], export: Pat
     )
 
 
-def _environment(mine: Mapping[str, str]) -> dict[str, str]:
-    # The person's own, as they would type the commands; but nothing that leads git back into the clone.
-    return {name: value for name, value in mine.items() if not name.startswith("GIT_")} or minimal_environment()
+def _environment(mine: Mapping[str, str], export: Path) -> dict[str, str]:
+    # The person's own, as they would type the commands; but nothing that leads git or an import back into the clone.
+    kept = {name: value for name, value in mine.items() if not name.startswith("GIT_") and name not in LEADS_BACK}
+    return (kept or minimal_environment()) | {"GIT_CEILING_DIRECTORIES": str(export.parent)}
 
 
 async def _tools(made: Recording) -> dict[str, str]:
@@ -132,14 +135,16 @@ async def _tools(made: Recording) -> dict[str, str]:
 
 
 async def _key(made: Recording, folder: Path) -> tuple[Path, str]:
-    """A key to sign with, and whose it is by the policy: known before the checks take their time."""
+    """A key that signs, and whose it is by the policy: known before the checks take their time. Raises Refused."""
     if made.key is None:
-        return await _of_agent(made, folder)
-    found = fingerprint(await _public(made, made.key))
-    principal = _principal(made.policy.signers, found)
-    if not principal:
-        raise _nobody(f"{made.key} ({found or 'no key'})", made.policy.signers)
-    return made.key, principal
+        key, principal = await _of_agent(made, folder)
+    else:
+        key, found = made.key, fingerprint(await _public(made, made.key))
+        principal = _principal(made.policy.signers, found)
+        if not principal:
+            raise _nobody(f"{key} ({found or 'no key'})", made.policy.signers)
+    await sign(made.runner, TRIAL, key, Role.CHECKS)
+    return key, principal
 
 
 async def _public(made: Recording, key: Path) -> str:

@@ -10,7 +10,9 @@ from sluice.hosts.git import (
     FETCH_S,
     LOCAL_S,
     SAFE,
+    SHA,
     GitMirror,
+    HasRepo,
     local_environment,
     network_environment,
     without_password,
@@ -42,7 +44,12 @@ class Clone(GitMirror):
         )
         if found.exit_code:
             raise UsageError(f"{folder} is not in a git repository.", next="name one with --repo")
-        return cls(_At(Path(found.stdout.strip())), f"the clone in {folder}", runner)
+        return cls(_At(Path(found.stdout.strip())), f"the clone in {folder}", runner, folder)
+
+    def __init__(self, paths: HasRepo, url: str, runner: LocalRunner, folder: Path) -> None:
+        """See GitMirror. `folder` is the work tree: of several that share a repository each has a HEAD of its own."""
+        super().__init__(paths, url, runner)
+        self._folder = folder
 
     async def dirty(self, folder: Path) -> bool:
         """Whether the work tree that a folder lies in has something that no commit has. A bare one has nothing."""
@@ -51,9 +58,15 @@ class Clone(GitMirror):
         return done.exit_code == 0 and bool(done.stdout.strip())
 
     async def commit_of(self, ref: str) -> tuple[str, str]:
-        """Commit and tree. Raises UsageError when there is no such ref."""
-        sha = await self._required(ref)
-        return sha, (await self._text(["rev-parse", "--verify", f"{sha}^{{tree}}"])).strip()
+        """Commit and tree, as whoever stands in the folder means the ref. Raises UsageError when there is none."""
+        for one in (f"refs/heads/{ref}", ref):
+            words = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{one}^{{commit}}"]
+            argv = ["git", *SAFE, "-C", str(self._folder), *words]
+            done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=local_environment())
+            sha = done.stdout.strip()
+            if done.exit_code == 0 and SHA.fullmatch(sha):
+                return sha, (await self._text(["rev-parse", "--verify", f"{sha}^{{tree}}"])).strip()
+        raise UsageError(f"there is no commit or ref {ref!r} in {self._folder}.", next="git log --oneline")
 
     async def has(self, ref: str) -> bool:
         """Whether there is such a commit."""
