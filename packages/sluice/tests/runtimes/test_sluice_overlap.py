@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
+import msgspec
 import pytest
 
 from sluice.model.errors import StepFailed
 from sluice.model.spec import HostEnvironment
-from sluice.runtimes.overlap import database_of, shared_data
+from sluice.runtimes.data_places import database_of
+from sluice.runtimes.overlap import shared_data
 
 SECRET = "s3cret" + "x" * 10
 
@@ -27,6 +31,16 @@ def environment(folder, name, *lines):
         ("sqlite:////var/lib/shop.db", "sqlite+aiosqlite:////var/lib/../lib/shop.db"),
         ("redis://:{s}@cache/0", "rediss://cache:6379/0"),
         ("mongodb://a:{s}@m/shop", "mongodb://m/shop"),
+        ("redis://cache", "redis://cache/0"),
+        ("redis://cache?db=2", "redis://cache/2"),
+        ("jdbc:postgresql://db/shop", "postgresql://db./shop"),
+        ("postgresql://localhost/shop", f"postgresql://{socket.gethostname()}/shop"),
+        ("postgresql://127.0.1.1/shop", "postgresql:///shop"),
+        ("postgresql://a:{s}@h1,h2:5433/shop", "postgresql://h2:5433,h1/shop"),
+        ("postgresql:///shop?host=/run/pg", "postgresql://%2Frun%2Fpg/shop"),
+        ("file:/srv/x.db", "sqlite:////srv/x.db"),
+        ("jdbc:sqlite:/srv/x.db", "file:///srv/x.db?mode=rw"),
+        ("mysql://db/shop", "mariadb+pymysql://db:3306/shop"),
     ],
 )
 def test_one_database_of_two_environments_is_named_by_its_variable(tmp_path, mine, theirs):
@@ -48,6 +62,9 @@ def test_one_database_of_two_environments_is_named_by_its_variable(tmp_path, min
         ("https://sso.example.org", "https://sso.example.org"),
         ("nats://bus:4222", "nats://bus:4222"),
         ("postgresql://db:port/x", "postgresql://db:port/x"),
+        ("postgresql:///shop?host=/run/pg1", "postgresql:///shop?host=/run/pg2"),
+        ("postgresql://a@db", "postgresql://b@db"),
+        ("/srv/data", "/srv/data"),
         ("info", "info"),
     ],
 )
@@ -55,6 +72,69 @@ def test_what_is_apart_or_may_be_shared_is_no_overlap(tmp_path, mine, theirs):
     """Other databases of one server, files in the environment's own folder, a common SSO or bus."""
     test = environment(tmp_path, "test", f"A={mine}")
     assert shared_data(test, {"shop/prod": environment(tmp_path, "prod", f"A={theirs}")}) == []
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "said"),
+    [
+        (
+            ["PGHOST=db", "PGDATABASE=shop"],
+            ["PGHOST=DB.", "PGDATABASE=shop", "PGPORT=5432"],
+            "the database that PGHOST",
+        ),
+        (["DB_HOST=db", "DB_NAME=shop"], ["DB_HOST=db", "DB_NAME=shop"], "the database that DB_HOST"),
+        (["PGHOST=db", "PGDATABASE=shop"], ["URL=postgres://a@db/shop"], "the database that URL"),
+        (["REDIS_HOST=r"], ["URL=redis://r"], "the database that URL"),
+        (["DB_FILE=/srv/x.db"], ["DB_FILE=/srv/../srv/x.db"], "file or folder that DB_FILE"),
+        (["DATA_DIR=/srv/data"], ["UPLOADS=/srv/data/up"], "file or folder that UPLOADS"),
+        (["DATA_DIR=/srv/data"], ["URL=sqlite:////srv/data/x.db"], "file or folder that URL"),
+        (["A=/srv/x.sqlite3"], ["B=/srv/x.sqlite3"], "file or folder that B"),
+    ],
+)
+def test_a_database_in_parts_and_a_folder_of_data_are_seen(tmp_path, mine, theirs, said):
+    """What is written without a URL is the same data: host beside name, a file, a folder around it."""
+    test, prod = environment(tmp_path, "test", *mine), environment(tmp_path, "prod", *theirs)
+    (sentence,) = shared_data(test, {"shop/prod": prod})
+    assert said in sentence
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        (["PGHOST=db", "PGDATABASE=test"], ["PGHOST=db", "PGDATABASE=prod"]),
+        (["REDIS_HOST=r", "REDIS_DB=1"], ["REDIS_HOST=r", "REDIS_DB=2"]),
+        (["DATA_DIR=/srv/test"], ["DATA_DIR=/srv/prod"]),
+        (["CA_FILE=/srv/ca.pem", "DATA_DIR=/usr/share/x"], ["CA_FILE=/srv/ca.pem", "DATA_DIR=/usr/share/x"]),
+        (["MAIL_HOST=m", "MAIL_NAME=x"], ["MAIL_HOST=m", "MAIL_NAME=x"]),
+    ],
+)
+def test_parts_that_differ_or_hold_no_data_are_apart(tmp_path, mine, theirs):
+    """Another name on one server, another folder; a certificate and what the system brings may be common."""
+    test, prod = environment(tmp_path, "test", *mine), environment(tmp_path, "prod", *theirs)
+    assert shared_data(test, {"shop/prod": prod}) == []
+
+
+def test_another_source_of_values_is_not_shared_either(tmp_path):
+    """One folder of secrets, and one env file under two names."""
+    place = tmp_path / "secrets"
+    place.mkdir(mode=0o700)
+    test, prod = (environment(tmp_path, name, "LEVEL=info") for name in ("test", "prod"))
+    given = {"secret_files": str(place)}
+    (sentence,) = shared_data(*(msgspec.structs.replace(test, **given), {"p": msgspec.structs.replace(prod, **given)}))
+    assert "the folder of secrets" in sentence
+    (tmp_path / "linked.env").hardlink_to(test.env_file)
+    linked = msgspec.structs.replace(prod, env_file=str(tmp_path / "linked.env"))
+    (sentence,) = shared_data(test, {"p": linked})
+    assert "the env file" in sentence
+
+
+def test_a_neighbour_that_cannot_be_looked_at_is_not_apart(tmp_path):
+    """An env file that is there and cannot be read (of another user, a link in a circle) fails the question."""
+    test = environment(tmp_path, "test", "DB=postgresql://db/shop")
+    (tmp_path / "prod.env").symlink_to("prod.env")
+    other = HostEnvironment(public_url="http://p", env_file=str(tmp_path / "prod.env"), ports=(1, 2))
+    with pytest.raises(StepFailed, match="cannot be told"):
+        shared_data(test, {"shop/prod": other})
 
 
 def test_one_env_file_for_two_environments_is_said_once(tmp_path):

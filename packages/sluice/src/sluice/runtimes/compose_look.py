@@ -27,8 +27,8 @@ from sluice.runtimes.compose_overlaps import Footprint, footprint, overlaps, vol
 from sluice.runtimes.compose_shared import Shared, protected
 from sluice.runtimes.compose_state import ENVIRONMENT, PROJECT, SERVICE, STATE, name_of
 from sluice.runtimes.compose_values import HostPort, Placement
+from sluice.runtimes.data_places import databases_of
 from sluice.runtimes.engine import DockerEngine
-from sluice.runtimes.overlap import database_of
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,9 @@ def _databases(host: HostEnvironment, own: Understood) -> dict[str, tuple[str, .
         values = ServerValues(sources_of(host)).values()
     except Refused:
         return {}
-    places = {name: database_of(value.reveal()) for name, value in values.items()}
+    places = databases_of({name: value.reveal() for name, value in values.items()})
     # A name of the Compose file is another container in each environment, and a file another volume.
-    return {n: p for n, p in places.items() if p and p[0] != "sqlite" and p[1] not in own.plans}
+    return {n: p for n, p in places.items() if p[0] != "sqlite" and p[1] not in own.plans}
 
 
 def _owner(document: Mapping[str, Any]) -> tuple[str, bool]:

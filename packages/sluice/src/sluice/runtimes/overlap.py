@@ -2,70 +2,83 @@
 
 from __future__ import annotations
 
-import os
-import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sluice.hosts.sources import ServerValues, sources_of
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.spec import HostEnvironment
-
-# Where data lives. A shared SSO, mail server or message bus may be meant; a shared database never is.
-DATABASES = ("sqlite", "postgres", "mysql", "mariadb", "mongodb", "redis", "mssql", "oracle")
-OTHER_WORDS = {"postgresql": "postgres", "rediss": "redis"}
-PORTS = {"postgres": 5432, "mysql": 3306, "mariadb": 3306, "mongodb": 27017, "redis": 6379}
+from sluice.runtimes.data_places import databases_of, files_of
 
 
 def shared_data(own: HostEnvironment, others: Mapping[str, HostEnvironment]) -> list[str]:
-    """One sentence for each env file and each database shared with another environment; `others` by `service/env`.
+    """One sentence for each source of values, database, file and folder shared with another environment.
 
-    An env file that is not there yet, or that this user may not read, shares nothing through us. Raises StepFailed
-    when one cannot be understood.
+    `others` by `service/env`. An env file that is not there yet shares nothing. Raises StepFailed when one cannot be
+    read or understood: what nobody looked at is not apart.
     """
     found = []
-    mine = _databases(own)
+    mine = _values(own)
     for name, other in sorted(others.items()):
-        if Path(other.env_file).resolve() == Path(own.env_file).resolve():
-            found.append(f"the env file {own.env_file} is also that of {name}")
-            continue
-        theirs = _databases(other)
-        for variable, place in sorted(mine.items()):
-            same = sorted(their for their, its in theirs.items() if its == place)
-            if same:
-                found.append(f"{variable} names the database that {same[0]} of {name} names")
+        same = list(_same_sources(own, other))
+        found += [f"{what} is also that of {name}" for what in same]
+        if f"the env file {own.env_file}" not in same and _is_there(Path(other.env_file)):
+            found += _same_places(mine, _values(other), name)
     return found
 
 
-def _databases(host: HostEnvironment) -> dict[str, tuple[str, ...]]:
-    file = Path(host.env_file)
-    if not file.exists() or not os.access(file, os.R_OK):
-        return {}
+def _same_sources(own: HostEnvironment, other: HostEnvironment) -> Iterator[str]:
+    for field, words in (
+        ("env_file", "the env file"),
+        ("secret_files", "the folder of secrets"),
+        ("sops_file", "the encrypted file"),
+        ("age_file", "the encrypted file"),
+    ):
+        mine, theirs = getattr(own, field), getattr(other, field)
+        if mine and theirs and _same(Path(mine), Path(theirs)):
+            yield f"{words} {mine}"
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)  # a hard link is the same, too
+    except OSError:
+        return one.absolute() == other.absolute()
+
+
+def _same_places(mine: Mapping[str, str], theirs: Mapping[str, str], name: str) -> Iterator[str]:
+    databases, files = databases_of(mine), files_of(mine)
+    for variable in sorted({*databases, *files}):
+        place, path = databases.get(variable), files.get(variable)
+        same = sorted(their for their, its in databases_of(theirs).items() if place and its == place)
+        if same:
+            yield f"{variable} names the database that {same[0]} of {name} names"
+            continue
+        near = sorted(
+            their
+            for their, its in files_of(theirs).items()
+            if path and (path.is_relative_to(its) or its.is_relative_to(path))
+        )
+        if near:
+            yield f"{variable} names a file or folder that {near[0]} of {name} names, or one inside the other"
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # somebody else's: there, and not ours to read
+    return True
+
+
+def _values(host: HostEnvironment) -> dict[str, str]:
     try:
         values = ServerValues(sources_of(host)).values()
     except Refused as error:
         raise StepFailed(
-            f"Whether environments share a database cannot be told: {error.what}", next=error.next
+            f"Whether environments share data cannot be told: {error.what}",
+            next=f"{error.next}, or let Sluice run as a user who may read it" if error.next else "",
         ) from error
-    places = {name: database_of(value.reveal()) for name, value in values.items()}
-    return {name: place for name, place in places.items() if place is not None}
-
-
-def database_of(value: str) -> tuple[str, ...] | None:
-    """Which database a URL names, whoever signs in there and by whichever driver; None when it names none for sure."""
-    try:
-        parts = urllib.parse.urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return None
-    scheme = parts.scheme.partition("+")[0].lower()
-    scheme = OTHER_WORDS.get(scheme, scheme)
-    if scheme not in DATABASES:
-        return None
-    if scheme == "sqlite":
-        file = urllib.parse.unquote(parts.path[1:])
-        # A relative one lies in the environment's own folder.
-        return (scheme, str(Path(file).resolve())) if file.startswith("/") else None
-    host = (parts.hostname or "").lower()
-    host = "localhost" if host in {"127.0.0.1", "::1", ""} else host
-    return scheme, host, str(port or PORTS.get(scheme, 0)), parts.path.strip("/")
+    return {name: value.reveal() for name, value in values.items()}
