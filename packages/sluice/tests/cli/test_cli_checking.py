@@ -168,6 +168,8 @@ def test_a_waived_rollout_is_named_ever_after(strict):
     assert told in text
     assert told in strict.sluice("status", "--env", "test")[1]
     assert told in strict.sluice("smoke", "--env", "test")[1]
+    smoked = [json.loads(line) for line in strict.sluice("smoke", "--env", "test", "--json")[1].splitlines()]
+    assert smoked[0] == {"event": "note", "text": f"Waived for what serves: {told}"}
     assert "waived freeze" in strict.sluice("log", "--env", "test")[1]
     run = strict.paths.journal_dir
     newest = max(run.glob("*.jsonl")).stem

@@ -149,6 +149,8 @@ def _show_all(asked: Asked, lines: list[str], objects: Objects, server: Server, 
     errors = [one for one in objects if one.get("event") == "error"]
     for error in errors:
         click.echo(error_text(error), err=True)
+    for note in (one for one in objects if one.get("event") == "note"):
+        click.echo(note["text"])
     if not errors:
         _show(asked.path[0], objects, server, code, in_full=in_full)
 
