@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 import pytest
 
 from sluice.drive.status import status_of
 from sluice.ledger import Ledger
 from sluice.lock import Holder, hold
-from sluice.model.errors import Locked, Refused, StateCorrupted, UsageError
-from sluice.testing import ASKED, MemoryWorld, Request
+from sluice.model.errors import ExitCode, Locked, Refused, StateCorrupted, UsageError
+from sluice.model.policy import FreezeWindow, GatesSpec
+from sluice.testing import ASKED, SPEC, MemoryWorld, Request
 
 MAIN = Request("ann@host", "test", "main")
 
@@ -93,3 +95,34 @@ async def test_a_damaged_ledger_takes_no_freeze_and_loses_none(memory):
         with pytest.raises(StateCorrupted):
             await act
     assert (await status_of(memory.world())).damaged
+
+
+WINDOW = FreezeWindow(name="evening", start="00:30", end="06:00")  # the clock of these tests begins at midnight
+
+
+@pytest.mark.parametrize(
+    ("step", "exit_code", "waivers"),
+    [
+        ("build", ExitCode.REFUSED, {}),
+        ("build", ExitCode.DONE, {"freeze": "an outage"}),
+        ("migrate", ExitCode.DONE, {}),
+    ],
+)
+async def test_a_window_that_begins_meanwhile_stops_what_touched_nothing(tmp_path, step, exit_code, waivers):
+    """Asked again after the build; whatever began to touch the environment is finished, and a waiver holds."""
+    memory = MemoryWorld(tmp_path)
+    memory.specs["main"] = msgspec.structs.replace(SPEC, gates=GatesSpec(freeze=(WINDOW,)))
+    original = getattr(memory, step)
+
+    async def slow(*arguments):
+        memory.clock.elapsed += 3600
+        return await original(*arguments)
+
+    setattr(memory, step, slow)
+    result = await memory.drive().rollout(Request("ann@host", "test", "feature/good", waivers=waivers))
+    assert result.exit_code == exit_code
+    assert memory.served == [] or exit_code == ExitCode.DONE
+    if exit_code == ExitCode.REFUSED:
+        assert memory.migrated == []
+        assert result.record["refusal"] == "FreezeWindow"
+        assert "It began while this was built: Frozen by 'evening'" in f"{result.record}"

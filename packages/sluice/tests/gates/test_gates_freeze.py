@@ -114,6 +114,15 @@ async def test_outside_of_what_is_allowed(origin):
     assert finding.detail == "A rollout is allowed only within 'office'; the next one begins Tue 2026-01-06 09:00 UTC."
 
 
+async def test_an_end_that_is_far_away_is_told_all_the_same(origin):
+    """A freeze over the holidays names its own end; one of two that has none says so."""
+    holidays = FreezeWindow(name="holidays", since="2026-01-01T00:00", until="2026-02-20T00:00", zone="Europe/Moscow")
+    finding = await judged(origin, "2026-01-03T12:00:00.000Z", holidays)
+    assert finding.detail == "Frozen by 'holidays' until 2026-02-20T00:00 Europe/Moscow at the latest."
+    finding = await judged(origin, "2026-01-03T12:00:00.000Z", holidays, FreezeWindow(name="for good"))
+    assert "without an end in the next two weeks" in finding.detail
+
+
 async def test_deny_wins_over_allow(origin):
     """A moment in both is frozen."""
     both = (FreezeWindow(name="always", kind=ALLOW), FreezeWindow(name="audit", start="10:00", end="11:00"))

@@ -9,8 +9,13 @@ from sluice.drive.facts import Plan
 from sluice.drive.promotion import means_of
 from sluice.drive.proof import tested
 from sluice.drive.world import World
+from sluice.gates import freeze
+from sluice.gates.context import Asked
+from sluice.gates.waivers import waived
+from sluice.ledger import Ledger
 from sluice.model.errors import UsageError
 from sluice.model.promotion import Approval, Denial, Denied, is_over
+from sluice.model.verdict import Verdict
 
 
 def must_have_its_env(world: World, plan: Plan) -> None:
@@ -55,6 +60,18 @@ async def must_hold_still(world: World, plan: Plan, signatures: Sequence[Approva
                 f"The signature of {text.principal} ended while this was built.",
                 next="sign the plan anew; what was built is kept",
             )
+
+
+def must_not_be_frozen(world: World, plan: Plan, asked: Asked) -> None:
+    """No window began while this was built, unless it was waived beforehand. Raises Denied under the gate's code.
+
+    Whatever began to touch the environment is finished, into a window too: half a release is no freeze.
+    """
+    policy, records = plan.policy.gates, Ledger(world.paths.ledger).records()
+    found = waived(freeze.judge(policy, world.environment.value, asked, records, world.clock.now()), asked)
+    if found.verdict is Verdict.FAIL:
+        next_step = f"{found.fix}; what was built is kept"
+        raise Denied(found.metrics["codes"][0], f"It began while this was built: {found.detail}", next=next_step)
 
 
 async def must_be_there_still(world: World, plan: Plan) -> None:

@@ -17,7 +17,13 @@ from sluice.drive.facts import Facts, Plan
 from sluice.drive.outcome import Outcome, evidence, judged, refusal
 from sluice.drive.planning import last_promoted, plan_rollback, plan_rollout
 from sluice.drive.promotion import adopted, carried_images, exceptions_of, plan_promotion
-from sluice.drive.recheck import must_be_proven_still, must_be_there_still, must_have_its_env, must_hold_still
+from sluice.drive.recheck import (
+    must_be_proven_still,
+    must_be_there_still,
+    must_have_its_env,
+    must_hold_still,
+    must_not_be_frozen,
+)
 from sluice.drive.unchanged import must_be_unaltered
 from sluice.drive.world import World, command
 from sluice.engine import Event, Kind, State
@@ -131,7 +137,7 @@ class Steps:
     async def _gate(self) -> Outcome:
         plan, told = self._facts.effective_plan, self._facts
         must_be_waivable(told.waivers, GATES, plan.policy.gates, self._world.environment)
-        asked = asked_for(self._world, plan, (told.owner, told.owner_source), told.override, told.waivers)
+        asked = self._asked()
         findings = await self._world.judge.gates(plan.commit, plan.candidate, plan.policy, self._on_finding, asked)
         facts: dict[str, Any] = {}
         if plan.promotion is not None:
@@ -143,6 +149,11 @@ class Steps:
         if event is Event.OK:
             must_have_its_env(self._world, plan)
         return Outcome(event, facts, {**evidence(findings), "code": refusal(findings)})
+
+    def _asked(self) -> Asked:
+        told = self._facts
+        who = told.owner, told.owner_source
+        return asked_for(self._world, told.effective_plan, who, told.override, told.waivers)
 
     async def _build(self) -> Outcome:
         plan, world = self._facts.effective_plan, self._world
@@ -174,6 +185,7 @@ class Steps:
             raise LookupError("nothing built yet")
         # A build takes minutes: what was confirmed before it must hold still, and nothing is touched yet.
         await must_hold_still(self._world, self._facts.effective_plan, self._facts.signatures)
+        must_not_be_frozen(self._world, self._facts.effective_plan, self._asked())
         head = await self._world.runtime.migrate(release, self._on_progress)
         migrated = msgspec.structs.replace(release, migration_head=head)
         return Outcome(Event.OK, {"release": msgspec.to_builtins(migrated)}, {"head": head})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sluice.gates.context import GateContext
+from sluice.gates.context import Asked, GateContext
 from sluice.gates.windows import Ruling, rule
 from sluice.ledger import Frozen, frozen_by
 from sluice.model.policy import FreezeKind, GatesSpec
@@ -17,16 +19,23 @@ NAME = "freeze"
 
 
 async def freeze(context: GateContext) -> Finding:
-    """By the host's clock, the policy's windows, the environment's ledger and the owner's name. Deny wins.
+    """See `judge`: now, by the host's clock and the environment's ledger."""
+    return judge(context.policy, context.environment.value, context.asked, context.records(), context.clock.now())
+
+
+def judge(
+    policy: GatesSpec, environment: str, asked: Asked, records: Iterable[Mapping[str, Any]], moment: str
+) -> Finding:
+    """Pure: by the policy's windows, what operators froze, the time and the owner's key. Deny wins.
 
     Of a promotion by the windows and exemptions of the policies before it as well: each must let it through.
     """
-    now = dt.datetime.fromisoformat(context.clock.now())
-    frozen = frozen_by(context.records(), now)
-    found = _judged(context, context.policy, now, frozen)
-    for former in context.asked.before:
+    now = dt.datetime.fromisoformat(moment)
+    frozen = frozen_by(records, now)
+    found = _judged(policy, environment, asked, now, frozen)
+    for former in asked.before:
         if found.verdict is not Verdict.FAIL:
-            before = _judged(context, former.gates, now, frozen)
+            before = _judged(former.gates, environment, asked, now, frozen)
             if before.verdict is Verdict.FAIL:
                 detail = f"By the policy of release {former.release}, which the candidate's must keep: {before.detail}"
                 found = msgspec.structs.replace(before, detail=detail)
@@ -35,8 +44,8 @@ async def freeze(context: GateContext) -> Finding:
     return found
 
 
-def _judged(context: GateContext, policy: GatesSpec, now: dt.datetime, frozen: list[Frozen]) -> Finding:
-    windows, environment, asked = policy.freeze, context.environment.value, context.asked
+def _judged(policy: GatesSpec, environment: str, asked: Asked, now: dt.datetime, frozen: list[Frozen]) -> Finding:
+    windows = policy.freeze
     if not windows and not frozen:
         detail = f"The policy has no freeze windows ([[gates.freeze]]), and nobody froze {environment}."
         return Finding(NAME, Verdict.SKIPPED, detail=detail)
@@ -66,7 +75,10 @@ def sentence(ruling: Ruling) -> str:
     first = ruling.windows[0]
     when = f"{ruling.changes.astimezone(ZoneInfo(first.zone)):%a %Y-%m-%d %H:%M} {first.zone}" if ruling.changes else ""
     if first.kind is FreezeKind.DENY:
-        return f"Frozen by {names} " + (f"until {when}." if when else "without an end in the next two weeks.")
+        # Days and times are followed for two weeks; a window's own end is known however far it is.
+        last = [f"{one.until} {one.zone}" for one in ruling.windows if one.until]
+        known = f"until {' and '.join(last)} at the latest." if len(last) == len(ruling.windows) else ""
+        return f"Frozen by {names} " + (f"until {when}." if when else known or "without an end in the next two weeks.")
     return f"A rollout is allowed only within {names}; " + (
         f"the next one begins {when}." if when else "none comes soon."
     )
