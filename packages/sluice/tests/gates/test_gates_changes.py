@@ -80,6 +80,19 @@ async def test_removed_docs_are_no_docs(origin):
     assert (await docs_changed(await origin.context(policy=DOCS))).verdict is Verdict.FAIL
 
 
+async def test_blanks_and_a_mode_are_no_docs(origin):
+    """A page in which nothing but line ends or its mode changed says nothing of the code; an empty one neither."""
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"docs/a.md": "one two\n"})
+    origin.git("checkout", "--quiet", "-B", "feature/x")
+    origin.commit({"src/a.py": "1\n", "docs/a.md": "one\n\n  two\n\n", "docs/empty.md": "\n"})
+    (origin.work / "docs" / "a.md").chmod(0o755)
+    origin.commit({"other.txt": "1\n"})
+    assert (await docs_changed(await origin.context(policy=DOCS))).verdict is Verdict.FAIL
+    origin.commit({"docs/a.md": "one two three\n"})
+    assert (await docs_changed(await origin.context(policy=DOCS))).verdict is Verdict.PASS
+
+
 async def test_what_main_changed_meanwhile_is_not_the_branchs(origin):
     """Only what the branch brings since it left counts."""
     origin.commit({"other.txt": "1\n"})

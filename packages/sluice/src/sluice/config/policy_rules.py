@@ -33,6 +33,7 @@ class PolicyRules(Rules):
                 self._must(bool(getattr(rule, key)), "$.gates.docs", f"has a rule with an empty `{key}`")
             for glob in (*rule.code, *rule.docs, *rule.but):
                 self._glob(glob, "$.gates.docs")
+                self._matching(glob, "$.gates.docs")
         names = [window.name for window in gates.freeze]
         for window in gates.freeze:
             self._must(names.count(window.name) == 1, "$.gates.freeze", f"has two windows named {window.name!r}")
@@ -69,6 +70,14 @@ class PolicyRules(Rules):
     def _glob(self, text: str, path: str) -> None:
         inside = bool(text) and not text.startswith("/") and ".." not in PurePosixPath(text).parts
         self._must(inside, path, f"{text!r} must be a path inside the repository")
+
+    def _matching(self, glob: str, path: str) -> None:
+        """A glob that no path of a repository can match is a rule that never asks for anything."""
+        self._must(not glob.endswith("/"), path, f"{glob!r} is a folder, and files are matched: write {glob + '**'!r}")
+        plain = glob.removeprefix("./")
+        self._must(plain == glob, path, f"{glob!r} begins with ./, and no path does: write {plain!r}")
+        known = not set(glob) & set("{}[]")
+        self._must(known, path, f"{glob!r} has braces or brackets, which are letters here: write a glob for each, or ?")
 
     def _window(self, window: FreezeWindow) -> None:
         path = "$.gates.freeze"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sluice.gates.context import GateContext
 from sluice.gates.globs import matches
+from sluice.model.release import FileChange
 from sluice.model.verdict import Finding, Verdict, coded, counted
 
 NAME = "docs-changed"
@@ -19,13 +20,11 @@ async def docs_changed(context: GateContext) -> Finding:
         detail = f"{context.policy_ref!r} is the policy's own branch: its changes were judged when they came."
         return Finding(NAME, Verdict.SKIPPED, detail=detail)
     changed = await context.repo.changed(context.policy_ref, context.commit.sha)
-    # Documentation that only went is not documentation of what came.
-    written = [one.path for one in changed if one.kind != "D"]
     problems, touched = [], 0
     for rule in rules:
         code = [one.path for one in changed if matches(one.path, rule.code) and not matches(one.path, rule.but)]
         touched += bool(code)
-        if code and not any(matches(path, rule.docs) for path in written):
+        if code and not await _documented(context, [one for one in changed if matches(one.path, rule.docs)]):
             more = f" and {len(code) - SHOWN} more" if len(code) > SHOWN else ""
             problems.append(f"{', '.join(code[:SHOWN])}{more} changed, and nothing of {', '.join(rule.docs)}")
     if problems:
@@ -39,3 +38,15 @@ async def docs_changed(context: GateContext) -> Finding:
     files = counted(len(changed), "file")
     detail = f"{files} changed; {touched} of {len(rules)} rules were touched, each with its documentation."
     return Finding(NAME, Verdict.PASS, detail=detail, metrics={"files": len(changed), "rules": len(rules)})
+
+
+async def _documented(context: GateContext, pages: list[FileChange]) -> bool:
+    """Whether one of these pages says something else now: not if it went, or only its mode and blanks differ."""
+    for one in pages:
+        if one.kind == "D":
+            continue
+        now = await context.repo.read(context.commit.sha, one.path)
+        before = None if one.kind == "A" else await context.repo.read(context.policy_ref, one.path)
+        if (now or b"").split() != (before or b"").split():
+            return True
+    return False
