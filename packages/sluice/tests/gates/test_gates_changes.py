@@ -117,6 +117,25 @@ async def summed(origin, *sources, branch="feature/x"):
     return await pr_summary(await origin.context(branch, policy=GatesSpec(summary=sources)))
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"changes/picture.png": SUMMARY.encode() + bytes(range(256))},
+        {"changes/README.md": "How to write what belongs here, in whole sentences.\n"},
+        {"changes/.template": "How to write what belongs here, in whole sentences.\n"},
+        {"changes/old.md": None, "changes/new.md": SUMMARY},
+    ],
+    ids=["binary", "readme", "hidden", "renamed"],
+)
+async def test_what_is_no_fragment_is_no_summary(origin, files):
+    """A picture, what explains the folder, and an older fragment under another name tell of no change."""
+    origin.git("checkout", "--quiet", "main")
+    origin.commit({"changes/old.md": SUMMARY})
+    origin.git("checkout", "--quiet", "-B", "feature/x")
+    origin.commit(files)
+    assert (await summed(origin, SummarySource.FRAGMENT)).verdict is Verdict.FAIL
+
+
 async def test_a_fragment_is_a_summary(origin):
     """An added file with enough letters, of any script; one that was there before, or says nothing, is none."""
     origin.git("checkout", "--quiet", "main")

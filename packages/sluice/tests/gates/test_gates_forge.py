@@ -465,6 +465,34 @@ async def test_the_bare_template_is_no_summary(origin, server, kind, tmp_path):
     assert finding.verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("https://forge.example/team/rooms/issues/123", "SummaryEmpty"),
+        ("![a picture of the new room](https://forge.example/x.png)", "SummaryEmpty"),
+        ("<details><summary></summary></details><br/><br/>", "SummaryEmpty"),
+        ("Signed-off-by: Ann Example <ann@people.example>\nCo-authored-by: Bob Example <b@x>", "SummaryEmpty"),
+        ("[//]: # (a hidden comment of many letters)", "SummaryEmpty"),
+        ("a" * 28, "SummaryShort"),
+        ("Say what changes for whom in one sentence", "SummaryTemplate"),
+        ("Tell the operators what to do afterwards", "SummaryTemplate"),
+    ],
+)
+async def test_what_says_nothing_is_no_summary(origin, server, kind, tmp_path, body, code):
+    """An address, a picture, empty markup, who signed, a hidden line, a key held down, any of several templates."""
+    origin.git("checkout", "--quiet", "main")
+    several = {
+        ".github/PULL_REQUEST_TEMPLATE/feature.md": "Say what changes for whom in one sentence\n",
+        ".github/pull_request_template.txt": "Tell the operators what to do afterwards\n",
+    }
+    origin.commit(several)
+    origin.git("checkout", "--quiet", "feature/x")
+    finding = await summary(origin, server, kind, tmp_path, pulls=[{"body": body}])
+    assert finding.metrics["codes"] == [code]
+    linked = f"{body}\n\nPeople see [who is in a room](https://x.example/y) before they join."
+    assert (await summary(origin, server, kind, tmp_path, pulls=[{"body": linked}])).verdict is Verdict.PASS
+
+
 async def test_the_nearest_of_several_pull_requests_is_told(origin, server, kind, tmp_path):
     """An old closed one does not hide what is wrong with the open one, and a good one is enough."""
     lacking = [{"state": "closed"}, {"number": 8, "draft": True}]

@@ -38,6 +38,10 @@ class GateRepo(Repo, Protocol):
         """What tip brings since it left base, file by file."""
         ...
 
+    async def listed(self, ref: str, folder: str) -> list[str]:
+        """The paths of the files that lie in a folder at a ref, not deeper; [] where there is none."""
+        ...
+
     async def trailers(self, base: str, tip: str, key: str) -> list[str]:
         """The values of a trailer (`Key: value`) in the messages of the commits in tip and not in base."""
         ...

@@ -19,15 +19,27 @@ TRAILER = "Summary"
 # Where the forges look for the text a new pull request begins with.
 TEMPLATES = (
     *(
-        f"{folder}{name}.md"
+        f"{folder}{name}{end}"
         for folder in ("", "docs/", ".github/", ".gitea/", ".forgejo/")
         for name in ("pull_request_template", "PULL_REQUEST_TEMPLATE")
+        for end in (".md", ".txt")
     ),
     ".gitlab/merge_request_templates/Default.md",
     ".gitlab/merge_request_templates/default.md",
 )
+# Where they look for several to choose from.
+FOLDERS = (
+    *(f"{folder}PULL_REQUEST_TEMPLATE" for folder in ("", "docs/", ".github/", ".gitea/", ".forgejo/")),
+    ".gitlab/merge_request_templates",
+)
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 BOX = re.compile(r"^\s*[-*+]\s*\[[ xX]\]\s*")
+# What is written and says nothing: hidden lines, who signed, pictures, tags, addresses. Of a link its words stay.
+SILENT = re.compile(
+    r"^\[[^\]\n]*\]:.*$|^[A-Z][\w-]*-by:.*$|!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])?|<[^<>]+>|\]\([^)]*\)|\b\w+://\S+|\bwww\.\S+",
+    re.MULTILINE,
+)
+REPEATED = re.compile(r"(\w)\1{2,}")
 
 
 @dataclass(frozen=True)
@@ -66,8 +78,9 @@ async def pr_summary(context: GateContext) -> Finding:
 
 
 def letters(text: str) -> int:
-    """How many letters, of any script: what says something, without rules, boxes and digits."""
-    return sum(character.isalpha() for character in text)
+    """How many letters, of any script: what says something, without markup, boxes, digits and a letter held down."""
+    bare = REPEATED.sub(r"\1", SILENT.sub(" ", COMMENT.sub("", text)))
+    return sum(character.isalpha() for character in bare)
 
 
 # ---------------------------------------------------------------- a pull request
@@ -83,7 +96,8 @@ async def _pull_request(context: GateContext) -> Look:
         return Look(False, detail, broken.next, forge_code(broken), broken=True)
     templates = []
     if any(one.state is PullState.OPEN for one in found):
-        for path in TEMPLATES:
+        several = [path for folder in FOLDERS for path in await context.repo.listed(context.policy_ref, folder)]
+        for path in (*TEMPLATES, *several):
             raw = await context.repo.read(context.policy_ref, path)
             if raw is not None:
                 templates.append(raw.decode(errors="replace"))
@@ -124,7 +138,7 @@ def _judge_text(one: PullRequest, context: GateContext, templates: Sequence[str]
         detail = f"{which} is open into {context.policy_ref!r} at {one.sha[:12]}, with {count} letters of summary."
         return Look(True, detail)
     fix = f"write into its description what changes for whom, in {enough} letters or more"
-    if not letters(COMMENT.sub("", one.body)):
+    if not letters(one.body):
         return Look(False, f"{which} has an empty description.", fix, "SummaryEmpty", closeness=5)
     if not count:
         detail = f"The description of pull request {one.number} is nothing but the template."
@@ -155,11 +169,14 @@ def _shown(text: str) -> str:
 async def _fragment(context: GateContext) -> Look:
     folder = context.policy.fragments.rstrip("/") + "/"
     changed = await context.repo.changed(context.policy_ref, context.commit.sha)
-    added = [one.path for one in changed if one.kind == "A" and one.path.startswith(folder)]
+    added = [one.path for one in changed if one.kind == "A" and one.path.startswith(folder) and _is_fragment(one.path)]
+    # A fragment that only got another name tells of an older change.
+    went = [one.path for one in changed if one.kind == "D" and one.path.startswith(folder)]
+    old = [await context.repo.read(context.policy_ref, path) for path in went]
     enough = context.policy.summary_letters
     for path in added:
         raw = await context.repo.read(context.commit.sha, path)
-        count = letters(COMMENT.sub("", (raw or b"").decode(errors="replace")))
+        count = 0 if raw is None or raw in old or b"\0" in raw else letters(raw.decode(errors="replace"))
         if count >= enough:
             return Look(True, f"{_shown(path)} says what changes, in {count} letters.")
     fix = f"add a file under {folder} that says what changes for whom, in {enough} letters or more"
@@ -167,6 +184,12 @@ async def _fragment(context: GateContext) -> Look:
         detail = f"The files added under {folder} ({_shown(', '.join(added))}) have fewer than {enough} letters."
         return Look(False, detail, fix, "FragmentShort")
     return Look(False, f"The branch adds no file under {folder}", fix, "FragmentMissing")
+
+
+def _is_fragment(path: str) -> bool:
+    """Not what explains the folder, or keeps it in git."""
+    name = path.rpartition("/")[2]
+    return not name.startswith(".") and not name.upper().startswith("README")
 
 
 async def _trailer(context: GateContext) -> Look:

@@ -243,6 +243,12 @@ class GitMirror:
         )
         return raw.stdout if raw.exit_code == 0 else None
 
+    async def listed(self, ref: str, folder: str) -> list[str]:
+        """See gates.context.GateRepo."""
+        command = ["ls-tree", "-z", "--name-only", await self._required(ref), f"{folder.rstrip('/')}/"]
+        done = await self._run(command, LOCAL_S)
+        return done.stdout.split("\0")[:-1] if done.exit_code == 0 else []
+
     async def subtree(self, sha: str, path: str) -> str | None:
         """The tree hash of a folder in a commit: equal hashes mean equal contents. None: no such folder.
 
