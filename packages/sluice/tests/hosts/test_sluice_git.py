@@ -59,6 +59,18 @@ def mirror(paths, origin) -> GitMirror:
     return GitMirror(paths, str(origin), LocalRunner(Redactor([Secret("key-sentinel-1")])))
 
 
+async def test_a_shallow_origin_is_told_as_what_it_is(paths, origin, tmp_path):
+    """Git takes none of its branches and calls that success; it is no empty repository, and one command mends it."""
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{origin}", "shallow")
+    shallow = GitMirror(paths, str(tmp_path / "shallow"), LocalRunner(Redactor()))
+    with pytest.raises(Refused, match="is a shallow clone: its history is not whole") as caught:
+        await shallow.fetch()
+    assert "git fetch --unshallow" in caught.value.next
+    git(tmp_path / "shallow", "fetch", "-q", "--unshallow")
+    await shallow.fetch()
+    assert (await shallow.resolve("feature/login")).sha
+
+
 async def test_missing_repository_is_refused_with_what_to_check(paths, tmp_path):
     """No repository at that address: refused, and a password in the address is not shown."""
     runner = LocalRunner(Redactor())

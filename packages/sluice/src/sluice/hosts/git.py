@@ -82,6 +82,9 @@ class GitMirror:
                 world="Nothing was changed; what serves goes on serving.",
                 next="check `repo` in host.toml, and that this user can run `git ls-remote` on it",
             )
+        if "shallow roots are not allowed" in done.stderr:  # git takes none of its branches, and calls that success
+            what = f"the repository {without_password(self._url)} is a shallow clone: its history is not whole."
+            raise Refused(what, next="git fetch --unshallow in it, or name the repository it was cloned from as `repo`")
 
     async def resolve(self, branch: str) -> Commit:
         """See ports.Repo."""
