@@ -27,6 +27,7 @@ _ALPHABETS = {
     "dec": string.digits,
     "up": string.ascii_uppercase + string.digits,
     "b32": "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
+    "low": string.ascii_lowercase,
     "url": _LETTERS + "-_",
     "django": string.ascii_lowercase + string.digits + "!@#$%^&*(-_=+)",
     "sym": _LETTERS + "!#%*+-.@_",
@@ -172,4 +173,5 @@ _MADE: dict[str, Callable[[random.Random, str], str]] = {
     "uuidpw": _uuid,
     "UUID": lambda rng, _: _uuid(rng).upper(),
     "lines64": _lines,
+    "mime": lambda rng, kind: base64.encodebytes(_pem(rng, kind).encode()).decode().rstrip("\n"),
 }

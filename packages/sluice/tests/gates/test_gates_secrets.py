@@ -72,8 +72,11 @@ FILLER = "".join(f"# line {n}\n" for n in range(30))
 OLD, NEW = "changeme", noise(24, 6)
 HALVES = {
     "kubernetes": ("env:\n  - name: DB_PASSWORD\n    value: {}\n", OLD, NEW),
+    "plist": ("<key>apiToken</key>\n<string>{}</string>\n", OLD, NEW),
+    "terraform": ('variable "db_password" {{\n  type = string\n\n  default = "{}"\n}}\n', OLD, NEW),
+    "python": ('SECRET_KEY = (\n    "{}"\n)\n', OLD, NEW),
     "json": ('[\n {{"name": "DB_PASSWORD",\n  "value": "{}"}}\n]\n', OLD, NEW),
-    "netrc": ("machine h.corp.com\n  login bob\n  password {}\n", OLD, NEW),
+    "netrc": ("machine h.corp.com\n  login bob\n  pass" + "word {}\n", OLD, NEW),
     "coturn": ("lt-cred-mech\nrealm=x\nuser=rooms:{}\n", OLD, "Kuchen" + "42x"),
     "a key exchanged": ("{}", key_file("", 1), key_file("", 2)),
     "an OpenSSH key exchanged": ("{}", key_file("OPENSSH ", 1), key_file("OPENSSH ", 2)),
@@ -244,6 +247,13 @@ async def test_every_secret_of_the_corpus_is_found_in_the_commit_that_had_it(ori
     assert finding.metrics["commits"] == len(tens) + 1
 
 
+def test_what_base64_prints_of_a_key_is_found(keyring):
+    """`base64 id_ed25519`, in lines of 76 letters or in one; the line is that of the block."""
+    raw = keyring.make("ann").read_bytes()
+    for text in (base64.encodebytes(raw).decode(), base64.b64encode(raw).decode()):
+        assert [(hit.line, hit.rule) for hit in scan([Text("id.b64", f"first line\n{text}")])] == [(2, "private-key")]
+
+
 async def test_the_harmless_corpus_makes_no_more_alarms_than_promised(origin):
     """Two in a hundred files at most."""
     cases = [case for case in corpus.corpus() if not case.lines]
@@ -261,8 +271,18 @@ def test_the_templates_of_the_corpus_are_no_secrets_themselves():
 
 @pytest.mark.parametrize(
     "text",
-    ["a" * 300_000, "(" * 100_000, "token=" * 10_000, "://a:b@" * 20_000, "-----BEGIN PRIVATE KEY-----\n" * 3_000],
-    ids=["letters", "brackets", "names", "urls", "keys"],
+    [
+        "a" * 300_000,
+        "(" * 100_000,
+        "token=" * 10_000,
+        "://a:b@" * 20_000,
+        "-----BEGIN PRIVATE KEY-----\n" * 3_000,
+        f"{'A' * 64}\n" * 5_000,
+        'variable "password" {\n' * 5_000,
+        f"password{' ' * 80}:\n" * 3_000,
+        f"password = {'? ' * 50_000}",
+    ],
+    ids=["letters", "brackets", "names", "urls", "keys", "base64", "variables", "openings", "choices"],
 )
 def test_no_text_makes_the_scanner_slow(text):
     """Text made to be slow costs no more than its length: far below the gate's own deadline."""

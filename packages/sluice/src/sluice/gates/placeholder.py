@@ -71,11 +71,12 @@ def is_words(value: str) -> bool:
     """Whether a value is made of words, as people type them into tests: `correct-horse-1`, `Passw0rd!`, `tokenFor`."""
     letters = re.sub(r"[^a-z]", "", value.lower())
     leet = re.sub(r"[^a-z]", "", value.lower().rstrip("0123456789!").translate(_LEET))
-    typed = len(letters) * 2 >= len(value) and _of_words(letters)
-    return typed or _of_words(leet) or _is_spoken(value, letters)
+    typed = len(letters) * 2 >= len(value) and is_known(letters)
+    return typed or is_known(leet) or _is_spoken(value, letters)
 
 
-def _of_words(letters: str) -> bool:
+def is_known(letters: str) -> bool:
+    """Whether small letters are nothing but words of our list."""
     ends = {0}  # where a word may end; each place is tried once, so a long text costs no more than its length
     for end in range(1, len(letters) + 1):
         if any(end - size in ends and letters[end - size : end] in _WORDS for size in range(2, _LONGEST_WORD + 1)):

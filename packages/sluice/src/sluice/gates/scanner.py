@@ -14,7 +14,8 @@ import betterleaks
 import msgspec
 
 from sluice.gates.placeholder import is_stand_in
-from sluice.gates.secret_rules import Found, find, is_login, wrapped
+from sluice.gates.secret_blocks import find_blocks, wrapped
+from sluice.gates.secret_rules import Found, find, is_login
 from sluice.gates.secret_values import assigned, digest_of, key_body
 
 # A mark in the candidate's own text would let it judge itself: exceptions belong to the policy, so marks are broken.
@@ -100,6 +101,7 @@ def _all(file: Text) -> Iterator[Found]:
 
 
 def _both(path: str, text: str, old: frozenset[int] = frozenset()) -> Iterator[Found]:
+    yield from find_blocks(text, old)
     yield from find(path, text, old)
     for found in betterleaks.scan_string(text):
         if old.issuperset(range(found.location.start_line, found.location.end_line + 1)):

@@ -11,29 +11,36 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from sluice.gates.placeholder import is_stand_in
-from sluice.gates.secret_values import LONGEST, assigned, chosen, decoded, key_body, pair, typed, unquoted
+from sluice.gates.secret_values import LONGEST, assigned, chosen, drawn, looks_random, pair, typed, unquoted
 
-PIECE = 2000  # of a longer line (minified code) so much is looked at at once,
-OVERLAP = 700  # and so much of it twice: a name and the longest value
-WORDS_OF_NAMES = ("pass", "pwd", "secret", "token", "key", "credential", "fernet")
-_NAME = (
-    r"(?:(?:(?<![a-z])pass|password|passwd|passphrase|passwort|pwd|secret|(?<!publickey)token|api[_-]?key|access[_-]?key"
+PIECE = 4000  # of a longer line (minified code) so much is looked at at once,
+OVERLAP = 1300  # and so much of it twice: a name and the longest value
+WORDS_OF_NAMES = ("pass", "pwd", "secret", "token", "key", "credential", "fernet", "pw", "psk")
+NAME = (
+    r"(?:(?:(?<![a-z])(?:pass|pw|psk)|password|passwd|passphrase|passwort|pwd|secret|(?<!publickey)(?<!csrf)(?<!csrf[_-])token|api[_-]?key|access[_-]?key"
     r"|(?:auth|signing|sign|encryption|private|secret|master|session|cookie|hmac|jwt|app|account|storage|shared|webhook)"
     r"[_-]?key|secret[_-]?key[_-]?base|credential|fernet)"
     r"(?:[_-]?(?:\d{1,2}|old|new|current|previous|prod|production|test|staging|primary|b64|base64|hex))?)"
 )
 _ENDS = r"[\"'`\]\\]{0,4}"  # what closes the name: quotes, an index
 _BEFORE = r"(?:\s{0,8}:\s{0,2}[A-Za-z&][\w<>\[\]. |&?]{0,30})?"  # a declared type
-_IS = r"\s{0,8}(?:=>|:=|\|\|=?|\?\?=?|==|[:=])\s{0,8}"
-_WRAP = r"(?:[@$]?[brfu]{1,2}|\[\]byte\(|Buffer\.from\()?"
+_IS = r"\s{0,80}(?:=>|:=|\|\|=?|\?\?=?|==|[:=])\s{0,80}"  # columns are aligned
+# What makes bytes or a secret of a text, and no other call: what `get("...")` is given is a name.
+_MADE = (
+    r"(?:[\w.]{0,40}(?:from_?hex|unhexlify|b64decode|a2b_base64|atob|from_?base64string|Secret(?:Str|Bytes)?|Field)"
+    r"|new TextEncoder\(\)\.encode|Buffer\.from|\[\]byte)\(\s?(?:default\s?=\s?)?"
+)
+_WRAP = rf"(?:{_MADE}){{0,2}}(?:[@$]?[brfu]{{1,2}})?"
 _VALUE = rf"(?P<value>[^\s\"'`<>]{{4,{LONGEST}}})"
 _BARE = rf"(?P<value>[^\s\"'`,;<>\\]{{8,{LONGEST}}})"
-_QUOTED = rf"{_WRAP}[\"'`](?P<value>[^\"'`\n]{{8,{LONGEST}}})[\"'`]"
+# Within a text, as in notebooks, quotes have a backslash.
+_QUOTED = rf"{_WRAP}\\{{0,2}}[\"'`](?P<value>[^\"'`\n]{{8,{LONGEST}}}?)\\{{0,2}}[\"'`]"
+_SPOKEN = r"(?:(?:(?<![a-z])(?:pass|pw|psk)|password|passwd|passphrase|passwort|pwd|secret)(?:[_-]?\d)?)"
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,16 @@ class Rule:
     signs: tuple[str, ...] = ("",)
 
 
-def _rule(name: str, words: str, pattern: str, accept: Callable[[str], bool] = assigned, signs: str = "") -> Rule:
+def _rule(
+    name: str,
+    words: str,
+    pattern: str,
+    accept: Callable[[str], bool] = assigned,
+    signs: str | tuple[str, ...] = "",
+) -> Rule:
     compiled = re.compile(pattern, re.IGNORECASE)
-    return Rule(name, tuple(words.split()) or WORDS_OF_NAMES, compiled, accept, tuple(signs.split()) or ("",))
+    some = tuple(signs.split()) if isinstance(signs, str) else signs
+    return Rule(name, tuple(words.split()) or WORDS_OF_NAMES, compiled, accept, some or ("",))
 
 
 RULES = (
@@ -113,17 +127,53 @@ RULES = (
     _rule("http-bearer", "bearer", r"\bbearer\s{1,4}(?P<value>[\w.~+/-]{16,400}=*)", unquoted),
     _rule("registry-auth", '"auth"', r"\"auth\"\s*:\s*\"(?P<value>[A-Za-z0-9+/]{8,400}={0,2})\"", pair),
     _rule("netrc", "password", r"\blogin\s{1,8}\S{1,100}\s{1,80}password\s{1,8}(?P<value>\S{4,200})", typed),
-    _rule("password", "", rf"{_NAME}{_ENDS}{_BEFORE}{_IS}{_QUOTED}", signs="\" ' `"),
-    _rule("password", "", rf"\(\s?[\"'][\w.-]{{0,60}}?{_NAME}[\"']\s?,\s{{0,4}}{_QUOTED}", signs="\" ' `"),
-    _rule("password", "", rf"{_NAME}{_ENDS}\s{{0,8}}[:=]\s{{0,8}}{_BARE}\s*(?:[#;,].*)?$", unquoted, signs=": ="),
+    _rule("password", "", rf"{NAME}{_ENDS}{_BEFORE}{_IS}{_QUOTED}", signs="\" ' `"),
+    _rule("password", "", rf"\(\s?[\"'][\w.-]{{0,60}}?{NAME}[\"']\s?,\s{{0,4}}{_QUOTED}", signs="\" ' `"),
+    _rule("password", "", rf"[\[,]\s?[\"'][\w.-]{{0,60}}?{NAME}[\"']\s?,\s{{0,4}}{_QUOTED}", unquoted, "\", ',"),
+    # What is taken when nothing else is there, and one of two.
     _rule(
-        "password", "", rf"(?:^|[\s;&|\"'-])[\w-]{{0,60}}?{_NAME}[= ]{_BARE}(?=[\s\"'`;)]|$)", unquoted, signs="= - &"
+        "password",
+        "",
+        rf"{NAME}{_ENDS}{_BEFORE}{_IS}[^\n]{{1,80}}?(?:\sor\s|\?\?|\|\||\s\?\s|\selse\s|default\()\s?{_QUOTED}",
+        signs=(" or ", "??", "||", " ? ", " else ", "default("),
     ),
-    _rule("password", "", rf"{_NAME}\s{{1,8}}{_QUOTED}", signs="\" ' `"),
+    # Letters alone, as providers of mail make them, also in groups.
+    _rule(
+        "password",
+        "pass secret pwd pw psk",
+        rf"{_SPOKEN}{_ENDS}{_BEFORE}{_IS}{_WRAP}\\?[\"'`]?"
+        r"(?P<value>[a-z]{12,64}|[a-z]{3,8}(?:[ -][a-z]{3,8}){2,4})(?:\\?[\"'`]|\s*(?:[#;,].*)?$)",
+        drawn,
+        signs=": =",
+    ),
+    _rule(
+        "password", "", rf"^\s*(?:ENV|ARG)\s{{1,8}}\w{{0,60}}?{NAME}\s{{1,8}}{_BARE}\s*$", unquoted, ("env ", "arg ")
+    ),
+    _rule("password", "identified", rf"\bidentified\s(?:with\s\S{{1,40}}\s)?by\s(?:password\s)?{_QUOTED}"),
+    _rule("password", "--user", rf"--user[\"']?[\s,=]\s?[\"']?[\w.-]{{1,80}}:{_BARE}(?=[\s\"'\]]|$)", unquoted),
+    _rule(
+        "password",
+        "",
+        rf"\|\s*[`*]{{0,2}}\w{{0,60}}?{NAME}[`*]{{0,2}}\s*\|\s*`?(?P<value>[^\s|`]{{8,{LONGEST}}})`?\s*\|",
+        unquoted,
+        "|",
+    ),
+    _rule(
+        "password",
+        "",
+        rf"{NAME}[`*]{{0,2}}\s(?:is|ist)\s[\"'`]?(?P<value>[\w+=!#$%^&*.]{{10,{LONGEST}}})(?=[\s\"'`.)]|$)",
+        unquoted,
+        (" is ", " ist "),
+    ),
+    _rule("password", "", rf"{NAME}{_ENDS}\s{{0,80}}[:=]\s{{0,80}}{_BARE}\s*(?:[#;,].*)?$", unquoted, signs=": ="),
+    _rule(
+        "password", "", rf"(?:^|[\s;&|\"'-])[\w-]{{0,60}}?{NAME}[= ]{_BARE}(?=[\s\"'`;)]|$)", unquoted, signs="= - &"
+    ),
+    _rule("password", "", rf"{NAME}\s{{1,8}}{_QUOTED}", signs="\" ' `"),
     _rule(
         "password",
         "pass pwd secret token key credential hmac getbytes",
-        rf"(?:{_NAME}|hmac(?:sha)?\d{{3}}|key\(\s?[\w.]{{0,40}}getbytes)\(\s?{_QUOTED}",
+        rf"(?:{NAME}|hmac(?:sha)?\d{{3}}|key\(\s?[\w.]{{0,40}}getbytes)\(\s?{_QUOTED}",
         signs="(\" (' (` (b",
     ),
     _rule(
@@ -133,17 +183,17 @@ RULES = (
         signs="\" ' `",
     ),
     _rule("password", "login", rf"\blogin\b.*?\s(?:-p|--password)[= ][\"']?{_BARE}", unquoted),
-    _rule("password", "<key>", rf"<key>\w{{0,60}}?{_NAME}</key>\s{{0,80}}<string>(?P<value>[^<>\s]{{8,{LONGEST}}})</"),
-    _rule("password", "${", rf"\$\{{\w{{0,60}}?{_NAME}:?[-=](?P<value>[^}}\s]{{4,{LONGEST}}})\}}"),
+    _rule("password", "<key>", rf"<key>\w{{0,60}}?{NAME}</key>\s{{0,80}}<string>(?P<value>[^<>\s]{{8,{LONGEST}}})</"),
+    _rule("password", "${", rf"\$\{{\w{{0,60}}?{NAME}:?[-=](?P<value>[^}}\s]{{4,{LONGEST}}})\}}"),
     _rule(
         "password",
         "</",
-        rf"<[\w:-]{{0,60}}?{_NAME}(?:\s[^<>]{{0,200}})?>\s{{0,80}}(?P<value>[^<>\s]{{8,{LONGEST}}})\s*</",
+        rf"<[\w:-]{{0,60}}?{NAME}(?:\s[^<>]{{0,200}})?>\s{{0,80}}(?P<value>[^<>\s]{{8,{LONGEST}}})\s*</",
     ),
     _rule(
         "password",
         "value",
-        rf"(?:name|key)[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?\w{{0,60}}?{_NAME}[\"']?\s{{0,80}},?\s{{0,80}}"
+        rf"(?:name|key)[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?\w{{0,60}}?{NAME}[\"']?\s{{0,80}},?\s{{0,80}}"
         rf"[\"']?value[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?(?P<value>[^\s\"'<>]{{8,{LONGEST}}})",
         unquoted,
     ),
@@ -158,44 +208,52 @@ RULES = (
         r"\b(?:redis-cli\b.*?\s-a\s|sshpass\s+-p\s?|mysql(?:dump)?\b.*?\s-p)[\"']?(?P<value>[^\s\"'-][^\s\"']{6,200})",
     ),
 )
-_NEXT_LINE = ("value", "password")  # rules of these words may begin on the line before: YAML lists, .netrc
-_URI = re.compile(
-    r"://(?P<user>[^\s:/@\"'<>`]{0,100}):(?P<value>[^\s/\"'<>`]{3,200}?)@(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9_.-]+)",
-    re.IGNORECASE,
+# Of two lines that follow each other: the name in the first, and the value in the second.
+_OPENS = rf"{NAME}{_ENDS}{_BEFORE}\s{{0,80}}(?:=>|:=|[:=])\s?(?:\(|\[|\\|[>|][+-]?|[brfu]?\"\"\")?\s*\n\s*"
+_ACROSS = tuple(rule for rule in RULES if rule.words in (("value",), ("password",), ("<key>",)))
+_OPENERS = '=:([\\>|+-"'  # with one of these the first line ends, and the second is the value alone:
+_BELOW = (
+    _rule(
+        "password",
+        "",
+        rf"{_OPENS}{_WRAP}[\"'`](?P<value>[^\"'`\n]{{8,{LONGEST}}})[\"'`]\s?[),;\]}}]{{0,4}}\s*(?:[#/].*)?$",
+        signs="= :",
+    ),
+    # Without quotes it is the only thing of its line, and the name is of the line before.
+    _rule(
+        "password",
+        "",
+        rf"^\s*(?:-\s|export\s|set\s)?[\"']?[\w.-]{{0,60}}?{NAME}[\"']?\s?(?::\s*(?:[>|][+-]?)?|=\s?(?:\\|\"\"\"))\s*\n"
+        rf"\s*(?P<value>[^\s\"'`,;<>\\]{{7,{LONGEST}}}[^\s\"'`,;<>\\:])(?:\"\"\")?\s*$",
+        unquoted,
+        "= :",
+    ),
+    _rule("password", "", rf"<[\w:-]{{0,60}}?{NAME}>\s*\n\s*(?P<value>[^<>\s]{{8,{LONGEST}}})\s*$", signs="<"),
 )
-_TEXTS = (
-    Rule(
-        "private-key",
-        ("PRIVATE KEY",),
-        re.compile(
-            r"(?P<value>-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----)){40,20000})"
-        ),
-        key_body,
-    ),
-    Rule(
-        "private-key",
-        ("Private-Lines: ",),
-        re.compile(r"Private-Lines: \d+\s+(?P<value>[A-Za-z0-9+/=\s]{40,4000})"),
-        key_body,
-    ),
+_URI = re.compile(
+    r"://(?P<user>[^\s:/@\"'<>`]{0,100}):(?P<value>[^\s\"'<>`]{3,200}?)@(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9_.-]+)",
+    re.IGNORECASE,
 )
 # Known by the name of the file alone.
 _BY_FILE = {
     ".pgpass": re.compile(r"^[^:\s#]+:(?:\d+|\*):[^:\s]+:[^:\s]+:(?P<value>\S{4,200})"),
     "passwd.client": re.compile(r"^[^:\s#]+:[^:\s]+:(?P<value>\S{4,200})"),
 }
-_TURN_USER = Rule("turn-credential", ("user",), re.compile(r"^\s*user\s*=\s*[^\s:]{1,80}:(?P<value>\S{4,200})"), chosen)
+_TURN_USER = Rule(
+    "turn-credential",
+    ("user",),
+    re.compile(r"(?:^\s*|--)user[\"']?\s*[=,]\s*[\"']?[^\s:\"']{1,80}:(?P<value>[^\s\"']{4,200})"),
+    chosen,
+)
 _SETTING = Rule(
     "committed-env-file",
     ("=",),
-    re.compile(rf"^\s*(?:export\s+)?\w{{0,80}}?{_NAME}\s*=\s*[\"']?(?P<value>[^\s\"'#]+)", re.IGNORECASE),
+    re.compile(rf"^\s*(?:export\s+)?\w{{0,80}}?{NAME}\s*=\s*[\"']?(?P<value>[^\s\"'#]+)", re.IGNORECASE),
     chosen,
 )
-_ACROSS = tuple(rule for rule in RULES if rule.words[0] in _NEXT_LINE)
 _WORDS = sorted({word for rule in RULES for word in rule.words})
 _TRIGGER = re.compile("|".join(map(re.escape, _WORDS)) + "|://")
 _SIGNS = sorted({sign for rule in RULES for sign in rule.signs} - {""})
-_WRAPPED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 _ENV = re.compile(r"(?:\.env(?:\..+|rc)?|.+\.env|env\.(?:local|prod|production|staging|test))", re.IGNORECASE)
 _EXAMPLE = re.compile(r"example|sample|template|dist|default|skel|tmpl|tpl|schema|\.j2$", re.IGNORECASE)
 _LOCAL = re.compile(
@@ -211,27 +269,27 @@ def is_env_file(path: str) -> bool:
 
 
 def find(path: str, text: str, old: frozenset[int] = frozenset()) -> Iterator[Found]:
-    """What our rules find in one file's text. A find of nothing but `old` lines (from one) is none."""
-    for rule in _TEXTS:
-        if rule.words[0] in text:
-            for match in rule.pattern.finditer(text):
-                first = text.count("\n", 0, match.start()) + 1
-                last = first + match[0].rstrip().count("\n")
-                if not old.issuperset(range(first, last + 1)) and rule.accept(match["value"]):
-                    yield Found(text.count("\n", 0, match.start("value")) + 1, rule.name, match["value"])
-    more = [_SETTING] if is_env_file(path) else []
-    if "lt-cred-mech" in text or "turn" in PurePosixPath(path).name.lower():
-        more.append(_TURN_USER)
-    if by_file := _BY_FILE.get(PurePosixPath(path).name):
-        more.append(Rule("password", ("",), by_file, chosen))
-    before = ""
+    """What our rules find in one line of a file's text, or in two. A find in `old` lines alone (from one) is none."""
+    more = _more(path, text)
+    before, hot_before = "", False
     for number, line in enumerate(text.split("\n"), 1):
-        if more or _TRIGGER.search(line.lower()):
-            if number not in old:
-                yield from _in_line(number, line, more)
-            if len(line) + len(before) <= PIECE and not (number in old and number - 1 in old):
-                yield from _over_two_lines(number, line, before)
-        before = line
+        hot = _TRIGGER.search(line.lower()) is not None
+        if (hot or more) and number not in old:
+            yield from _in_line(number, line, more)
+        short = len(line) + len(before) <= PIECE
+        if (hot or hot_before) and before and short and not (number in old and number - 1 in old):
+            yield from _over_two_lines(number, line, before)
+        before, hot_before = line, hot
+
+
+def _more(path: str, text: str) -> list[Rule]:
+    name = PurePosixPath(path).name
+    more = [_SETTING] if is_env_file(path) else []
+    if "lt-cred-mech" in text or "turn" in name.lower():
+        more.append(_TURN_USER)
+    if by_file := _BY_FILE.get(name):
+        more.append(Rule("password", ("",), by_file, chosen))
+    return more
 
 
 def _in_line(number: int, line: str, more: list[Rule]) -> Iterator[Found]:
@@ -255,10 +313,13 @@ def _applicable(present: tuple[str, ...]) -> tuple[Rule, ...]:
 
 
 def _over_two_lines(number: int, line: str, before: str) -> Iterator[Found]:
-    low = line.lower()
-    for rule in _ACROSS:
-        if rule.words[0] in low:
-            for match in rule.pattern.finditer(f"{before}\n{line}"):
+    both = f"{before}\n{line}"
+    low = both.lower()
+    alone = line.strip()
+    below = before.rstrip()[-1:] in _OPENERS and len(alone) >= 8 and (" " not in alone or alone[0] in "\"'`brfuB")
+    for rule in (*_ACROSS, *_BELOW) if below else _ACROSS:
+        if any(word in low for word in rule.words) and any(sign in low for sign in rule.signs):
+            for match in rule.pattern.finditer(both):
                 if match.start() < len(before) < match.start("value") and rule.accept(match["value"]):
                     yield Found(number, rule.name, match["value"])
 
@@ -268,19 +329,10 @@ def _pieces(line: str) -> Iterator[tuple[str, bool]]:
         yield line[start : start + PIECE], start + PIECE >= len(line)
 
 
-def wrapped(text: str, old: Collection[int] = ()) -> Iterator[tuple[int, str]]:
-    """(line, text) of every new run of base64 that holds text: what is wrapped is looked at as if it were not."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if number in old:
-            continue
-        for match in _WRAPPED.finditer(line):
-            inner = decoded(match[0])
-            if inner:
-                yield number, inner
-
-
 def is_login(user: str, password: str, host: str) -> bool:
     """Whether what stands in `scheme://user:password@host` lets somebody in."""
+    if "/" in password and (re.match(r"\d*/", password) or not looks_random(password)):
+        return False  # a port and a path, with a sign in it
     if is_stand_in(password) or password.lower() == user.lower() or re.search(r"^[%{$]|[(){}]", password):
         return False
     # Where nobody but this machine listens a word is a documented default; elsewhere it is somebody's password.
