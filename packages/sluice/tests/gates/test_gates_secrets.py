@@ -247,6 +247,15 @@ async def test_every_secret_of_the_corpus_is_found_in_the_commit_that_had_it(ori
     assert finding.metrics["commits"] == len(tens) + 1
 
 
+@pytest.mark.parametrize("shape", ["changeme-{}", "my-{}", "{}-example", "your-{}", "test_only_{}", "dummy{}"])
+def test_a_word_that_says_placeholder_does_not_excuse_what_stands_beside_it(shape):
+    """With a generated value it is a secret; with words, a sequence or nothing it holds the place of one."""
+    line = "DB_PASS" + 'WORD = "{}"'
+    assert len(scan([Text("a.conf", line.format(shape.format(noise(40))))])) == 1
+    for rest in ("", "token-for-tests", "0123456789abcdef", "1234567890abcdef", "long-enough-for-anybody-4f9a"):
+        assert scan([Text("a.conf", line.format(shape.format(rest)))]) == []
+
+
 def test_what_base64_prints_of_a_key_is_found(keyring):
     """`base64 id_ed25519`, in lines of 76 letters or in one; the line is that of the block."""
     raw = keyring.make("ann").read_bytes()

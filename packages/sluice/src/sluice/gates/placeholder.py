@@ -26,9 +26,21 @@ _SAYS_SO = re.compile(
     r"|do[-_]?not[-_]?use|for[-_]?tests?[-_]?only|test[-_]?only|insecure|your[-_](?:\w+[-_])?(?:key|token|secret|pass)",
     re.IGNORECASE,
 )
+DRAWN, DRAWN_KINDS = 16, 9  # letters, and different ones, of what is a value beside a word that says it is none
 # Printed in the manuals of widely used servers: whoever left one of these in place has another problem than this diff.
-_PRINTED = frozenset({"foobared", "minioadmin", "SW2YcwTIb9zpOOhoPsMm", "admin123", "password123", "123456789"})
-_RUNS = ("0123456789abcdefghijklmnopqrstuvwxyz", "1234567890", "abcdef0123456789", "qwertyuiopasdfghjklzxcvbnm")
+_PRINTED = frozenset(
+    """
+    foobared minioadmin SW2YcwTIb9zpOOhoPsMm admin123 password123 123456789
+    wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY
+    """.split()  # noqa: SIM905 - a table, kept readable
+)
+_RUNS = (
+    "0123456789abcdefghijklmnopqrstuvwxyz",
+    "1234567890",
+    "1234567890abcdef",
+    "abcdef0123456789",
+    "qwertyuiopasdfghjklzxcvbnm",
+)
 # Of these are passwords made that are typed into tests, tutorials and documented defaults.
 _WORDS = frozenset(
     """
@@ -61,10 +73,21 @@ def is_placeholder(value: str) -> bool:
 def is_stand_in(value: str) -> bool:
     """Whether what a scanner took for a secret holds the place of one: also templates, and what says so itself."""
     value = value.strip()
-    if value in _PRINTED or is_placeholder(value) or _TEMPLATE.search(value) or _SAYS_SO.search(value):
+    if value in _PRINTED or _TEMPLATE.search(value):
         return True
+    if is_placeholder(value) or _SAYS_SO.search(value):
+        return not _holds_more(value)
     bare = value.lower().replace("-", "").replace("_", "")
     return len(set(bare)) <= 2 or any(bare in run * 4 for run in _RUNS)
+
+
+def _holds_more(value: str) -> bool:
+    """Whether beside the words that say so something drawn stands: `changeme-` before a real value excuses nothing."""
+    for part in re.split(r"[^A-Za-z0-9+/=]+", _SAYS_SO.sub(" ", value)):
+        mixed = re.search("[0-9]", part) and re.search("[A-Za-z]", part) and len(set(part)) >= DRAWN_KINDS
+        if len(part) >= DRAWN and mixed and not is_words(part) and not any(part.lower() in run * 4 for run in _RUNS):
+            return True
+    return False
 
 
 def is_words(value: str) -> bool:
