@@ -256,6 +256,14 @@ def test_a_word_that_says_placeholder_does_not_excuse_what_stands_beside_it(shap
         assert scan([Text("a.conf", line.format(shape.format(rest)))]) == []
 
 
+def test_a_value_that_holds_another_one_of_its_line_is_told_too():
+    """Two rules that see one place tell one find; the same letters elsewhere in the line hide nothing."""
+    mock, rest = noise(24, 3), noise(30, 9)
+    line = f'x("password", "{mock}"); y("api_key", "{mock}{rest}"); z("token", "{AWS}")\n'
+    assert {hit.digest for hit in scan([Text("a.py", line)])} == {digest_of(v) for v in (mock, mock + rest, AWS)}
+    assert len(scan([Text("a.py", f'AWS_TOKEN = "{AWS}"')])) == 1
+
+
 def test_what_base64_prints_of_a_key_is_found(keyring):
     """`base64 id_ed25519`, in lines of 76 letters or in one; the line is that of the block."""
     raw = keyring.make("ann").read_bytes()

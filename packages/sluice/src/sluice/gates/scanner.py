@@ -6,6 +6,7 @@ upstream, which knows several hundred providers' tokens by their shape, and our 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _BY_NAME = re.compile(r"generic|curl-auth|kubernetes-secret|hashicorp-tf-passwor
 # Before a checksum of a lock file, whatever the module beside it is called (`golang.org/x/oauth2 v0.2.0 h1:…`).
 _CHECKSUM = re.compile(r"(?:h1|zh|md5|sha\d+|integrity|checksum|hash|digest)[\"']?\s*[:=-]\s*[\"']?$", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+BEFORE = 20  # letters in which the name of a checksum ends
 MAX_HITS = 5000  # in one answer: keeps it below what the parent keeps of an output; it asks again for the rest
 
 
@@ -77,7 +79,7 @@ def answer(texts: list[Text]) -> Answer:
 
 def _hits(index: int, text: Text) -> list[Hit]:
     hits: dict[tuple[str, str], Hit] = {}
-    for one in _distinct(_all(text)):
+    for one in _all(text):
         key = (one.rule, digest_of(one.value))
         before = hits.get(key)
         hits[key] = Hit(index, before.line, *key, before.times + 1) if before else Hit(index, one.line, *key)
@@ -90,19 +92,20 @@ def _all(file: Text) -> Iterator[Found]:
     if "leaks:" in clean.lower():
         clean = _ALLOW_MARKS.sub(r"\1 ", clean)
     old = frozenset(file.old)
-    yield from _both(file.path, clean, old)
+    yield from _distinct(_both(file.path, clean, old))
     # All runs as one text with empty lines between: a call of the scanner for each would cost more than the scan.
     inner, lines = [], []
     for line, text in wrapped(clean, old):
         inner.append(f"{text}\n")
         lines += [line] * (text.count("\n") + 2)
-    for found in _both(file.path, "\n".join(inner)) if inner else ():
-        yield Found(lines[found.line - 1], found.rule, found.value)
+    for found in _distinct(_both(file.path, "\n".join(inner))) if inner else ():
+        yield dataclasses.replace(found, line=lines[found.line - 1])
 
 
 def _both(path: str, text: str, old: frozenset[int] = frozenset()) -> Iterator[Found]:
     yield from find_blocks(text, old)
     yield from find(path, text, old)
+    begins = _Begins(text)
     for found in betterleaks.scan_string(text):
         if old.issuperset(range(found.location.start_line, found.location.end_line + 1)):
             continue
@@ -113,25 +116,45 @@ def _both(path: str, text: str, old: frozenset[int] = frozenset()) -> Iterator[F
         elif found.rule_id == "private-key":
             good = key_body(value)
         elif _BY_NAME.search(found.rule_id):
-            good = assigned(value) and not _UUID.fullmatch(value) and not _is_checksum(text, value)
+            good = assigned(value) and not _UUID.fullmatch(value) and not _CHECKSUM.search(begins.before(found))
         else:
             good = not is_stand_in(value)
         if good:
-            yield Found(found.location.start_line, found.rule_id, value)
+            yield Found(found.location.start_line, found.rule_id, value, begins.column(found))
 
 
-def _is_checksum(text: str, value: str) -> bool:
-    begin = text.find(value)
-    return bool(_CHECKSUM.search(text[max(0, begin - 20) : begin]))
+class _Begins:
+    """Where the values of Betterleaks' finds begin: it tells only where what it looked for does."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lines: list[int] = []
+
+    def before(self, found: betterleaks.Finding) -> str:
+        """The letters before it."""
+        at = self._at(found)
+        return self._text[max(0, at - BEFORE) : at]
+
+    def column(self, found: betterleaks.Finding) -> int:
+        """Within the line in which the find begins."""
+        return self._at(found) - self._lines[found.location.start_line - 1]
+
+    def _at(self, found: betterleaks.Finding) -> int:
+        self._lines = self._lines or [0, *(match.end() for match in re.finditer("\n", self._text))]
+        start = self._lines[found.location.start_line - 1] + max(0, found.location.start_column - 1)
+        at = self._text.find(found.secret, start)
+        return at if at >= 0 else start
 
 
 def _distinct(found: Iterator[Found]) -> Iterator[Found]:
-    # Two rules often see one value, or one of them a part of it: the first says it.
-    seen: dict[int, list[str]] = {}
+    # Two rules often see one value, or one of them a part of it: the first says it. Another value that holds the same
+    # letters elsewhere in the line is another find.
+    seen: dict[int, list[tuple[int, int]]] = {}
     for one in found:
         before = seen.setdefault(one.line, [])
-        if not any(one.value in value or value in one.value for value in before):
-            before.append(one.value)
+        start, end = one.column, one.column + len(one.value)
+        if not any(start < other_end and other < end for other, other_end in before):
+            before.append((start, end))
             yield one
 
 

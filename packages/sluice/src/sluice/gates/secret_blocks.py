@@ -57,7 +57,9 @@ def find_blocks(text: str, old: frozenset[int] = frozenset()) -> Iterator[Found]
             first = text.count("\n", 0, match.start()) + 1
             last = first + match[0].rstrip().count("\n")
             if not old.issuperset(range(first, last + 1)) and rule.accept(match["value"]):
-                yield Found(text.count("\n", 0, match.start("value")) + 1, rule.name, match["value"])
+                start = match.start("value")
+                column = start - text.rfind("\n", 0, start) - 1
+                yield Found(text.count("\n", 0, start) + 1, rule.name, match["value"], column)
 
 
 def wrapped(text: str, old: Collection[int] = ()) -> Iterator[tuple[int, str]]:

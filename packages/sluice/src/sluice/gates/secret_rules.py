@@ -45,11 +45,15 @@ _SPOKEN = r"(?:(?:(?<![a-z])(?:pass|pw|psk)|password|passwd|passphrase|passwort|
 
 @dataclass(frozen=True)
 class Found:
-    """A value that looks like a secret; `line` counts from one. The value must not leave the process that scans."""
+    """A value that looks like a secret; `line` counts from one. The value must not leave the process that scans.
+
+    `column` is where it begins in its line, from zero.
+    """
 
     line: int
     rule: str
     value: str
+    column: int
 
 
 @dataclass(frozen=True)
@@ -293,17 +297,18 @@ def _more(path: str, text: str) -> list[Rule]:
 
 
 def _in_line(number: int, line: str, more: list[Rule]) -> Iterator[Found]:
-    for piece, whole in _pieces(line) if len(line) > PIECE else ((line, True),):
+    for start, piece in _pieces(line) if len(line) > PIECE else ((0, line),):
+        whole = start + len(piece) == len(line)
         low = piece.lower()
         if "://" in low:
             for match in _URI.finditer(piece):
                 if is_login(match["user"], match["value"], match["host"]):
-                    yield Found(number, "connection-string", match["value"])
+                    yield Found(number, "connection-string", match["value"], start + match.start("value"))
         for rule in (*_applicable(tuple([part for part in (*_WORDS, *_SIGNS) if part in low])), *more):
             for match in rule.pattern.finditer(piece):
                 # What ends where the piece ends may go on; the next piece has all of it.
                 if (whole or match.end() < len(piece)) and rule.accept(match["value"]):
-                    yield Found(number, rule.name, match["value"])
+                    yield Found(number, rule.name, match["value"], start + match.start("value"))
 
 
 @functools.lru_cache(maxsize=4096)  # lines use few of the combinations there are
@@ -321,12 +326,12 @@ def _over_two_lines(number: int, line: str, before: str) -> Iterator[Found]:
         if any(word in low for word in rule.words) and any(sign in low for sign in rule.signs):
             for match in rule.pattern.finditer(both):
                 if match.start() < len(before) < match.start("value") and rule.accept(match["value"]):
-                    yield Found(number, rule.name, match["value"])
+                    yield Found(number, rule.name, match["value"], match.start("value") - len(before) - 1)
 
 
-def _pieces(line: str) -> Iterator[tuple[str, bool]]:
+def _pieces(line: str) -> Iterator[tuple[int, str]]:
     for start in range(0, max(len(line) - OVERLAP, 1), PIECE - OVERLAP):
-        yield line[start : start + PIECE], start + PIECE >= len(line)
+        yield start, line[start : start + PIECE]
 
 
 def is_login(user: str, password: str, host: str) -> bool:
