@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sluice.gates import opaque, secrets
+from sluice.gates import opaque, secret_span, secrets
 from sluice.gates.context import Asked
 from sluice.gates.run import run_gates
 from sluice.gates.secret_values import digest_of
@@ -276,6 +276,20 @@ async def test_what_passed_in_test_before_is_not_read_again_there(past):
     assert await read(since=past.git("rev-list", "--max-parents=0", "HEAD").strip()) == 4, "another base"
     past.commit({"more.conf": LINES})
     assert (await of_main(past, policy=policy, records=lambda: [record])).verdict is Verdict.FAIL
+
+
+async def test_every_module_that_decides_is_one_of_the_rules(origin, monkeypatch, tmp_path):
+    """What any module of the gates or of git does may change what is found, so each of them is in the rules' name."""
+    context = await origin.context("main")
+    loaded = {Path(module.__file__) for name, module in sys.modules.items() if name.startswith("sluice.gates.")}
+    assert loaded <= set(secret_span.RULES)
+    assert Path(git.__file__) in secret_span.RULES
+    before = secret_span.rules_of(context)
+    changed = tmp_path / "secrets.py"
+    changed.write_text(Path(secrets.__file__).read_text() + "# another\n")
+    others = [changed if rule == Path(secrets.__file__) else rule for rule in secret_span.RULES]
+    monkeypatch.setattr(secret_span, "RULES", others)
+    assert secret_span.rules_of(context) != before
 
 
 async def test_an_old_find_is_settled_by_a_reviewer(past):
