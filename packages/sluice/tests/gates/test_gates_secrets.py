@@ -145,6 +145,20 @@ WEAK = "hun" + "ter2"
         (".env", "PORT=8080\nTITLE=Rooms\nJWT_SECRET=${JWT_SECRET}\nDB_PASSWORD=changeme\n", Verdict.PASS),
         ("settings.conf", f"DB_PASSWORD={WEAK}\n", Verdict.PASS),
         (".env.example", f"DB_PASSWORD={noise(24)}\n", Verdict.FAIL),
+        (".env", f"PASSWORD_MAIN={WEAK}\n", Verdict.FAIL),
+        (".env", f"STRIPE_KEY={WEAK}\n", Verdict.FAIL),
+        (".env", f"DBPASS={WEAK}\n", Verdict.FAIL),
+        (".env", f"ADMIN_PW: {WEAK}\n", Verdict.FAIL),
+        (".env-prod", f"API_KEYS={WEAK}\n", Verdict.FAIL),
+        (".env~", f"SECRET_FOR_JWT={WEAK}\n", Verdict.FAIL),
+        ("prod.env.bak", f"SMTP_CREDENTIALS={WEAK}\n", Verdict.FAIL),
+        (".flaskenv", f"TOKEN_A={WEAK}\n", Verdict.FAIL),
+        ("src/config.env.ts", f"PASSWORD_MAIN={WEAK}\n", Verdict.PASS),
+        (
+            ".env",
+            "STRIPE_PUBLIC_KEY=pk-42ab\nKEY_ID=main\nTOKEN_TTL=90d\nJWT_SECRET_FILE=jwt.txt\nKEYBOARD=de-ch\nMONKEY=ape\n",
+            Verdict.PASS,
+        ),
     ],
 )
 async def test_an_env_file_that_is_no_example_is_judged_by_its_names(origin, path, text, verdict):

@@ -249,16 +249,28 @@ _TURN_USER = Rule(
     re.compile(r"(?:^\s*|--)user[\"']?\s*[=,]\s*[\"']?[^\s:\"']{1,80}:(?P<value>[^\s\"']{4,200})"),
     chosen,
 )
+# A name with one of these words anywhere, but for what only tells of a secret: where it is, how long, which public half.
 _SETTING = Rule(
     "committed-env-file",
-    ("=",),
-    re.compile(rf"^\s*(?:export\s+)?\w{{0,80}}?{NAME}\s*=\s*[\"']?(?P<value>[^\s\"'#]+)", re.IGNORECASE),
+    ("=", ":"),
+    re.compile(
+        r"^\s*(?:export\s+)?(?!\w*(?:public|publishable))"
+        r"(?!\w*_(?:file|path|dir|url|uri|ttl\w*|id|name|header|len|length|min\w*|max\w*|alg\w*|type|issuer|host|port)\s*[:=])"
+        r"\w*(?:pass(?!ive|age|enger|port)|pwd|secret|token|credential|fernet|signing|salt"
+        r"|(?<![a-z])(?:pw|psk|keys?)(?![a-z])|(?:api|access|private|shared|auth)keys?)\w*\s*[:=]\s*[\"']?(?P<value>[^\s\"'#]+)",
+        re.IGNORECASE,
+    ),
     chosen,
 )
 _WORDS = sorted({word for rule in RULES for word in rule.words})
 _TRIGGER = re.compile("|".join(map(re.escape, _WORDS)) + "|://")
 _SIGNS = sorted({sign for rule in RULES for sign in rule.signs} - {""})
-_ENV = re.compile(r"(?:\.env(?:\..+|rc)?|.+\.env|env\.(?:local|prod|production|staging|test))", re.IGNORECASE)
+# Also with a suffix of an editor or of an environment, but for programs: `config.env.ts`.
+_ENV = re.compile(
+    r"(?:\.env(?:[._-].+|rc|~)?|\.flaskenv|dotenv|.+\.env(?:[._-][\w-]+|~)?|env\.(?:local|prod|production|staging|test))"
+    r"(?<!\.ts)(?<!\.js)(?<!\.py)(?<!\.md)(?<!\.go)(?<!\.rb)(?<!\.tsx)(?<!\.mjs)",
+    re.IGNORECASE,
+)
 _EXAMPLE = re.compile(r"example|sample|template|dist|default|skel|tmpl|tpl|schema|\.j2$", re.IGNORECASE)
 _LOCAL = re.compile(
     r"(?:localhost|127\.[\d.]+|\[::1\]|0\.0\.0\.0|[A-Za-z0-9_-]+|.*\b(?:example|test|invalid|local|localhost)(?:\.\w+)?)",
