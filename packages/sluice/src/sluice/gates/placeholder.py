@@ -34,6 +34,10 @@ _PRINTED = frozenset(
     wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY
     """.split()  # noqa: SIM905 - a table, kept readable
 )
+# Beginnings of the tokens that documentation shows: the sample of jwt.io, and the demo keys of Supabase.
+_SAMPLE_JWT = re.compile(
+    r"eyJ[\w-]+\.eyJ(?:zdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6Ikpva|pc3MiOiJzdXBhYmFzZS1kZW1v)[\w-]*\.[\w-]*"
+)
 _RUNS = (
     "0123456789abcdefghijklmnopqrstuvwxyz",
     "1234567890",
@@ -73,7 +77,7 @@ def is_placeholder(value: str) -> bool:
 def is_stand_in(value: str) -> bool:
     """Whether what a scanner took for a secret holds the place of one: also templates, and what says so itself."""
     value = value.strip()
-    if value in _PRINTED or _TEMPLATE.search(value):
+    if value in _PRINTED or _TEMPLATE.search(value) or _SAMPLE_JWT.fullmatch(value):
         return True
     if is_placeholder(value) or _SAYS_SO.search(value):
         return not _holds_more(value)

@@ -16,17 +16,14 @@ import msgspec
 
 from sluice.gates.placeholder import is_stand_in
 from sluice.gates.secret_blocks import find_blocks, wrapped
-from sluice.gates.secret_rules import Found, find, is_login
+from sluice.gates.secret_rules import BEFORE, Found, find, is_login, is_public
 from sluice.gates.secret_values import assigned, digest_of, key_body
 
 # A mark in the candidate's own text would let it judge itself: exceptions belong to the policy, so marks are broken.
 _ALLOW_MARKS = re.compile(r"(betterleaks|gitleaks):(?=allow)", re.IGNORECASE)
 # What Betterleaks takes by name and not by shape passes our own test too: its looser one raises alarms on words.
 _BY_NAME = re.compile(r"generic|curl-auth|kubernetes-secret|hashicorp-tf-password")
-# Before a checksum of a lock file, whatever the module beside it is called (`golang.org/x/oauth2 v0.2.0 h1:…`).
-_CHECKSUM = re.compile(r"(?:h1|zh|md5|sha\d+|integrity|checksum|hash|digest)[\"']?\s*[:=-]\s*[\"']?$", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-BEFORE = 20  # letters in which the name of a checksum ends
 MAX_HITS = 5000  # in one answer: keeps it below what the parent keeps of an output; it asks again for the rest
 
 
@@ -116,7 +113,7 @@ def _both(path: str, text: str, old: frozenset[int] = frozenset()) -> Iterator[F
         elif found.rule_id == "private-key":
             good = key_body(value)
         elif _BY_NAME.search(found.rule_id):
-            good = assigned(value) and not _UUID.fullmatch(value) and not _CHECKSUM.search(begins.before(found))
+            good = assigned(value) and not _UUID.fullmatch(value) and not is_public(begins.before(found))
         else:
             good = not is_stand_in(value)
         if good:

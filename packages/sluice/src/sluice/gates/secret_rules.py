@@ -234,6 +234,15 @@ _BELOW = (
     ),
     _rule("password", "", rf"<[\w:-]{{0,60}}?{NAME}>\s*\n\s*(?P<value>[^<>\s]{{8,{LONGEST}}})\s*$", signs="<"),
 )
+# What stands before a value that everybody may know: a checksum, whatever the module beside it is called
+# (`golang.org/x/oauth2 v0.2.0 h1:…`), Helm's `checksum/secret:`, and keys that are made for the page.
+_PUBLIC = re.compile(
+    r"(?:(?:h1|zh|md5|sha\d+|integrity|checksum|hash|digest)[\"']?\s*[:=-]|checksum/[\w./-]{1,60}:"
+    r"|(?:site[_-]?key|publishable[_-]?key|search(?:[_-]?only)?[_-]?(?:api[_-]?)?key|csrf[\w-]{0,12})[\"']?\s*[:=])"
+    r"\s*[\"']?$",
+    re.IGNORECASE,
+)
+BEFORE = 90  # letters in which such a name ends
 _URI = re.compile(
     r"://(?P<user>[^\s:/@\"'<>`]{0,100}):(?P<value>[^\s\"'<>`]{3,200}?)@(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9_.-]+)",
     re.IGNORECASE,
@@ -249,7 +258,7 @@ _TURN_USER = Rule(
     re.compile(r"(?:^\s*|--)user[\"']?\s*[=,]\s*[\"']?[^\s:\"']{1,80}:(?P<value>[^\s\"']{4,200})"),
     chosen,
 )
-# A name with one of these words anywhere, but for what only tells of a secret: where it is, how long, which public half.
+# A name with one of these words anywhere, but for what only tells of a secret: where it is, how long, its public half.
 _SETTING = Rule(
     "committed-env-file",
     ("=", ":"),
@@ -319,8 +328,10 @@ def _in_line(number: int, line: str, more: list[Rule]) -> Iterator[Found]:
         for rule in (*_applicable(tuple([part for part in (*_WORDS, *_SIGNS) if part in low])), *more):
             for match in rule.pattern.finditer(piece):
                 # What ends where the piece ends may go on; the next piece has all of it.
-                if (whole or match.end() < len(piece)) and rule.accept(match["value"]):
-                    yield Found(number, rule.name, match["value"], start + match.start("value"))
+                at = match.start("value")
+                public = rule.name == "password" and is_public(piece[max(0, at - BEFORE) : at])
+                if (whole or match.end() < len(piece)) and not public and rule.accept(match["value"]):
+                    yield Found(number, rule.name, match["value"], start + at)
 
 
 @functools.lru_cache(maxsize=4096)  # lines use few of the combinations there are
@@ -344,6 +355,11 @@ def _over_two_lines(number: int, line: str, before: str) -> Iterator[Found]:
 def _pieces(line: str) -> Iterator[tuple[int, str]]:
     for start in range(0, max(len(line) - OVERLAP, 1), PIECE - OVERLAP):
         yield start, line[start : start + PIECE]
+
+
+def is_public(before: str) -> bool:
+    """Whether what ends so is the name of a value that is no secret."""
+    return _PUBLIC.search(before) is not None
 
 
 def is_login(user: str, password: str, host: str) -> bool:

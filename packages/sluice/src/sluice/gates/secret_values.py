@@ -21,7 +21,11 @@ _NO_VALUE = tuple(
     re.compile(shape)
     for shape in (
         rf"!{{0,2}}{_WORD}(?:(?:\.|->|::){_WORD})+$",
-        r"\w+=(?:True|False|None|true|false|null)$",
+        rf"\w+={_WORD}$",
+        r"(?:[a-z]\w*\.)?(?:[A-Z]\w*|_)?(?:Private|Public|Secret)Keys?(?:Types?)?[,;]?$",  # a type: X25519PrivateKey
+        # The hash of a password: what is stored of one, so that nobody has it.
+        r"\$(?:2[abxy]?|argon2\w*|scrypt|pbkdf2\S*?|[1567]|y|apr1)\$|(?:pbkdf2|argon2|bcrypt|scrypt)\w*\$|\{S?SHA\d*\}",
+        r"Ag[AB][A-Za-z0-9+/]{200,}=*$",  # sealed for a cluster (Bitnami)
         r"!{0,2}[A-Za-z_$][\w.:>$-]*[(\[].*[)\]][;,]?$",
         r"(?:https?://|\.{0,2}/|~/|[A-Z]:\\|data:|sha\d+[-:]|www\.)",
         r"#[0-9a-fA-F]{3,8}$|0x[0-9a-fA-F]{40}$|[\d.:/TZ+-]+$",
