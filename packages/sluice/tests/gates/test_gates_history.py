@@ -114,13 +114,27 @@ async def test_a_binary_file_made_while_merging_is_read(origin):
     assert (finding.verdict, finding.metrics["found"]) == (Verdict.FAIL, 1)
 
 
-@pytest.mark.parametrize("name", ["with space.env", "ключи.env", 'quote".env', "b/a.env"])
-async def test_a_binary_file_is_named_as_it_is(origin, name):
-    """An exception of the policy finds it by its path, whatever letters that has."""
-    origin.commit({f"deploy/{name}": written("nul", f'KEY="{AWS}"\n')})
+@pytest.mark.parametrize("form", ["", "nul"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space.env",
+        "ключи.env",
+        'quote".env',
+        "b/a.env",
+        "tab\there.env",
+        "back\\slash.env",
+        "new\nline.env",
+        "\x01.env",
+    ],
+)
+async def test_a_file_is_named_as_it_is(origin, form, name):
+    """An exception of the policy finds it by its very path, whatever letters that has; the evidence is one line."""
+    origin.commit({f"deploy/{name}": written(form, f'KEY="{AWS}"\n')})
     finding = await no_secrets(await origin.context())
     assert finding.metrics["found"] == 1
-    entry = AllowedSecret(path="deploy/**", digest=digest_of(AWS), reason="of a mock", reviewed_by="ann")
+    assert finding.detail.isprintable()
+    entry = AllowedSecret(path=f"deploy/{name}", digest=digest_of(AWS), reason="of a mock", reviewed_by="ann")
     finding = await no_secrets(await origin.context(policy=GatesSpec(allowed_secrets=(entry,))))
     assert finding.verdict is Verdict.PASS
 

@@ -18,6 +18,8 @@ _HUNK = re.compile(r"^(@@+) (?:-\S+ )+\+(\d+)(?:,(\d+))? @@+")
 _HEADER = re.compile(r"^diff --(?:git|cc|combined) ")
 # `index OLD..NEW`; of a merge `index OLD,OLD..NEW`. Whole names: the patch is made with --full-index.
 _INDEX = re.compile(r"^index ([0-9a-f]{40,64}(?:,[0-9a-f]{40,64})*)\.\.([0-9a-f]{40,64})")
+_ESCAPE = re.compile(r"\\([0-3][0-7]{2}|.)")
+_ESCAPES = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
 _HEADER_LINES = 12  # of one file, before what changed: modes, index, names
 
 
@@ -38,7 +40,9 @@ class Added(msgspec.Struct, frozen=True):
     def place(self, line: int, rule: str, digest: str) -> str:
         """Evidence: file, line, rule, commit, the value's digest; `line` counts from one within `text`."""
         index = min(max(line, 1), len(self.lines)) - 1
-        return f"{self.path}:{self.lines[index]} {rule} (commit {self.commit[:12]}, digest {digest})"
+        # A path may hold what steers a terminal.
+        path = self.path if self.path.isprintable() else ascii(self.path)
+        return f"{path}:{self.lines[index]} {rule} (commit {self.commit[:12]}, digest {digest})"
 
 
 class Opaque(msgspec.Struct, frozen=True):
@@ -94,9 +98,8 @@ def _named(header: str) -> str:
     """The path out of a file's first line; without renames the two names of `diff --git` are the same."""
     names = _HEADER.sub("", header)
     if not header.startswith("diff --git "):
-        return names.strip('"')
-    half = names[: len(names) // 2]
-    return half.strip('"').removeprefix("a/")
+        return _raw(names)
+    return _raw(names[: len(names) // 2]).removeprefix("a/")
 
 
 def _files(patch: str) -> Iterator[list[str]]:
@@ -172,5 +175,12 @@ class _Kept:
 
 
 def _unquoted(name: str, fallback: str) -> str:
-    name = name.rstrip("\t").strip('"')
+    name = _raw(name.rstrip("\t"))
     return fallback if name == "/dev/null" else name.removeprefix("b/")
+
+
+def _raw(name: str) -> str:
+    """The path as it is: git quotes one with a quote, a backslash or a control character as C does."""
+    if not (name.startswith('"') and name.endswith('"') and len(name) > 1):
+        return name
+    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1]) or chr(int(found[1], 8)), name[1:-1])
