@@ -127,6 +127,7 @@ def world_of(env: Environment) -> World:
         promotion=_promotion(env),
         settings=settings_of(env),
         anchor=anchor_of(env).push if env.host_service.anchor else None,
+        remembered=anchor_of(env).remembered if env.host_service.anchor else None,
         notify=Notifier(Path(env.settings.notify_file), env.runner) if env.settings.notify_file else None,
     )
 

@@ -17,7 +17,6 @@ from sluice.drive.aftermath import (
     Seen,
     advice,
     as_notes,
-    locked,
     locks,
     look,
     message,
@@ -37,6 +36,7 @@ from sluice.drive.audit import (
 )
 from sluice.drive.desk import desk_for
 from sluice.drive.facts import Facts, Plan, facts_of
+from sluice.drive.keeping import Keeper
 from sluice.drive.outcome import Outcome
 from sluice.drive.promotion import exceptions_of, means_of, plan_promotion
 from sluice.drive.pruning import prune
@@ -44,7 +44,7 @@ from sluice.drive.walk import Walk, explain
 from sluice.drive.world import Report, Tell, World, command
 from sluice.engine import EXIT_CODES, TERMINAL, Event, Kind, State
 from sluice.journal import SUFFIX, Journal, Record, read_all
-from sluice.ledger import Ledger, frozen_by
+from sluice.ledger import frozen_by
 from sluice.lock import Holder, hold
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.policy import Role
@@ -96,7 +96,7 @@ class Drive:
     def __init__(self, world: World, tell: Tell, after_entry: Callable[[str], None] | None = None) -> None:
         """`after_entry` is called with the name of each journal entry once it is on disk."""
         self._world, self._tell, self._after_entry = world, tell, after_entry
-        self._ledger = Ledger(world.paths.ledger)
+        self._keeper = Keeper(world, lambda run, text: self._say("note", run, text))
         self._walk: Walk | None = None
         self._interrupted = False
 
@@ -155,6 +155,7 @@ class Drive:
         """
         world, run = self._world, self._world.new_run_id()
         with self._held(f"{role.value} of a promotion", run, request) as asked:
+            await self._keeper.must_hold()
             exceptions = exceptions_of(asked.waivers, asked.override)
             by, given, plan = (asked.owner, asked.owner_source), ("", ""), None
             try:
@@ -164,12 +165,12 @@ class Drive:
             except Denied as denied:
                 given = given if given[0] else (denied.data.get("text", ""), "")  # its key was known not to count
                 refused = Approval(role, *given, principal="", fingerprint="", at=world.clock.now(), run=run)
-                self._ledger.append(signature_record(world, plan, refused, by, denied))
-                await self._anchor(run)
+                self._keeper.append(signature_record(world, plan, refused, by, denied))
+                await self._keeper.anchor(run)
                 raise
             means_of(world).approvals.add(text)
-            record = self._ledger.append(signature_record(world, plan, text, by))
-            await self._anchor(run)
+            record = self._keeper.append(signature_record(world, plan, text, by))
+            await self._keeper.anchor(run)
             return record
 
     async def _say_lock(self, verb: str, request: Request, reason: str, until: str = "") -> dict[str, Any]:
@@ -178,6 +179,7 @@ class Drive:
             raise UsageError(f"{verb} needs a reason: it is all the next person will know.", next="--reason 'WHY'")
         run = world.new_run_id()
         with self._held(verb, run, request) as asked:
+            await self._keeper.must_hold()
             if verb == "unlock":
                 open_runs = [r.run for r in read_all(world.paths.journal_dir, repair=False) if not r.ended]
                 if open_runs:
@@ -185,20 +187,15 @@ class Drive:
                         f"Run {open_runs[0]} did not end; what comes of it may be a reason to stay locked.",
                         next=command(world, "resume"),
                     )
-                if self._ledger.closed() is None:
+                if self._keeper.ledger.closed() is None:
                     raise Refused("The environment is not locked.", next=command(world, "status"))
             now = dt.datetime.fromisoformat(world.clock.now())
-            if verb == "unfreeze" and not frozen_by(self._ledger.records(), now):
+            if verb == "unfreeze" and not frozen_by(self._keeper.ledger.records(), now):
                 raise Refused("The environment is not frozen.", next=command(world, "status"))
             by = (asked.owner, asked.owner_source)
-            record = self._ledger.append(lock_record(world, verb, run, by, reason.strip(), until))
-            await self._anchor(run)
+            record = self._keeper.append(lock_record(world, verb, run, by, reason.strip(), until))
+            await self._keeper.anchor(run)
             return record
-
-    def _must_be_open(self) -> None:
-        closed = self._ledger.closed()
-        if closed is not None:
-            raise locked(self._world, closed.reason, closed.since, closed.owner, closed.run)
 
     async def _run(self, kind: Kind, request: Request) -> Result:
         run = self._world.new_run_id()
@@ -207,7 +204,7 @@ class Drive:
                 if recovered.outcome not in SETTLED | {State.NONE_SERVING}:
                     return recovered
             if kind is not Kind.ROLLBACK:
-                self._must_be_open()
+                self._keeper.must_be_open()
             facts = Facts(run, kind, asked.owner, asked.owner_source, asked.branch, asked.override)
             facts.waivers = dict(asked.waivers)
             facts.started = self._world.clock.now()
@@ -227,7 +224,7 @@ class Drive:
             return await self._settle(walk, journal, await walk.run(State.PLANNING))
 
     async def _recover(self, request: Request) -> list[Result]:
-        self._ledger.records()
+        await self._keeper.must_hold()
         await self._world.ingress.current()  # a damaged ingress file is looked at by a person before it is written anew
         self._world.releases.serving()
         self._world.releases.all()
@@ -284,7 +281,7 @@ class Drive:
                 record = written[-1]
             if recovered is not None:
                 by = (recovered[0].owner, recovered[0].owner_source)
-                written.append(self._ledger.append(recovery_record(self._world, facts, by, recovered[1], outcome)))
+                written.append(self._keeper.append(recovery_record(self._world, facts, by, recovered[1], outcome)))
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
         was = await served_before(facts, self._world)
@@ -297,7 +294,7 @@ class Drive:
         # Neither needs the other, and both wait for others most of their time.
         async with asyncio.TaskGroup() as both:
             if record or recovered is not None:
-                both.create_task(self._anchor(facts.run))
+                both.create_task(self._keeper.anchor(facts.run))
             if outcome is State.DONE:
                 both.create_task(self._prune(facts.run))
         result = self._result(walk, outcome, exit_code, record, self._words(walk, outcome, seen, was))
@@ -309,7 +306,7 @@ class Drive:
         """The run's record, after those of what it passed over."""
         beside = (waiver_record(self._world, facts), override_record(self._world, facts))
         own = record_of(self._world, facts, outcome, exit_code, locks(facts, outcome))
-        return [self._ledger.append(body) for body in (*filter(None, beside), own)]
+        return [self._keeper.append(body) for body in (*filter(None, beside), own)]
 
     def _unwritten(self, walk: Walk, failure: SluiceError, outcome: State, exit_code: int) -> tuple[State, int]:
         """What a run ended as when that could not be written down."""
@@ -327,11 +324,6 @@ class Drive:
         for sentence in untold:
             self._say("note", walk.facts.run, sentence)
         return [self._world.redactor(sentence) for sentence in untold]
-
-    async def _anchor(self, run: str) -> None:
-        """Bring what was recorded to the origin. What hinders it is said, and is no failure of the run."""
-        if self._world.anchor is not None and (hindered := await self._world.anchor()):
-            self._say("note", run, hindered)
 
     async def _prune(self, run: str) -> None:
         try:

@@ -11,6 +11,7 @@ import msgspec
 
 from sluice.gates.context import Asked
 from sluice.hosts.signing import Signed
+from sluice.ledger import Problem
 from sluice.model.policy import Role, Signer
 from sluice.model.promotion import Approval
 from sluice.model.release import Commit, Release, Slot
@@ -25,6 +26,10 @@ OnReading = Callable[[dict[str, Any]], None]  # how the watch stands, once a sec
 Notify = Callable[[str, str], Awaitable[list[str]]]
 # Brings the ledger's tail to the origin; gives a sentence about what hindered it, or "", and never raises.
 BringTail = Callable[[], Awaitable[str]]
+
+
+# What of that which was seen on the origin last is missing or other in the ledger here; asks nobody.
+Remembered = Callable[[], Awaitable[Problem | None]]
 
 
 class Paths(Protocol):
@@ -166,6 +171,7 @@ class World:
     siblings: Callable[[], Sequence[Sibling]]  # every environment of the service, this one too
     notify: Notify | None = None
     anchor: BringTail | None = None  # None: host.toml says `anchor = false`
+    remembered: Remembered | None = None  # None with it
     promotion: PromotionMeans | None = None  # where branches are rolled out there is none
     settings: Mapping[str, str] = field(default_factory=dict)  # of host.toml (sluice.drive.settings)
 

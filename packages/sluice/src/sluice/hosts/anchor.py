@@ -14,6 +14,7 @@ from sluice.hosts.anchor_git import ANCHOR_S, PREFIX, Git, Unreachable, words
 from sluice.hosts.git import without_password
 from sluice.ledger import Anchoring, Copy, Ledger, Problem, PublicKey, Tampering, verify_records
 from sluice.ledger.anchor import import_stream, judge_anchor, judge_origin
+from sluice.ledger.chain import parsed
 from sluice.model.errors import SluiceError
 from sluice.model.promotion import Denial, Denied
 from sluice.runner import LocalRunner
@@ -85,6 +86,18 @@ class GitAnchor:
                 await git.bring(self._ref, head)
             origin = await git.copy(head)
         return origin, remembered
+
+    async def remembered(self) -> Problem | None:
+        """What of that which was seen on the origin last is missing or other here. Asks nobody; the chain must hold.
+
+        Raises StateCorrupted when the key is damaged.
+        """
+        # Where the last record of then stands in its place, the chain vouches for all before it: one question to git.
+        last = await self._git.last(self._seen)
+        number = record["n"] if (record := parsed(last)) else 0
+        if isinstance(number, int) and number > 0 and self._ledger.lines()[number - 1 : number] == [last]:
+            return None
+        return next(iter((await self.compare(offline=True)).problems), None)
 
     async def compare(self, *, offline: bool = False) -> Anchoring:
         """Hold the ledger against the origin, or (`offline`) against what was seen there last. Moves nothing.

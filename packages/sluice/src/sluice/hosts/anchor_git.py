@@ -106,6 +106,11 @@ class Git:
         contents = iter(_contents(raw, len(wanted)))
         return [next(contents) if name else NO_RECORD for name in told]
 
+    async def last(self, ref: str) -> bytes:
+        """The record of the commit that a ref of this repository names; of none, what is no record."""
+        done = await self.run("cat-file", "blob", f"{ref}:{RECORD_FILE}")
+        return _line(done.stdout) if done.exit_code == 0 else NO_RECORD
+
     async def remember(self, ref: str, head: str, was: str) -> None:
         """Let a ref of this repository name another commit. Raises Unreachable."""
         await self.need("update-ref", ref, head, was or "0" * len(head))

@@ -100,6 +100,11 @@ class Ledger:
         """What every record must be signed by; None before the first. Raises StateCorrupted when it is damaged."""
         return self._key.public()
 
+    def must_sign(self) -> None:
+        """That a next record could be signed: before a run, not at its end. Raises StateCorrupted."""
+        if self.path.exists():
+            self._key.usable()
+
     def lines(self) -> list[bytes]:
         """The file as it is, unjudged, without a torn last line."""
         return self._lines(repair=False)

@@ -117,6 +117,10 @@ class LedgerKey:
         except (OSError, ValueError) as error:
             raise self._damaged(self.public_path, "cannot be read as an Ed25519 public key") from error
 
+    def usable(self) -> None:
+        """Raises StateCorrupted when the private half is gone or damaged. It must have been made."""
+        self._load()
+
     def sign(self, message: bytes) -> str:
         """Raises StateCorrupted when the private half is gone or damaged. It must have been made."""
         private = self._load()
