@@ -64,12 +64,7 @@ def append_line(path: Path, line: bytes) -> None:
         if created:
             fsync_directory(path.parent)
     except OSError as failure:
-        raise StepFailed(
-            f"{path} cannot be written: {failure.strerror or failure}.",
-            world="What is not written down is not done.",
-            next=f"make room on the disk, then: {resume_of(path)}",
-            file=str(path),
-        ) from failure
+        raise _unwritten(path, failure) from failure
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -87,12 +82,7 @@ def replace_file(path: Path, content: bytes) -> None:
         beside.rename(path)
         fsync_directory(path.parent)
     except OSError as failure:
-        raise StepFailed(
-            f"{path} cannot be written: {failure.strerror or failure}.",
-            world="What is not written down is not done.",
-            next=f"make room on the disk, then: {resume_of(path)}",
-            file=str(path),
-        ) from failure
+        raise _unwritten(path, failure) from failure
 
 
 def whole_lines(
@@ -116,17 +106,45 @@ def whole_lines(
     torn = f"The last line of {path.name} was torn by a crash ({len(raw) - whole} bytes)"
     if not repair:
         return lines, f"{torn}; the next run sets it aside."
-    aside = path.with_name(f"{path.name}.torn-{len(raw)}")
-    aside.write_bytes(raw[whole:])
-    aside.chmod(0o600)
-    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    return lines, f"{torn}; it is kept in {_set_aside(path, raw, whole).name}."
+
+
+def torn_from(path: Path) -> list[Path]:
+    """What was set aside of an append-only file."""
+    return sorted(path.parent.glob(f"{path.name}.torn-*"))
+
+
+def _set_aside(path: Path, raw: bytes, whole: int) -> Path:
+    """Keep what follows the whole lines in a file of its own, then cut it off. Raises StepFailed."""
     try:
-        os.ftruncate(handle, whole)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    fsync_directory(path.parent)
-    return lines, f"{torn}; it is kept in {aside.name}."
+        taken = {one.name for one in torn_from(path)}  # of an earlier crash at the same place, or of one in here
+        names = (f"{path.name}.torn-{len(raw)}{more}" for more in ("", *(f"-{n}" for n in range(2, len(taken) + 3))))
+        aside = path.with_name(next(name for name in names if name not in taken))
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(handle, raw[whole:])
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.ftruncate(handle, whole)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        fsync_directory(path.parent)
+    except OSError as failure:
+        raise _unwritten(path, failure) from failure
+    return aside
+
+
+def _unwritten(path: Path, failure: OSError) -> StepFailed:
+    return StepFailed(
+        f"{path} cannot be written: {failure.strerror or failure}.",
+        world="What is not written down is not done.",
+        next=f"make room on the disk, or let the file be written to, then: {resume_of(path)}",
+        file=str(path),
+    )
 
 
 def resume_of(path: Path) -> str:

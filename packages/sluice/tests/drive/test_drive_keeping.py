@@ -137,3 +137,15 @@ async def test_a_ledger_is_begun_anew_on_purpose_as_the_reference_says(tmp_path,
     assert Ledger(kept.memory.paths.ledger).verify().ok
     if anchored:
         assert (await kept.anchor.compare()).anchored == 1
+
+
+@pytest.mark.parametrize("name", ["rollout", "lock", "freeze"])
+async def test_a_torn_line_that_was_set_aside_is_said(tmp_path, name):
+    """Whichever command mends the file says where the rest of it is."""
+    kept = Kept(tmp_path, anchored=False)
+    await kept.drive().rollout(Request("ann", "flag", "main"))
+    with kept.memory.paths.ledger.open("ab") as file:
+        file.write(b'{"half":')
+    await COMMANDS[name](kept.drive())
+    notes = [report.text for report in kept.memory.reports if report.event == "note"]
+    assert [text for text in notes if "torn by a crash" in text and "it is kept in ledger.jsonl.torn-" in text]

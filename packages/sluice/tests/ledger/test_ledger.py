@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -207,7 +208,40 @@ def test_a_torn_last_line_is_set_aside_by_the_next_run(tmp_path):
     assert ledger.append({"type": "rollout", "run": "run-5"})["n"] == 5
     assert "torn by a crash" in ledger.note
     assert ledger.verify().ok
-    assert len(list(tmp_path.glob("*.torn-*"))) == 1
+    (kept,) = tmp_path.glob("*.torn-*")
+    assert whole[:-20].endswith(kept.read_bytes())
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert [kept.name in note for note in ledger.verify().notes] == [True]
+
+
+def test_what_was_set_aside_once_is_never_overwritten(tmp_path):
+    """Torn twice at the same place, or somebody's link there: another name, and both are listed."""
+    ledger = filled(tmp_path, 1)
+    elsewhere = tmp_path / "elsewhere"
+    size = ledger.path.stat().st_size + 4
+    ledger.path.with_name(f"ledger.jsonl.torn-{size}").symlink_to(elsewhere)
+    with ledger.path.open("ab") as file:
+        file.write(b'{"n"')
+    assert ledger.append({"type": "rollout", "run": "run-2"})["n"] == 2
+    assert not elsewhere.exists()
+    assert ledger.path.with_name(f"ledger.jsonl.torn-{size}-2").read_bytes() == b'{"n"'
+    assert len(ledger.verify().notes) == 2
+
+
+def test_a_torn_line_that_cannot_be_cut_off_is_a_sentence(tmp_path, monkeypatch):
+    """An append-only file, say: the append fails as on a full disk, and nothing is recorded."""
+    ledger = filled(tmp_path, 1)
+    with ledger.path.open("ab") as file:
+        file.write(b'{"n"')
+
+    def refuse(_handle: int, _size: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises(StepFailed, match="Operation not permitted"):
+        ledger.append({"type": "rollout", "run": "run-2"})
+    monkeypatch.undo()
+    assert ledger.append({"type": "rollout", "run": "run-2"})["n"] == 2
 
 
 def test_a_run_is_recorded_once(tmp_path):

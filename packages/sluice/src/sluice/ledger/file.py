@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sluice.journal import Mark, append_line, canonical, damaged, replace_file, whole_lines
+from sluice.journal import Mark, append_line, canonical, damaged, replace_file, torn_from, whole_lines
 from sluice.ledger.chain import GENESIS, OWN, Place, Verification, judged, missing, parsed, record_hash
 from sluice.ledger.signing import LedgerKey, PublicKey
 from sluice.model.errors import StepFailed
@@ -132,7 +132,8 @@ class Ledger:
         lines = self._lines(repair=False)
         records, verdict = judged(lines, self._key.public() if lines else None, place)
         unnoted = f"{self._head.path.name}, the note of the last record, is not there or cannot be read"
-        notes = (self.note, unnoted if lines and last is None else "")
+        kept = [f"{one.name} was set aside as torn by a crash" for one in torn_from(self.path)]
+        notes = (self.note, *kept, unnoted if lines and last is None else "")
         verdict = replace(verdict, notes=tuple(filter(None, notes)))
         if not verdict.ok:
             return verdict
