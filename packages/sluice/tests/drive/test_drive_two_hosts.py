@@ -198,7 +198,9 @@ async def test_an_anchor_that_was_rewritten_by_the_right_key_is_refused(hosts):
     await hosts.rollout()
     assert (await plan_promotion(hosts.world(), "", lambda _text: None)).promotion is not None
     shutil.rmtree(hosts.test.paths.repo)
-    hosts.test.paths.ledger.unlink()
+    ledger = hosts.test.paths.ledger
+    for file in [ledger, ledger.with_name("ledger.head"), *hosts.test.paths.journal_dir.iterdir()]:
+        file.unlink()
     git(hosts.origin, "update-ref", "-d", REF)
     await hosts.rollout("feature/good")
     await hosts.rollout()
