@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.hosts.anchor_clone import audit_clone
+from sluice.hosts.anchor_clone import AUDITED, audit_clone
+from sluice.hosts.anchor_git import PREFIX
 from sluice.ledger.signing import LedgerKey
 from sluice.model.errors import Refused, UsageError
 
@@ -43,7 +44,7 @@ async def test_a_copy_that_does_not_hold_in_itself_is_named_in_a_clone(place, cl
     for _ in range(2):  # what does not hold is not remembered either
         (audit,) = await audit_clone(clone, RUNNER, offline=False)
         assert (audit.verdict.code, audit.verdict.number) == ("record-changed", 2)
-    assert git(clone, "for-each-ref", REF) == ""
+    assert git(clone, "for-each-ref", REF, AUDITED) == ""
 
 
 async def test_a_folder_that_is_no_clone_is_refused(place, tmp_path):
@@ -88,3 +89,56 @@ async def test_a_ledger_under_another_environments_name_is_named(place, clone):
         git(place.origin, "update-ref", f"refs/sluice/ledger/{name}", place.head())
     found = {one.name: one.verdict.code for one in await audit_clone(clone, RUNNER, offline=False)}
     assert found == {"shop/test": "", "shop/prod": "record-elsewhere", "shop/test-2025": ""}
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+async def test_a_fetch_by_hand_does_not_let_a_clone_forget(place, clone, tmp_path, mirror):
+    """The ref itself follows the origin in a mirror clone, and where it is fetched by hand: the memory does not."""
+    await place.anchored(1, 2, 3)
+    if mirror:
+        git(tmp_path, "clone", "-q", "--mirror", str(place.origin), str(tmp_path / "mirror"))
+    folder = tmp_path / "mirror" if mirror else clone
+    await audit_clone(folder, RUNNER, offline=False)
+    git(place.origin, "update-ref", REF, f"{REF}~2")
+    git(folder, "fetch", "-q", "origin", "+refs/sluice/ledger/*:refs/sluice/ledger/*")
+    (audit,) = await audit_clone(folder, RUNNER, offline=False)
+    assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-cut", 2)]
+    (alone,) = await audit_clone(folder, RUNNER, offline=True)
+    assert (alone.verdict.records, alone.anchoring) == (3, None)  # older than what was seen is no finding by itself
+    mallory = LedgerKey(tmp_path / "mallory")
+    place.force(place.rewritten(mallory), mallory.make().line)
+    git(folder, "fetch", "-q", "origin", "+refs/sluice/ledger/*:refs/sluice/ledger/*")
+    for offline in (False, True):
+        (audit,) = await audit_clone(folder, RUNNER, offline=offline)
+        assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-rewritten", 1)]
+
+
+async def test_what_was_fetched_by_hand_first_is_what_the_clone_saw(place, clone):
+    """Before any look: the origin then has less, and that shows; offline it is judged as it is."""
+    await place.anchored(1, 2)
+    git(clone, "fetch", "-q", "origin", "refs/sluice/ledger/*:refs/sluice/ledger/*")
+    (alone,) = await audit_clone(clone, RUNNER, offline=True)
+    assert (alone.verdict.records, alone.verdict.ok, alone.anchoring) == (2, True, None)
+    git(place.origin, "update-ref", REF, f"{REF}~1")
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-cut", 2)]
+
+
+async def test_a_branch_that_is_named_like_a_ledger_is_none(place, clone):
+    """Somebody's branch refs/heads/refs/sluice/ledger/…: not judged, and nothing of it is written into the clone."""
+    await place.anchored(1)
+    git(place.origin, "update-ref", f"refs/heads/{PREFIX}evil/test", place.head())
+    assert [audit.name for audit in await audit_clone(clone, RUNNER, offline=False)] == ["shop/test"]
+    assert "evil" not in git(clone, "for-each-ref")
+
+
+async def test_a_shallow_clone_of_the_ref_is_no_accusation(place, clone):
+    """What came before is not in it: that is said, with the command that brings it, and no record was removed."""
+    await place.anchored(1, 2, 3)
+    git(clone, "fetch", "-q", "--depth", "1", f"file://{place.origin}", f"+{REF}:{REF}")
+    for offline in (False, True):
+        with pytest.raises(Refused, match="git fetch --unshallow"):
+            await audit_clone(clone, RUNNER, offline=offline)
+    git(clone, "fetch", "-q", "--unshallow", f"file://{place.origin}", f"+{REF}:{REF}")
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    assert (audit.verdict.ok, audit.verdict.records) == (True, 3)

@@ -25,10 +25,14 @@ class Audit:
     seen: int = 0  # records that the clone had before this look
 
 
+# What a clone saw of a ledger. Not the ref itself: a fetch of it, or a mirror clone's, would let the clone forget.
+AUDITED = "refs/sluice/audited/"
+
+
 async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] = (), *, offline: bool) -> list[Audit]:
     """Every ledger in a clone of the service's repository, by itself and against the clone's remote `origin`.
 
-    The clone remembers what it saw: `refs/sluice/ledger/…` go forward in it, never back. `wanted`: SERVICE/ENV names;
+    The clone remembers what it saw: `refs/sluice/audited/…` go forward in it, never back. `wanted`: SERVICE/ENV names;
     none: all. Raises UsageError when the folder is no clone, and Refused when it cannot be read.
     """
     found = await runner.run(["git", "-C", str(folder), "rev-parse", "--absolute-git-dir"], timeout_s=ANCHOR_S)
@@ -46,33 +50,46 @@ async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] =
 
 
 async def _audit(git: Git, wanted: set[str], *, offline: bool) -> list[Audit]:
-    listed = await git.need("for-each-ref", "--format=%(refname) %(objectname)", PREFIX)
-    own = dict(line.split() for line in listed.decode(errors="surrogateescape").split("\n") if line)
-    theirs = {} if offline else await git.heads(f"{PREFIX}*")
-    return [
-        await _one(git, ref, own.get(ref, ""), None if offline else theirs.get(ref, ""))
-        for ref in sorted(own.keys() | theirs.keys())
-        if not wanted or ref.removeprefix(PREFIX) in wanted
-    ]
+    seen, fetched = await git.names(AUDITED), await git.names(PREFIX)
+    theirs = (
+        {} if offline else {ref.removeprefix(PREFIX): head for ref, head in (await git.heads(f"{PREFIX}*")).items()}
+    )
+    names = sorted(name for name in seen.keys() | fetched.keys() | theirs.keys() if not wanted or name in wanted)
+    if offline:
+        return [await _alone(git, name, seen.get(name, ""), fetched.get(name, "")) for name in names]
+    # What was fetched by hand before the first look was seen too.
+    return [await _one(git, name, seen.get(name) or fetched.get(name, ""), theirs.get(name, "")) for name in names]
 
 
-async def _one(git: Git, ref: str, own: str, head: str | None) -> Audit:
-    name, mine = ref.removeprefix(PREFIX), await git.copy(own)
-    service, _, rest = name.partition("/")
-    place = (service, rest.partition("-")[0])  # what was put aside as `prod-2026` is of prod
-    if head is None:
-        return Audit(name, _shown(mine.key), verify_records(mine.lines, mine.key, place), None)
+async def _alone(git: Git, name: str, seen: str, fetched: str) -> Audit:
+    """As the clone has it: what was fetched by hand meanwhile goes on from what was seen, or is a finding."""
+    mine = await git.copy(seen or fetched)
+    got = await git.copy(fetched)
+    behind = common(got.lines, mine.lines) == len(got.lines)
+    problem = None if behind else judge_origin(got, mine, None)
+    verdict = verify_records((mine if behind or problem else got).lines, mine.key, _place(name))
+    anchoring = Anchoring(common(mine.lines, got.lines), (problem,)) if problem else None
+    return Audit(name, _shown(mine.key), verdict, anchoring, len(mine.lines))
+
+
+async def _one(git: Git, name: str, own: str, head: str) -> Audit:
+    mine = await git.copy(own)
     if head:
-        await git.bring(ref, head)
+        await git.bring(PREFIX + name, head)
     origin = await git.copy(head)
     problem = judge_origin(origin, mine, None)
     anchoring = Anchoring(common(mine.lines, origin.lines), (problem,) if problem else ())
     # What the clone saw first is what it trusts; the origin's own word counts where it saw nothing yet.
     judged, key = mine if problem else origin, mine.key or origin.key
-    verdict = verify_records(judged.lines, key, place)
-    if problem is None and verdict.ok and head != own:
-        await git.remember(ref, head, own)
+    verdict = verify_records(judged.lines, key, _place(name))
+    if problem is None and verdict.ok:
+        await git.remember(AUDITED + name, head, await git.ref(AUDITED + name))
     return Audit(name, _shown(key), verdict, anchoring, len(mine.lines))
+
+
+def _place(name: str) -> tuple[str, str]:
+    service, _, environment = name.partition("/")
+    return service, environment.partition("-")[0]  # what was put aside as `prod-2026` is of prod
 
 
 def _shown(key: PublicKey | None) -> str:

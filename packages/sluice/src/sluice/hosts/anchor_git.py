@@ -67,11 +67,18 @@ class Git:
         done = await self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         return done.stdout.decode().strip() if done.exit_code == 0 else ""
 
+    async def names(self, prefix: str) -> dict[str, str]:
+        """What this repository's refs under a prefix name, by the rest of their names. Raises Unreachable."""
+        listed = await self.need("for-each-ref", "--format=%(objectname) %(refname)", prefix)
+        pairs = (line.partition(" ") for line in listed.decode(errors="surrogateescape").split("\n") if line)
+        return {name.removeprefix(prefix): head for head, _, name in pairs}
+
     async def heads(self, pattern: str) -> dict[str, str]:
-        """What the origin's refs name. Raises Unreachable."""
+        """What the origin's refs of ledgers name. Raises Unreachable."""
         told = await self.need("ls-remote", "--refs", "--", self.url, pattern, network=True)
-        lines = told.decode(errors="surrogateescape").split("\n")
-        return dict(reversed(line.split("\t", 1)) for line in lines if "\t" in line)  # type: ignore[misc]
+        pairs = (line.partition("\t") for line in told.decode(errors="surrogateescape").split("\n"))
+        # A pattern also matches the end of a longer name: refs/heads/refs/sluice/ledger/… is somebody's branch.
+        return {name: head for head, _, name in pairs if name.startswith(PREFIX)}
 
     async def bring(self, ref: str, head: str) -> None:
         """Have the origin's commits of this ref here, under no ref. Raises Unreachable."""
@@ -93,9 +100,22 @@ class Git:
         commits = listed.decode().split()
         if commits[-1:] != [head]:  # a file, a folder or a tag: whoever may push can put one there
             return Copy(head, [NO_RECORD])
+        if commits[0] in self._cut_off():
+            raise Unreachable(f"{self.git_dir} is a shallow clone and has only the end of it; git fetch --unshallow")
         wanted = [f"{commits[0]}:{KEY_FILE}", *(f"{commit}:{RECORD_FILE}" for commit in commits)]
         key, *records = await self._files(wanted)
         return Copy(head, [_line(record) for record in records], _key(key))
+
+    def _cut_off(self) -> set[str]:
+        """The commits whose parents a shallow clone left out."""
+        try:
+            common = (self.git_dir / "commondir").read_text().strip()  # of a worktree: where the clone itself is
+        except OSError:
+            common = "."
+        try:
+            return set((self.git_dir / common / "shallow").read_text().split())
+        except OSError:
+            return set()
 
     async def _files(self, names: list[str]) -> list[bytes]:
         """What stands under these names; what is missing, no file or larger than any record is empty."""
