@@ -114,3 +114,27 @@ def test_a_period_counts_what_ended_in_it_and_says_when_the_ledger_is_younger():
 def test_a_promotion_is_a_change_like_any_other():
     """Prod has promotions where test has rollouts."""
     assert measured([change("a", 1, type="promotion")]).deployments == 1
+
+
+def test_a_rollback_that_did_not_go_through_first_does_not_clear_its_change():
+    """Failed or undone, and typed again: the change was left all the same, by the one that was done."""
+    for first in ("rollback_failed", "rolled_back"):
+        records = [change("a", 1), change("b", 5), back(6, "b", "a", outcome=first), back(8, "b", "a")]
+        found = measured(records)
+        assert (found.changes, found.failed) == (2, 1)
+        assert found.restore == Measured(1, 1, 3.25 * 3600, 3.25 * 3600)
+
+
+def test_a_rollback_behind_a_rollback_counts_for_the_change_that_served_between():
+    """From c to b and on to a: both were left while they served."""
+    records = [change("a", 1), change("b", 5), change("c", 7), back(8, "c", "b"), back(9, "b", "a")]
+    found = measured(records)
+    assert (found.changes, found.failed) == (3, 2)
+    assert (found.restore.of, found.restore.read) == (2, 2)
+
+
+def test_nine_of_ten_are_not_longer_than_the_ninetieth_percentile():
+    """Of ten the ninth, of twenty the eighteenth, of nine and of one the last."""
+    for count, which in ((1, 1), (9, 9), (10, 9), (11, 10), (20, 18)):
+        records = [change(str(n), 1000, committed_at=at(1000 - n)) for n in range(1, count + 1)]
+        assert measured(records).lead_time.p90_s == which * 3600

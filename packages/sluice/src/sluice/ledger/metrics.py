@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -48,7 +49,7 @@ def _measured(durations: Sequence[float | None]) -> Measured:
     known = sorted(one for one in durations if one is not None)
     if not known:
         return Measured(len(durations), 0, None, None)
-    p90 = known[min(len(known) - 1, int(len(known) * 0.9))]
+    p90 = known[math.ceil(len(known) * 9 / 10) - 1]  # the least that nine of ten do not exceed
     return Measured(len(durations), len(known), statistics.median(known), p90)
 
 
@@ -61,15 +62,21 @@ def _hurt(record: Record) -> bool:
     return record.get("decision") == "rollback"
 
 
-def _went_back(records: Sequence[Record], place: int) -> Record | None:
-    """The rollback that left this change's release, while it was the one that served."""
-    for later in records[place + 1 :]:
-        if later.get("type") == "rollback" and later.get("decision") == "rollback":
-            same = later.get("from_release") == records[place].get("release") != later.get("release")
-            return later if same and later.get("outcome") in {"done", "degraded"} else None
-        if _seen(later) and not _hurt(later):
-            return None
-    return None
+def _left(records: Sequence[Record]) -> dict[int, Record]:
+    """Of each change whose release a rollback left while it served, the first such rollback.
+
+    One that failed or was undone left nothing. After C went back to B, going on from B to A leaves B as well.
+    """
+    brought: dict[str, int] = {}
+    left: dict[int, Record] = {}
+    for place, record in enumerate(records):
+        if _seen(record) and not _hurt(record):
+            brought[str(record.get("release"))] = place
+        elif record.get("type") == "rollback" and record.get("outcome") in {"done", "degraded"}:
+            was = brought.get(str(record.get("from_release")))
+            if was is not None and record.get("from_release") != record.get("release"):
+                left.setdefault(was, record)
+    return left
 
 
 def _restored_by(records: Sequence[Record], place: int) -> Record | None:
@@ -90,8 +97,9 @@ def metrics_of(records: Sequence[Record], since: dt.datetime | None, now: dt.dat
     ]
     deployed = [records[place] for place in inside if not _hurt(records[place])]
     lead = _measured([_seconds(time_of(one, "committed_at"), time_of(one)) for one in deployed])
-    failures = [(place, _restored_of(records, place)) for place in inside]
-    failed = [(place, by) for place, by in failures if _hurt(records[place]) or by is not None]
+    left = _left(records)
+    failures = [place for place in inside if _hurt(records[place]) or place in left]
+    failed = [(place, left.get(place) or _restored_by(records, place)) for place in failures]
     restore = _measured([_restore_s(records[place], by) for place, by in failed])
     span = (now - begin).total_seconds() if begin is not None else 0.0
     return Metrics(
@@ -106,10 +114,6 @@ def metrics_of(records: Sequence[Record], since: dt.datetime | None, now: dt.dat
         restore,
         _missing(records, lead, restore, begin, inside),
     )
-
-
-def _restored_of(records: Sequence[Record], place: int) -> Record | None:
-    return _restored_by(records, place) if _hurt(records[place]) else _went_back(records, place)
 
 
 def _restore_s(change: Record, by: Record | None) -> float | None:
