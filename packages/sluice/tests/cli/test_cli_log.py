@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -369,3 +371,41 @@ def test_a_ledger_copied_from_another_environment_is_no_ledger_of_this_one(host,
     copied = StatePaths(host / "state", "bank", "test").ledger
     assert lock() == 5
     assert copied.read_bytes() == ledger.path.read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--reason", "--owner"])
+def test_an_argument_that_is_no_text_begins_nothing(ledger, capsys, option):
+    """A byte that is no UTF-8 cannot be recorded: a usage error, before anything."""
+    before = ledger.path.read_bytes()
+    assert main(["lock", "--env", "test", "--reason", "why", option, "x\udcff"]) == 2
+    said = capsys.readouterr().err
+    assert "no UTF-8 text" in said
+    assert "x\\udcff" in said
+    assert ledger.path.read_bytes() == before
+
+
+def test_a_user_whose_name_is_no_text_is_recorded_all_the_same(ledger, monkeypatch):
+    """The environment may hold any bytes; they cannot stop a lock."""
+    monkeypatch.setenv("USER", "an\udcffn")
+    assert lock() == 0
+    assert ledger.records()[-1]["owner"].startswith("an\ufffdn@")
+
+
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_outside_the_calendar_is_no_time(ledger, until):
+    """Its hour in UTC is no hour at all."""
+    before = ledger.path.read_bytes()
+    assert main(["freeze", "--env", "test", "--until", until, "--reason", "why"]) == 2
+    assert main(["log", "export", "--env", "test", "--format", "csv", "--until", until]) == 2
+    assert ledger.path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("host")
+def test_an_export_that_finds_no_room_is_refused():
+    """Half a file is none: exit 1 and a sentence, no internal error and no success."""
+    command = [sys.executable, "-c", "from sluice.cli.main import command; command()", "log", "export"]
+    with Path("/dev/full").open("w") as out:
+        done = subprocess.run(
+            [*command, "--env", "test", "--format", "csv"], check=False, stdout=out, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, "could not be written: No space left" in done.stderr) == (1, True)

@@ -315,3 +315,19 @@ def test_a_ledger_of_another_environment_is_named_and_not_added_to(tmp_path):
     with pytest.raises(StateCorrupted, match="one of shop/test and none of shop/prod"):
         ledger.append({**body, "run": "run-2", "environment": "prod"})
     assert len(ledger.lines()) == 1
+
+
+@pytest.mark.parametrize("put", ["mkdir", "fifo", "loop"])
+def test_what_is_no_file_is_no_ledger(tmp_path, put):
+    """A folder, a pipe, a link to itself: named at once, never waited for, and nothing is added."""
+    ledger = filled(tmp_path, 1)
+    ledger.path.unlink()
+    make = {
+        "mkdir": ledger.path.mkdir,
+        "fifo": lambda: os.mkfifo(ledger.path),
+        "loop": lambda: ledger.path.symlink_to(ledger.path),
+    }
+    make[put]()
+    for use in (ledger.records, ledger.verify, lambda: ledger.append({"type": "lock", "run": "run-2"})):
+        with pytest.raises(StateCorrupted, match="cannot be read as a ledger"):
+            use()

@@ -18,7 +18,7 @@ from sluice.config import Environment
 from sluice.journal import recorded_runs
 from sluice.ledger import Anchoring, Ledger, Verification
 from sluice.ledger.export import of_run
-from sluice.model.errors import ExitCode, UsageError
+from sluice.model.errors import ExitCode, Refused, UsageError
 from sluice.model.secret import Redactor
 from sluice.model.text import plain
 from sluice.model.verdict import counted
@@ -215,7 +215,14 @@ def export(_session: Session, env: Environment, form: str, since: str, until: st
     from sluice.ledger.export import as_csv, as_in_toto, as_markdown, chosen
 
     records = chosen(of_run(Ledger(env.paths.ledger).records(), run, env.name.value), since, until)
-    click.echo({"markdown": as_markdown, "csv": as_csv, "in-toto": as_in_toto}[form](records), nl=False)
+    try:
+        click.echo({"markdown": as_markdown, "csv": as_csv, "in-toto": as_in_toto}[form](records), nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as failure:  # half an export is none
+        raise Refused(
+            f"The export could not be written: {failure.strerror}.", next="make room where it goes, then repeat it"
+        ) from failure
     return 0
 
 

@@ -23,7 +23,7 @@ import sluice.cli.supervisor  # noqa: F401 - each module adds its commands
 from sluice.cli.commands import cli
 from sluice.cli.session import ENVIRONMENT, Session
 from sluice.journal import resume_of
-from sluice.model.errors import ExitCode, SluiceError
+from sluice.model.errors import ExitCode, SluiceError, UsageError
 from sluice.model.text import plain
 
 
@@ -46,9 +46,11 @@ def main(arguments: Sequence[str] | None = None, after_entry: Callable[[str], No
     `after_entry` is called with the name of each journal entry once it is on disk: drills end the process there.
     """
     session = Session(after_entry=after_entry)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _must_be_text(given)
         code = cli.main(
-            args=list(sys.argv[1:] if arguments is None else arguments),
+            args=given,
             prog_name="sluice",
             standalone_mode=False,
             obj=session,
@@ -79,6 +81,13 @@ def _usage(session: Session, error: click.ClickException) -> int:
     known = session.environments() if missing is not None and missing.name == ENVIRONMENT else []
     next_ = f"{command} --env {known[0]} (here: {', '.join(known)})" if known else f"{command} --help"
     return _say(session, "Usage", error.format_message(), "Nothing was changed.", next_, ExitCode.USAGE)
+
+
+def _must_be_text(arguments: Sequence[str]) -> None:
+    """What a record or a journal says can be written as UTF-8, or nothing is begun with it. Raises UsageError."""
+    for number, argument in enumerate(arguments, 1):
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise UsageError(f"argument {number} ({argument!a}) is no UTF-8 text.", next="type it in UTF-8")
 
 
 def _internal(session: Session, error: Exception) -> int:

@@ -199,6 +199,7 @@ def request_of(owner: str | None, branch: str = "", override: str = "") -> Reque
         user = os.environ.get("USER") or getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in some containers
         user = str(os.getuid())
+    user = os.fsencode(user).decode(errors="replace")  # a name of the environment may be any bytes; a record is text
     context = click.get_current_context(silent=True)
     session = context.find_object(Session) if context is not None else None
     owners = session.host().host.owners if session is not None else ""

@@ -42,7 +42,9 @@ def moment(text: str, option: str) -> dt.datetime:
     """A day or a time in ISO 8601; UTC where it names no zone. Raises UsageError, naming the option."""
     try:
         found = dt.datetime.fromisoformat(text)
-    except ValueError:
+        if found.tzinfo:
+            found.astimezone(dt.UTC)  # the first and the last day of the calendar have hours that are none in UTC
+    except (ValueError, OverflowError):
         raise UsageError(f"{option} {text!r} is no time.", next=f"{option} 2026-01-31 or 2026-01-31T12:00") from None
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from sluice.journal import Mark, append_line, canonical, damaged, replace_file, torn_from, whole_lines
 from sluice.ledger.chain import GENESIS, OWN, Place, Verification, judged, missing, parsed, record_hash
 from sluice.ledger.signing import LedgerKey, PublicKey
-from sluice.model.errors import StepFailed
+from sluice.model.errors import StateCorrupted, StepFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,20 @@ class Ledger:
         return chained
 
     def _lines(self, *, repair: bool) -> list[bytes]:
-        if not self.path.exists():
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise self._unreadable("it is no file")  # a pipe would be waited for
+            lines, self.note = whole_lines(self.path, repair=repair, complete=lambda line: parsed(line) is not None)
+        except FileNotFoundError:
             return []
-        lines, self.note = whole_lines(self.path, repair=repair, complete=lambda line: parsed(line) is not None)
+        except OSError as failure:
+            raise self._unreadable(failure.strerror or str(failure)) from failure
         return lines
+
+    def _unreadable(self, why: str) -> StateCorrupted:
+        return StateCorrupted(
+            f"{self.path} cannot be read as a ledger: {why}.",
+            world="Nothing was overwritten; the release that serves goes on serving.",
+            next="find out who put it there, then put the ledger back",
+            file=str(self.path),
+        )
