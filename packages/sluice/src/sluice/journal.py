@@ -291,10 +291,22 @@ def read_all(directory: Path, *, repair: bool) -> list[Record]:
     return [record for record in records if record is not None]
 
 
-def recorded_runs(directory: Path) -> dict[str, list[Mark]]:
-    """What the journals remember of the ledger: the runs that were recorded, and their records. As `read_all`."""
-    found = read_all(directory, repair=False) if directory.is_dir() else []
-    return {one.run: marks for one in found if (marks := one.recorded) is not None}
+def recorded_runs(directory: Path, on_damage: Callable[[StateCorrupted], None] | None = None) -> dict[str, list[Mark]]:
+    """What the journals remember of the ledger: the runs that were recorded, and their records.
+
+    Raises StateCorrupted for a damaged one, or tells `on_damage` and goes on with the others.
+    """
+    runs: dict[str, list[Mark]] = {}
+    for path in sorted(directory.glob(f"*{SUFFIX}")):
+        try:
+            record = read(path, repair=False)
+            if record is not None and (marks := record.recorded) is not None:
+                runs[record.run] = marks
+        except StateCorrupted as damage:
+            if on_damage is None:
+                raise
+            on_damage(damage)
+    return runs
 
 
 class Journal:

@@ -409,3 +409,15 @@ def test_an_export_that_finds_no_room_is_refused():
             [*command, "--env", "test", "--format", "csv"], check=False, stdout=out, stderr=subprocess.PIPE, text=True
         )
     assert (done.returncode, "could not be written: No space left" in done.stderr) == (1, True)
+
+
+def test_a_damaged_journal_hides_nothing_else(host, ledger, capsys):
+    """It is named, and ledger and anchor are judged all the same."""
+    assert lock() == 0
+    journal = StatePaths(host / "state", "shop", "test").journal_dir / "run-9.jsonl"
+    journal.write_text("garbled\n")
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b"v1.2", b"v9.9"))
+    code, told = verified(capsys)
+    assert code == 5
+    assert [one["code"] for one in told["problems"]] == ["record-changed", "journal-damaged", "ledger-rewritten"]
+    assert "run-9.jsonl" in told["problems"][1]["sentence"]

@@ -363,3 +363,16 @@ async def test_a_run_that_records_meanwhile_is_no_finding(place, monkeypatch, of
     monkeypatch.setattr(Git, "copy", slowly)
     found = await place.anchor.compare(offline=offline)
     assert (found.problems, found.anchored) == ((), 2)
+
+
+@pytest.mark.parametrize("memory", ["garbage", "1" * 40, ""])
+async def test_a_memory_that_is_damaged_is_said(place, memory):
+    """It counts as none: then a cut on the origin cannot show here, and that is no silence."""
+    await place.anchored(1, 2)
+    assert (await place.anchor.compare()).memory == ""
+    ref = place.mirror / SEEN / "shop" / "test"
+    ref.write_text(f"{memory}\n")
+    for offline in (False, True):
+        assert "is damaged" in (await place.anchor.compare(offline=offline)).memory
+    ref.unlink()
+    assert (await place.anchor.compare()).memory == ""

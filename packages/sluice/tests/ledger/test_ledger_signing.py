@@ -160,3 +160,30 @@ def test_openssh_can_sign_what_the_ledger_takes(ledger, tmp_path):
     command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(ledger._key.path), "-n", "sluice-ledger"]
     done = subprocess.run(command, input=record["hash"].encode(), check=True, capture_output=True, timeout=20)
     assert done.stdout.decode().split() == armoured(record["signature"]).split()
+
+
+def test_a_public_half_of_another_key_is_named(ledger, tmp_path):
+    """It is what people copy and compare: replaced, or made unreadable, it is a finding with the way to mend it."""
+    public = ledger._key.public_path
+    right = public.read_text()
+    for wrong, words in ((LedgerKey(tmp_path / "mallory").make().line, "is another key"), ("junk", "cannot be read")):
+        public.write_text(wrong)
+        verdict = Ledger(ledger.path).verify()
+        assert (verdict.code, verdict.number, words in verdict.problem) == ("key-foreign", 0, True)
+    made = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(ledger._key.path)], check=True, capture_output=True, timeout=20
+    )
+    public.write_bytes(made.stdout)
+    assert Ledger(ledger.path).verify().ok
+    assert right.split()[1] == public.read_text().split()[1]
+
+
+def test_files_that_others_may_use_are_a_note(ledger):
+    """No record is another for it, so it is no problem: a key that may be read, a ledger that may be written to."""
+    assert ledger.verify().notes == ()
+    ledger._key.path.chmod(0o640)
+    ledger.path.chmod(0o666)
+    verdict = ledger.verify()
+    assert verdict.ok
+    assert [note for note in verdict.notes if "others may read ledger.key" in note and "0640" in note]
+    assert [note for note in verdict.notes if "others may write to ledger.jsonl" in note and "0666" in note]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from sluice.cli.session import ENVIRONMENT, Session, anchor_of, missing
 from sluice.cli.tables import log_table, print_record
 from sluice.config import Environment
 from sluice.journal import recorded_runs
-from sluice.ledger import Anchoring, Ledger, Verification
+from sluice.ledger import Anchoring, Ledger, Problem, Tampering, Verification
 from sluice.ledger.export import of_run
-from sluice.model.errors import ExitCode, Refused, UsageError
+from sluice.model.errors import ExitCode, Refused, StateCorrupted, UsageError
 from sluice.model.secret import Redactor
 from sluice.model.text import plain
 from sluice.model.verdict import counted
@@ -79,8 +80,11 @@ def verify(
     if environment is None:
         raise missing(ENVIRONMENT, "Or --clone, without a server.")
     env = session.environment(service, environment)
-    ledger = Ledger(env.paths.ledger)
-    verdict = ledger.verify(recorded_runs(env.paths.journal_dir), (env.service, env.name.value))
+    ledger, damage = Ledger(env.paths.ledger), list[StateCorrupted]()
+    runs = recorded_runs(env.paths.journal_dir, damage.append)
+    verdict = ledger.verify(runs, (env.service, env.name.value))
+    damaged = (Problem(Tampering.JOURNAL, 0, one.what.rstrip(".")) for one in damage)
+    verdict = replace(verdict, problems=(*verdict.problems, *damaged))
     found = Anchoring(0, note="anchor = false in host.toml")
     if env.host_service.anchor:
         found = asyncio.run(anchor_of(env).compare(offline=offline))
@@ -141,8 +145,9 @@ def _tell(
     name = plain(name)
     found = [{"code": one.code, "number": one.number, "sentence": plain(one.sentence)} for one in problems]
     first = found[0] if found else {"code": "", "number": 0, "sentence": ""}
+    memory = anchoring.memory if anchoring else ""
     tail = _tail(verdict.records, anchoring) if anchoring and of_clone is None else of_clone or []
-    notes = [plain(session.redact(note)) for note in (*verdict.notes, *tail)]
+    notes = [plain(session.redact(note)) for note in (*verdict.notes, memory, *tail) if note]
     next_ = plain(session.redact(_advice(problems[0].code, name, mirror, anchoring))) if problems else ""
     if session.json:
         told = {

@@ -114,8 +114,13 @@ class GitAnchor:
             except Unreachable as failure:
                 note = f"{self._where}: {failure}"
             else:
-                return self._judged(origin, remembered)
-        return await self._by_memory(note)
+                return replace(self._judged(origin, remembered), memory=await self._forgotten())
+        return replace(await self._by_memory(note), memory=await self._forgotten())
+
+    async def _forgotten(self) -> str:
+        if not await self._git.broken(self._seen):
+            return ""
+        return f"the mirror's memory of the origin ({self._seen}) is damaged: what was cut there does not show here"
 
     def _judged(self, origin: Copy, remembered: Copy) -> Anchoring:
         # Read after the origin was: a run that records meanwhile writes here first, so what is there is here too.

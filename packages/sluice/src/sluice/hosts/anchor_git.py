@@ -67,6 +67,13 @@ class Git:
         done = await self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         return done.stdout.decode().strip() if done.exit_code == 0 else ""
 
+    async def broken(self, name: str) -> bool:
+        """Whether there is such a ref in this repository, and it names nothing that is here."""
+        if await self.ref(name):
+            return False
+        told = await self.run("for-each-ref", "--format=%(refname)", name)
+        return told.exit_code == 0 and bool(told.stdout.strip() or told.stderr.strip())
+
     async def names(self, prefix: str) -> dict[str, str]:
         """What this repository's refs under a prefix name, by the rest of their names. Raises Unreachable."""
         listed = await self.need("for-each-ref", "--format=%(objectname) %(refname)", prefix)

@@ -36,6 +36,7 @@ class Anchoring:
     anchored: int  # the first so many records are on the origin
     problems: tuple[Problem, ...] = ()
     note: str = ""  # why the origin was not asked
+    memory: str = ""  # why what was seen there before is not known
 
     @property
     def ok(self) -> bool:

@@ -31,6 +31,7 @@ class Tampering(StrEnum):
     FORGED = "signature-invalid"  # its hash is right, its signature is not the key's
     FOREIGN_KEY = "key-foreign"  # signed by another key than the environment's
     ELSEWHERE = "record-elsewhere"  # it is one of another environment or service
+    JOURNAL = "journal-damaged"  # what it remembers of the ledger cannot be read
     NO_KEY = "key-missing"  # neither half of the environment's key is there
     CUT = "tail-cut"
     REWRITTEN = "ledger-rewritten"  # other records here than were anchored, or than a journal remembers

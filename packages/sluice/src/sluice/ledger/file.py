@@ -6,13 +6,24 @@ import contextlib
 import datetime as dt
 import json
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sluice.journal import Mark, append_line, canonical, damaged, replace_file, torn_from, whole_lines
-from sluice.ledger.chain import GENESIS, OWN, Place, Verification, judged, missing, parsed, record_hash
+from sluice.ledger.chain import (
+    GENESIS,
+    OWN,
+    Place,
+    Problem,
+    Tampering,
+    Verification,
+    judged,
+    missing,
+    parsed,
+    record_hash,
+)
 from sluice.ledger.signing import LedgerKey, PublicKey
 from sluice.model.errors import StateCorrupted, StepFailed
 
@@ -134,12 +145,25 @@ class Ledger:
         records, verdict = judged(lines, self._key.public() if lines else None, place)
         unnoted = f"{self._head.path.name}, the note of the last record, is not there or cannot be read"
         kept = [f"{one.name} was set aside as torn by a crash" for one in torn_from(self.path)]
-        notes = (self.note, *kept, unnoted if lines and last is None else "")
+        notes = (self.note, *kept, *self._lax(), unnoted if lines and last is None else "")
         verdict = replace(verdict, notes=tuple(filter(None, notes)))
         if not verdict.ok:
             return verdict
         problem = missing(records, runs or {}, last)
+        if problem is None and (apart := self._key.apart()):
+            mend = f"ssh-keygen -y -f {self._key.path.name} > {self._key.public_path.name} puts that right"
+            problem = Problem(Tampering.FOREIGN_KEY, 0, f"{apart}; {mend}")
         return replace(verdict, problems=(problem,)) if problem else verdict
+
+    def _lax(self) -> Iterator[str]:
+        """What lets others at the ledger or its key."""
+        for path, forbidden, may in ((self._key.path, 0o077, "read"), (self.path, 0o022, "write to")):
+            with contextlib.suppress(OSError):
+                found, folder = path.stat(), path.parent.stat()
+                if found.st_mode & forbidden:
+                    yield f"others may {may} {path.name}: its mode is {found.st_mode & 0o777:04o} and should be 0600"
+                if found.st_uid != folder.st_uid:
+                    yield f"{path.name} belongs to user {found.st_uid}, and its folder to {folder.st_uid}"
 
     def bad_run(self, artifact_key: str, env_fingerprint: str) -> str:
         """The run that blamed this artifact in this environment, unless a later run proved it; else ""."""

@@ -117,6 +117,23 @@ class LedgerKey:
         except (OSError, ValueError) as error:
             raise self._damaged(self.public_path, "cannot be read as an Ed25519 public key") from error
 
+    def apart(self) -> str:
+        """Why the two halves are not of one key, in a sentence; "" where they are, or one is not there."""
+        if not self.path.exists():
+            return ""
+        own = _public_of(self._load())
+        try:
+            beside = PublicKey.parse(self.public_path.read_text("ascii"))
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError):
+            return f"{self.public_path.name} cannot be read as an Ed25519 public key"
+        if beside == own:
+            return ""
+        return (
+            f"{self.public_path.name} is another key ({beside.fingerprint}) than {self.path.name}'s ({own.fingerprint})"
+        )
+
     def usable(self) -> None:
         """Raises StateCorrupted when the private half is gone or damaged. It must have been made."""
         self._load()
