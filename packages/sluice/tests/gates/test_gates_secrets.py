@@ -117,6 +117,34 @@ async def test_a_change_beside_an_old_secret_is_none(origin, kind):
     )
 
 
+@pytest.mark.parametrize("content", ["x\n", b"\0\1", "", SECRETS["password"]])
+async def test_a_secret_in_a_files_name_is_found_and_not_shown(origin, content):
+    """Once, in the commit that made the file; the path is in no part of the finding, also not of the file's others."""
+    name = "gh" + "p_" + noise(36, 5)
+    origin.commit({f"backup/{name}.txt": content})
+    origin.commit({f"backup/{name}.txt": "another\n"})
+    finding = await no_secrets(await origin.context())
+    assert (finding.verdict, finding.metrics["found"]) == (Verdict.FAIL, 2 if content == SECRETS["password"] else 1)
+    assert "a file's name " in finding.detail
+    assert name not in f"{finding.detail} {finding.fix}"
+    entry = allowed("backup/*.txt", name)
+    finding = await no_secrets(await origin.context(policy=GatesSpec(allowed_secrets=(entry,))))
+    assert finding.metrics["allowed"] == 1
+
+
+async def test_a_secret_in_a_message_is_found(origin):
+    """A message is pushed as files are; the allow-list names it `message`."""
+    origin.commit({"a.txt": "x\n"})
+    origin.git("commit", "--quiet", "--amend", "--message", f"Log in\n\nwith {SECRETS['token']}\nSummary: x")
+    origin.commit({"b.txt": "x\n"})
+    finding = await no_secrets(await origin.context())
+    assert (finding.verdict, finding.metrics["found"]) == (Verdict.FAIL, 1)
+    assert finding.detail.startswith("message:3 ")
+    assert f"(commit {origin.git('rev-parse', 'HEAD~1')[:12]}, " in finding.detail
+    policy = GatesSpec(allowed_secrets=(allowed("message", SECRETS["token"].strip()),))
+    assert (await no_secrets(await origin.context(policy=policy))).verdict is Verdict.PASS
+
+
 async def test_a_secret_taken_away_again_is_still_known(origin):
     """What was pushed once is known, so a later commit that removes it does not make it good."""
     origin.commit({"a.conf": SECRETS["aws"]})
@@ -221,11 +249,11 @@ async def test_more_finds_than_one_answer_holds_are_asked_for(origin, monkeypatc
 async def test_a_file_with_more_finds_than_are_told_is_no_pass(origin, monkeypatch):
     """All of the told ones may be allowed: what was not told nobody allowed, so the gate cannot be judged."""
     monkeypatch.setattr(scanner, "MAX_HITS", 1)
-    told = scanner.answer([Text("users.conf", SECRETS["aws"] + SECRETS["password"])])
+    told = scanner.answer([Text("users.conf", f"\n\n\n{SECRETS['aws']}{SECRETS['password']}")])
     assert (len(told.hits), told.read, told.truncated) == (1, 1, True)
     origin.commit({"tests/users.conf": "x\n"})
     runner = Broken(Completed((), 0, msgspec.json.encode(told).decode(), "", 1))
-    entry = AllowedSecret(path="tests/**", digest=told.hits[0].digest, reason="a mock", reviewed_by="ann")
+    entry = AllowedSecret(path="**", digest=told.hits[0].digest, reason="a mock", reviewed_by="ann")
     context = dataclasses.replace(await origin.context(policy=GatesSpec(allowed_secrets=(entry,))), runner=runner)
     with pytest.raises(ProbeBroken, match=r"tests/users\.conf has more finds than are told of one file"):
         await no_secrets(context)

@@ -18,6 +18,8 @@ _HUNK = re.compile(r"^(@@+) (?:-\S+ )+\+(\d+)(?:,(\d+))? @@+")
 _HEADER = re.compile(r"^diff --(?:git|cc|combined) ")
 # `index OLD..NEW`; of a merge `index OLD,OLD..NEW`. Whole names: the patch is made with --full-index.
 _INDEX = re.compile(r"^index ([0-9a-f]{40,64}(?:,[0-9a-f]{40,64})*)\.\.([0-9a-f]{40,64})")
+NAMED = "a file's name"  # in evidence, where the name itself is a find
+MESSAGE = "message"  # the path of what stands in a commit's message
 _ESCAPE = re.compile(r"\\([0-3][0-7]{2}|.)")
 _ESCAPES = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
 _HEADER_LINES = 12  # of one file, before what changed: modes, index, names
@@ -26,8 +28,9 @@ _HEADER_LINES = 12  # of one file, before what changed: modes, index, names
 class Added(msgspec.Struct, frozen=True):
     """Added lines of one file of one commit and those around them. `lines[i]` is where line i of `text` stands in it.
 
-    `old` are the lines of `text`, from one, that were there before. `whole` names the content of a changed file that
-    has what looks like a part of a key, whose head may stand far above what the patch shows.
+    Of a new file the first line is its name, and stands in line 0. `old` are the lines of `text`, from one, that were
+    there before. `whole` names the content of a changed file that has what looks like a part of a key, whose head may
+    stand far above what the patch shows.
     """
 
     commit: str
@@ -39,10 +42,14 @@ class Added(msgspec.Struct, frozen=True):
 
     def place(self, line: int, rule: str, digest: str) -> str:
         """Evidence: file, line, rule, commit, the value's digest; `line` counts from one within `text`."""
-        index = min(max(line, 1), len(self.lines)) - 1
         # A path may hold what steers a terminal.
         path = self.path if self.path.isprintable() else ascii(self.path)
-        return f"{path}:{self.lines[index]} {rule} (commit {self.commit[:12]}, digest {digest})"
+        where = f"{path}:{self.number(line)}" if self.number(line) else NAMED
+        return f"{where} {rule} (commit {self.commit[:12]}, digest {digest})"
+
+    def number(self, line: int) -> int:
+        """Where line `line` of the text stands in the file; 0 is the file's name."""
+        return self.lines[min(max(line, 1), len(self.lines)) - 1]
 
 
 class Opaque(msgspec.Struct, frozen=True):
@@ -72,6 +79,20 @@ def added_of(file: Opaque, lines: Sequence[Line], old: Sequence[int] = ()) -> Ad
     """What was read in such a file, as if the patch had said it."""
     text = "\n".join(text for _, text in lines)
     return Added(file.commit, file.path, text, tuple(number for number, _ in lines), tuple(old))
+
+
+def name_of(file: Opaque) -> list[Added]:
+    """The name of such a file, when it is new."""
+    return [] if file.old else [added_of(file, _name(file.path))]
+
+
+def message_of(sha: str, message: str) -> Added:
+    """What a commit's message says; it is fetched and kept as its files are."""
+    return Added(sha, MESSAGE, message, tuple(range(1, message.count("\n") + 2)))
+
+
+def _name(path: str) -> list[Line]:
+    return [(0, path.replace("\n", " ")), (0, "")]
 
 
 def around(piece: Added, content: str) -> Added:
@@ -134,6 +155,8 @@ def _file(sha: str, lines: list[str]) -> Added:
             number += 1
             left -= 1
     kept.end_hunk()
+    if any(line.startswith("new file mode ") for line in lines[1:_HEADER_LINES]):
+        kept.begin_with(_name(path))
     return Added(sha, path, "\n".join(kept.text), tuple(kept.numbers), tuple(kept.old), _whole(lines, kept))
 
 
@@ -157,6 +180,11 @@ class _Kept:
 
     def line(self, number: int, text: str, *, new: bool) -> None:
         self._hunk.append((number, text, new))
+
+    def begin_with(self, lines: list[Line]) -> None:
+        """Put them before all others, none of which is old."""
+        self.text[:0] = [text for _, text in lines]
+        self.numbers[:0] = [number for number, _ in lines]
 
     def end_hunk(self) -> None:
         """Keep it, unless nothing in it is new."""

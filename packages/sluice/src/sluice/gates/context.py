@@ -53,6 +53,10 @@ class GateRepo(Repo, Protocol):
         """
         ...
 
+    async def messages(self, shas: Sequence[str]) -> list[tuple[str, str]]:
+        """Each commit and its message, as it is."""
+        ...
+
     async def blob(self, name: str) -> bytes | None:
         """A file's content by its hash; None when it is larger than what is read of one file."""
         ...

@@ -36,10 +36,11 @@ def readable(raw: bytes) -> Iterator[list[Line]]:
 
     Between strings that do not stand beside each other is an empty line.
     """
+    bare = raw
     for mark, encoding in _MARKS.items():
         if raw.startswith(mark):
-            yield _lines(raw[len(mark) :].decode(encoding, "replace"))
-    bare = raw
+            bare = raw[len(mark) :]
+            yield _lines(bare.decode(encoding, "replace"))
     if b"\0" in raw:
         for wide in _WIDE:
             bare = wide.sub(b"", bare)

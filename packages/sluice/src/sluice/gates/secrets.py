@@ -1,7 +1,8 @@
-"""No secret in what the branch adds: every commit of policy_ref..branch, also lines a later commit took away again.
+"""No secret in what the branch adds: every commit of policy_ref..branch, its lines, new files' names and message.
 
-A secret that was ever pushed is known to everybody who fetched; so each commit is looked at, not the sum of them. Of
-the policy's own branch: every commit since the last promotion, and before the first one its whole history.
+What a later commit took away again is read too: a secret that was ever pushed is known to everybody who fetched; so
+each commit is looked at, not the sum of them. Of the policy's own branch: every commit since the last promotion, and
+before the first one its whole history.
 The scanner (sluice.gates.scanner) runs in a child without our environment: it can be killed at a deadline, it cannot be
 steered by variables, and its library has no way to validate a find over the network.
 """
@@ -15,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from sluice.gates.added import Added, Opaque, added_of, around, parse_patch
+from sluice.gates.added import NAMED, Added, Opaque, added_of, around, message_of, name_of, parse_patch
 from sluice.gates.context import GateContext
 from sluice.gates.globs import matches
 from sluice.gates.opaque import Line, only_new, readable
@@ -27,6 +28,7 @@ from sluice.model.policy import AllowedSecret
 from sluice.model.verdict import Finding, Verdict, counted
 
 PATCHES_AT_ONCE = 4  # git processes beside each other; more only fight for the disk
+MESSAGES_AT_ONCE = 500  # a command line holds their names
 BATCH_BYTES = 16 * 1024 * 1024  # one child's input; keeps memory bounded whatever the branch brings
 SCAN_DEADLINE_S = 60.0
 CHILDREN = 4  # beside each other; the rest of the machine serves users
@@ -66,9 +68,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Scanned(msgspec.Struct, frozen=True):
-    """What a child found, and the files in which it found more than it can say."""
+    """What a child found, the paths that are finds, and the files in which it found more than it can say."""
 
     places: list[Place]
+    named: set[str]
     truncated: list[str]
 
 
@@ -80,6 +83,7 @@ class Seen(msgspec.Struct):
     files: int = 0
     binary: int = 0  # files of which no patch was read but what can be read in them
     places: list[Place] = []
+    named: set[str] = set()  # paths that are finds themselves, and so are not shown
     truncated: list[str] = []  # files with more finds than are told
 
 
@@ -112,6 +116,9 @@ async def _look(context: GateContext, seen: Seen) -> None:
 
 
 async def _added(context: GateContext, seen: Seen) -> AsyncIterator[Added]:
+    for start in range(0, len(seen.span.commits), MESSAGES_AT_ONCE):
+        for sha, message in await context.repo.messages(seen.span.commits[start : start + MESSAGES_AT_ONCE]):
+            yield message_of(sha, message)
     for start in range(0, len(seen.span.commits), PATCHES_AT_ONCE):
         some = seen.span.commits[start : start + PATCHES_AT_ONCE]
         found = await asyncio.gather(*(_of_commit(context, sha) for sha in some))
@@ -147,10 +154,11 @@ async def _read(context: GateContext, file: Opaque, seen: Seen) -> list[Added]:
     if raw is None:
         whole, digest = Added(file.commit, file.path, "", (1,)), digest_of(file.new)
         seen.places.append(_place(whole, Hit(0, 1, TOO_LARGE, digest)))
-        return []
+        return name_of(file)
     older = [old for name in file.old if (old := await context.repo.blob(name)) is not None]
     # Off the loop: some seconds for the largest.
-    return [added_of(file, *kept) for kept in await asyncio.to_thread(_new_lines, raw, older)]
+    kept = await asyncio.to_thread(_new_lines, raw, older)
+    return [*name_of(file), *(added_of(file, *lines) for lines in kept)]
 
 
 def _new_lines(raw: bytes, older: Sequence[bytes]) -> list[tuple[list[Line], list[int]]]:
@@ -159,6 +167,7 @@ def _new_lines(raw: bytes, older: Sequence[bytes]) -> list[tuple[list[Line], lis
 
 
 def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
+    _hide_names(seen)
     by_digest: dict[str, list[AllowedSecret]] = {}
     for one in allowed:
         by_digest.setdefault(one.digest, []).append(one)
@@ -196,6 +205,13 @@ def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
         )
     read = _read_so_far(seen)
     return Finding(NAME, Verdict.PASS, detail=f"Nothing in the added lines of {read}.{aside}", metrics=counts)
+
+
+def _hide_names(seen: Seen) -> None:
+    for path in seen.named:  # evidence shows no value, and this path is one
+        shown = path if path.isprintable() else ascii(path)
+        seen.places = [msgspec.structs.replace(one, said=one.said.replace(shown, NAMED)) for one in seen.places]
+        seen.truncated = [one.replace(path, NAMED) for one in seen.truncated]
 
 
 def _read_so_far(seen: Seen) -> str:
@@ -238,16 +254,18 @@ async def _scan(context: GateContext, batch: list[Added], seen: Seen) -> None:
     parts = min(os.cpu_count() or 1, CHILDREN) if sum(len(piece.text) for piece in batch) > SMALL_BYTES else 1
     for found in await asyncio.gather(*(_scan_part(context, batch[start::parts]) for start in range(parts))):
         seen.places += found.places
+        seen.named |= found.named
         seen.truncated += found.truncated
 
 
 async def _scan_part(context: GateContext, batch: list[Added]) -> Scanned:
-    found = Scanned([], [])
+    found = Scanned([], set(), [])
     while batch:
         answer = await _ask(context, batch)
         if not 0 < answer.read <= len(batch):
             raise ProbeBroken("the secret scanner's answer could not be read")
         found.places.extend(_place(batch[hit.text], hit) for hit in answer.hits)
+        found.named.update(batch[hit.text].path for hit in answer.hits if not batch[hit.text].number(hit.line))
         if answer.truncated:
             found.truncated.append(batch[answer.read - 1].path)
         batch = batch[answer.read :]

@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -175,6 +175,18 @@ class GitMirror:
             reason = f"it is larger than {MAX_PATCH} bytes" if raw.cut else f"git show ended with {raw.exit_code}"
             raise kind(f"the diff of {sha[:12]} cannot be read whole: {reason}.", next="split the commit")
         return raw.stdout.decode(errors="replace")
+
+    async def messages(self, shas: Sequence[str]) -> list[tuple[str, str]]:
+        """See gates.context.GateRepo."""
+        if not all(SHA.fullmatch(sha) for sha in shas):
+            raise UsageError("messages are asked for by whole names of commits.", next="git rev-parse HEAD")
+        form = ["--no-walk=unsorted", "--no-show-signature", "--encoding=UTF-8", "--format=%H%n%B%x00"]
+        command = self._argv(["log", *form, *shas, "--"])
+        raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
+        if raw.exit_code or raw.cut:
+            raise Refused(f"the messages of {len(shas)} commits cannot be read whole.", next=f"git show {shas[0][:12]}")
+        told = [one.lstrip("\n").partition("\n") for one in raw.stdout.decode(errors="replace").split("\0")]
+        return [(sha, message) for sha, _, message in told if sha]
 
     async def contents(self, sha: str) -> list[tuple[str, tuple[str, ...], str]]:
         """See gates.context.GateRepo."""
