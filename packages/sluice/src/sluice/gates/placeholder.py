@@ -15,7 +15,7 @@ _PLACEHOLDER = re.compile(
 # Another program fills these in: shells, Compose, Helm, Jinja, ERB, Ansible, SOPS, Windows, Make, CI systems.
 _TEMPLATE = re.compile(
     r"\$\{|\$\(|\{\{|\}\}|<%|%>|\{%|#\{|@@\w+@@|%\(\w+\)s|^%\w+%$|^\$[A-Za-z_]\w*$|^__\w+__$|\{[A-Za-z_][\w.:]*\}|^<[^<>]*>$"
-    r"|^ENC\[|^!vault|^\$ANSIBLE_VAULT|^(?:vault|op|file|env|secret|ssm|awskms|arn|keyring):|^/(?:run|etc|var)/"
+    r"|^\{\}|^ENC\[|^!vault|^\$ANSIBLE_VAULT|^(?:vault|op|file|env|secret|ssm|awskms|arn|keyring):|^/(?:run|etc|var)/"
     r"|«[^»]*»?|\*{3,}|x{6,}|•{3,}|\.{3,}|…",
     re.IGNORECASE,
 )
