@@ -215,7 +215,9 @@ RULES = (
 # Of two lines that follow each other: the name in the first, and the value in the second.
 _OPENS = rf"{NAME}{_ENDS}{_BEFORE}\s{{0,80}}(?:=>|:=|[:=])\s?(?:\(|\[|\\|[>|][+-]?|[brfu]?\"\"\")?\s*\n\s*"
 _ACROSS = tuple(rule for rule in RULES if rule.words in (("value",), ("password",), ("<key>",)))
+_ACROSS_WORDS = tuple(rule.words[0] for rule in _ACROSS)
 _OPENERS = '=:([\\>|+-"'  # with one of these the first line ends, and the second is the value alone:
+_BEGINS = re.compile(r"[@$]?[brfu]{0,2}[\"'`]", re.IGNORECASE)
 _BELOW = (
     _rule(
         "password",
@@ -341,10 +343,12 @@ def _applicable(present: tuple[str, ...]) -> tuple[Rule, ...]:
 
 
 def _over_two_lines(number: int, line: str, before: str) -> Iterator[Found]:
+    alone = line.strip()
+    below = before.rstrip()[-1:] in _OPENERS and len(alone) >= 8 and (" " not in alone or _BEGINS.match(alone))
     both = f"{before}\n{line}"
     low = both.lower()
-    alone = line.strip()
-    below = before.rstrip()[-1:] in _OPENERS and len(alone) >= 8 and (" " not in alone or alone[0] in "\"'`brfuB")
+    if not below and not any(word in low for word in _ACROSS_WORDS):
+        return
     for rule in (*_ACROSS, *_BELOW) if below else _ACROSS:
         if any(word in low for word in rule.words) and any(sign in low for sign in rule.signs):
             for match in rule.pattern.finditer(both):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sluice.hosts.git_authors import LOG, NOBODY, commits_of
+from sluice.hosts.git_told import MESSAGES, content_of, messages_of
 from sluice.model.errors import OriginUnreachable, Refused, StepFailed, UsageError
 from sluice.model.promotion import Authored
 from sluice.model.release import Commit, Completed, FileChange
@@ -180,13 +181,11 @@ class GitMirror:
         """See gates.context.GateRepo."""
         if not all(SHA.fullmatch(sha) for sha in shas):
             raise UsageError("messages are asked for by whole names of commits.", next="git rev-parse HEAD")
-        form = ["--no-walk=unsorted", "--no-show-signature", "--encoding=UTF-8", "--format=%H%n%B%x00"]
-        command = self._argv(["log", *form, *shas, "--"])
+        command = self._argv([*MESSAGES, *shas, "--"])
         raw = await self._runner.run_raw(command, timeout_s=LOCAL_S, environment=local_environment(), limit=MAX_PATCH)
         if raw.exit_code or raw.cut:
             raise Refused(f"the messages of {len(shas)} commits cannot be read whole.", next=f"git show {shas[0][:12]}")
-        told = [one.lstrip("\n").partition("\n") for one in raw.stdout.decode(errors="replace").split("\0")]
-        return [(sha, message) for sha, _, message in told if sha]
+        return messages_of(raw.stdout)
 
     async def contents(self, sha: str) -> list[tuple[str, tuple[str, ...], str]]:
         """See gates.context.GateRepo."""
@@ -196,7 +195,7 @@ class GitMirror:
         if raw.exit_code or raw.cut:
             raise Refused(f"the files of {sha[:12]} cannot be listed.", next=f"git diff-tree -r {sha[:12]}")
         fields = raw.stdout.decode(errors="replace").split("\0")[:-1]
-        return [one for at in range(0, len(fields), 2) if (one := _content(fields[at], fields[at + 1])) is not None]
+        return [one for at in range(0, len(fields), 2) if (one := content_of(fields[at], fields[at + 1])) is not None]
 
     async def blob(self, name: str) -> bytes | None:
         """See gates.context.GateRepo."""
@@ -364,16 +363,6 @@ def network_environment() -> dict[str, str]:
     }
     ssh = os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
     return minimal_environment() | passed | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": ssh}
-
-
-def _content(told: str, path: str) -> tuple[str, tuple[str, ...], str] | None:
-    """One line of `git diff-tree --raw`: a colon and a mode for each parent, modes and hashes of old and new."""
-    words = told.split(" ")
-    parents = len(words[0]) - len(words[0].lstrip(":"))
-    modes, names = words[: parents + 1], words[parents + 1 : 2 * parents + 2]
-    if not names[-1].strip("0") or modes[-1] == "160000":  # removed, or a submodule: no content of ours
-        return None
-    return path, tuple(name for name in names[:-1] if name.strip("0")), names[-1]
 
 
 def _sane(ref: str) -> bool:
