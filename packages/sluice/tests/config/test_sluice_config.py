@@ -62,7 +62,7 @@ def test_credentials_in_a_repository_are_refused_unseen(tmp_path):
 @pytest.mark.parametrize(
     ("text", "path", "words"),
     [
-        ("[service.s\nrepo = 1", "$", r"host\.toml: line 1, column 11: "),
+        ("[service.s\nrepo = 1", "$", r"host\.toml, line 1, column 11: not valid TOML: "),
         (HOST.replace("ports", "portz"), f"{TEST}.portz", "did you mean ports"),
         (HOST.replace("[18100, 18119]", "[18100]"), f"{TEST}.ports", "length 2"),
         (

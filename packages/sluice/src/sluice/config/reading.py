@@ -103,7 +103,7 @@ def _no_toml(where: str, found: str) -> ConfigError:
     why, _, place = found.removesuffix(")").partition(" (at ")
     line = place.partition(",")[0] if place.startswith("line") else "the end of the file"
     return ConfigError(
-        f"{where}: {place or line}: {why}.",
+        f"{where}, {place or line}: not valid TOML: {why}.",
         next=f"correct {line} of {where}, then `sluice config check`",
         file=where,
         path="$",
