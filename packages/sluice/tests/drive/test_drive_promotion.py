@@ -117,6 +117,17 @@ async def test_an_approval_is_acted_upon_once(pair):
         assert (await pair.prod.drive().promote(asked)).record["refusal"] == code
 
 
+async def test_a_second_signature_of_one_person_carries_no_second_run(pair):
+    """Bob signed the plan twice; a run acted on one of them, and the other was for the same run."""
+    await pair.signed("bob")
+    later(pair, 2)
+    await pair.signed("bob")
+    pair.prod.verdicts["smoke public", "main"] = Verdict.FAIL
+    assert (await pair.promote()).exit_code == 7
+    pair.prod.verdicts.clear()
+    await pair.denied("ApprovalUsed")
+
+
 async def test_what_is_passed_over_is_signed_too(pair):
     """A waiver that the approver did not sign makes another plan; the one that was signed is in text and record."""
     waiving = dataclasses.replace(ASK, waivers={"freeze": "the fix cannot wait"})

@@ -121,7 +121,7 @@ def test_env_file_missing_linked_in_git_or_broken_is_refused_without_its_content
         EnvFile(tmp_path / "link").check()
     file.write_text("A=1\n")
     (tmp_path / ".git").mkdir()
-    with pytest.raises(Refused, match="git work tree"):
+    with pytest.raises(Refused, match="git repository"):
         EnvFile(file).check()
 
 

@@ -351,17 +351,22 @@ def _expires(text: Approval) -> dt.datetime:
 
 
 def used_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The signatures that promotions acted upon.
+    """The signatures that promotions acted upon, and all others that were handed in for the same plan before.
 
-    One that was refused before it announced its first change has done nothing, and its signatures still hold. After
-    that they are used up, though no user saw anything: a database may have been migrated.
+    A promotion that was refused before it announced its first change has done nothing, and its signatures still hold.
+    After that they are used up, though no user saw anything: a database may have been migrated. Nor does somebody's
+    second signature, which was not needed, carry another run.
     """
-    return frozenset(
-        str(one["digest"])
-        for record in records
-        if record["type"] == "promotion" and (record.get("touched") or record.get("decision") != "refused")
-        for one in record.get("approvals", ())
-    )
+    used: set[str] = set()
+    of_plan: dict[str, set[str]] = {}
+    for record in records:
+        if record["type"] in ("approval", "sign-off") and record.get("outcome") == "signed":
+            of_plan.setdefault(str(record["plan"]), set()).add(str(record["digest"]))
+        if record["type"] == "promotion" and (record.get("touched") or record.get("decision") != "refused"):
+            used |= {str(one["digest"]) for one in record.get("approvals", ())} | of_plan.get(
+                str(record["plan"]), set()
+            )
+    return frozenset(used)
 
 
 def _lasting(seconds: float) -> str:
