@@ -332,8 +332,8 @@ def test_statements_name_what_was_released(capsys):
     assert statement["predicateType"] == "urn:sluice:ledger-record:v1"
     assert {one["name"]: one["digest"] for one in statement["subject"]} == {
         "shop/test/source": {"gitCommit": "1" * 40, "gitTree": "f" * 40},
-        "shop/test/artifact": {"sha256": "a" * 64},
-        "shop/test/web": {"sha256": "b" * 64},
+        "shop/test/artifact": {"sluiceArtifactKey": "a" * 64},
+        "shop/test/image/web": {"sha256": "b" * 64},
     }
     assert statement["predicate"]["n"] == 1
     assert statement["predicate"]["signature"]

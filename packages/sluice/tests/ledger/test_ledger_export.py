@@ -96,17 +96,32 @@ def test_a_record_without_a_release_is_a_statement_about_itself():
 
 
 def test_every_digest_of_an_artifact_is_a_subject_and_nothing_else_is():
-    """Image references, image ids and file hashes; what is no SHA-256 is left to the predicate."""
+    """Images by SHA-256, the others by what they are of; what is no digest is left to the predicate."""
     digests = {"api": f"r.example/api@sha256:{'1' * 64}", "db": f"sha256:{'2' * 64}", "compose.test": "3" * 64}
-    record = {"n": 1, "service": "s", "environment": "test", "commit": "4" * 40, "artifact_key": "short"}
+    digests |= {"compose.input.api": "5" * 64, "content:own": "6" * 64}
+    record = {"n": 1, "service": "s", "environment": "test", "commit": "4" * 40, "artifact_key": "7" * 64}
     record["artifact_digests"] = {**digests, "odd": "latest"}
     named = {one["name"]: one["digest"] for one in statement(record)["subject"]}
     assert named == {
         "s/test/source": {"gitCommit": "4" * 40},
-        "s/test/api": {"sha256": "1" * 64},
-        "s/test/db": {"sha256": "2" * 64},
-        "s/test/compose.test": {"sha256": "3" * 64},
+        "s/test/artifact": {"sluiceArtifactKey": "7" * 64},
+        "s/test/image/api": {"sha256": "1" * 64},
+        "s/test/image/db": {"sha256": "2" * 64},
+        "s/test/compose/test": {"sluiceCompose": "3" * 64},
+        "s/test/compose/input.api": {"sluiceCompose": "5" * 64},
+        "s/test/content/own": {"sluiceContent": "6" * 64},
     }
+
+
+@pytest.mark.parametrize("name", ["source", "artifact", "ledger/1"])
+def test_a_service_of_any_name_takes_no_other_subjects_place(name):
+    """An image is one by its name: commit and artifact stay what they are."""
+    record = {"n": 1, "service": "s", "environment": "test", "commit": "4" * 40, "artifact_key": "7" * 64}
+    record["artifact_digests"] = {name: f"sha256:{'9' * 64}"}
+    named = {one["name"]: one["digest"] for one in statement(record)["subject"]}
+    assert named["s/test/source"] == {"gitCommit": "4" * 40}
+    assert named["s/test/artifact"] == {"sluiceArtifactKey": "7" * 64}
+    assert named[f"s/test/image/{name}"] == {"sha256": "9" * 64}
 
 
 def test_a_predicate_can_be_verified_like_the_record_itself(tmp_path):

@@ -182,6 +182,8 @@ def _advice(code: str, name: str, mirror: Path | None, anchoring: Anchoring | No
         there = f"sluice log verify --env {environment} --service {service}"
         return f"keep this clone as it is, and compare with what the server says: {there}"
     git, seen = f"git --git-dir {mirror}", f"refs/sluice/anchored/{name}"
+    if code == "journal-damaged":
+        return "keep a copy, and find out who wrote it; when it is clear what serves, move that journal away by hand"
     if code in {"anchor-rewritten", "anchor-cut"}:
         back = f"{git} push --force ORIGIN {seen}:refs/sluice/ledger/{name}"
         return f"find out who could force the origin; what this host saw there last is put back by: {back}"

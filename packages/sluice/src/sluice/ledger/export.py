@@ -11,6 +11,7 @@ from typing import Any
 
 from sluice.journal import canonical
 from sluice.model.errors import UsageError
+from sluice.model.release import COMPOSE, CONTENT
 from sluice.model.text import plain, shortened
 
 Record = Mapping[str, Any]
@@ -139,6 +140,19 @@ def as_in_toto(records: Iterable[Record]) -> str:
     return "".join(canonical(statement(record)).decode() + "\n" for record in records)
 
 
+def _subject(name: str) -> tuple[str, str]:
+    """Of an entry of `artifact_digests` the subject's name, and what its digest is of.
+
+    A service may have any name, also `source` or `artifact`. `sha256` is of bytes somebody can hold: a digest of a
+    listing, or of what some files say, has a name that no verifier takes for it (DigestSet of in-toto allows others).
+    """
+    if name.startswith(CONTENT):
+        return f"content/{name.removeprefix(CONTENT)}", "sluiceContent"
+    if name.startswith(COMPOSE):
+        return f"compose/{name.removeprefix(COMPOSE)}", "sluiceCompose"
+    return f"image/{name}", "sha256"
+
+
 def statement(record: Record) -> dict[str, Any]:
     """A record as a Statement. One about no commit and no artifact is about itself."""
     place = f"{record.get('service', '')}/{record.get('environment', '')}"
@@ -147,10 +161,10 @@ def statement(record: Record) -> dict[str, Any]:
         subjects[f"{place}/source"] = {"gitCommit": str(record["commit"])}
         if record.get("tree"):
             subjects[f"{place}/source"]["gitTree"] = str(record["tree"])
-    digests = {"artifact": record.get("artifact_key") or "", **(record.get("artifact_digests") or {})}
-    for name, digest in digests.items():
+    digests = [(*_subject(str(name)), digest) for name, digest in (record.get("artifact_digests") or {}).items()]
+    for name, algorithm, digest in (("artifact", "sluiceArtifactKey", record.get("artifact_key") or ""), *digests):
         if found := SHA256.fullmatch(str(digest)):
-            subjects[f"{place}/{name}"] = {"sha256": found.group(1) or found.group(2)}
+            subjects[f"{place}/{name}"] = {algorithm: found.group(1) or found.group(2)}
     if not subjects:
         subjects[f"{place}/ledger/{record['n']}"] = {"sha256": str(record["hash"])}
     return {
