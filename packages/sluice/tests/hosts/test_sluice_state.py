@@ -142,6 +142,16 @@ def test_env_file_names_values_and_fingerprint(tmp_path):
     assert env.fingerprint(b"k" * 32) != first
 
 
+def test_a_value_may_hold_what_only_some_call_the_end_of_a_line(tmp_path):
+    """Lines end at a newline, with a carriage return or without; U+2028 and its like are letters of a value."""
+    file = tmp_path / "e.env"
+    file.write_bytes("A=one\u2028two\r\nB=x\x85y\x0cz\n".encode())
+    file.chmod(0o600)
+    EnvFile(file).check()
+    values = {name: value.reveal() for name, value in EnvFile(file).values().items()}
+    assert values == {"A": "one\u2028two", "B": "x\x85y\x0cz"}
+
+
 def test_env_file_addresses_are_shown_and_everything_else_is_hidden(tmp_path):
     """A bare origin is no secret; an address with a user, a path or a query may hold one."""
     file = tmp_path / "e.env"

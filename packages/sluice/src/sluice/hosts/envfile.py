@@ -98,7 +98,7 @@ class EnvFile:
 def parsed(text: str, refused: Callable[[str, str], Refused]) -> dict[str, Secret]:
     """The variables of NAME=value lines. Raises what `refused` makes of a sentence's end and of what to do next."""
     values = {}
-    for number, whole in enumerate(text.splitlines(), 1):
+    for number, whole in enumerate(text.split("\n"), 1):  # str.splitlines also ends one at U+2028, within a value
         line = whole.strip()
         if not line or line.startswith("#"):
             continue
