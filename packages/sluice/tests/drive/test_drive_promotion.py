@@ -11,7 +11,7 @@ import pytest
 
 from sluice.engine import FORWARD, State
 from sluice.ledger import Ledger
-from sluice.model.errors import StepFailed, UsageError
+from sluice.model.errors import Locked, StepFailed, UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role, Signer
 from sluice.model.promotion import Denial, Denied, document, expiry
 from sluice.model.verdict import Verdict
@@ -268,11 +268,19 @@ async def test_what_serves_already_is_not_promoted_again(pair):
 
 
 async def test_a_locked_prod_takes_no_promotion(pair):
-    """A lock holds for promotions as for rollouts."""
+    """A lock holds for promotions as for rollouts; that somebody tried is recorded, and nothing of it is used up."""
     await pair.signed("bob")
-    await pair.prod.drive().lock(ASK, "Black Friday")
-    with pytest.raises(Exception, match="Black Friday"):
+    lock = await pair.prod.drive().lock(ASK, "Black Friday")
+    before = pair.prod.log.copy()
+    with pytest.raises(Locked, match="Black Friday"):
         await pair.promote()
+    assert pair.prod.log == before
+    record = Ledger(pair.prod.paths.ledger).records()[-1]
+    assert (record["n"], record["type"], record["outcome"]) == (lock["n"] + 1, "promotion", "refused")
+    assert (record["refusal"], record["exit_code"], record["decision"]) == ("Locked", 6, "refused")
+    assert ("Black Friday" in record["reason"], record["locked"]) == (True, "")
+    await pair.prod.drive().unlock(ASK, "over")
+    assert (await pair.promote()).exit_code == 0
 
 
 async def test_a_promotion_that_breaks_is_rolled_back(pair):

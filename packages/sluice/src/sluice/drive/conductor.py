@@ -203,11 +203,11 @@ class Drive:
             for recovered in await self._recover(asked):
                 if recovered.outcome not in SETTLED | {State.NONE_SERVING}:
                     return recovered
-            if kind is not Kind.ROLLBACK:
-                self._keeper.must_be_open()
             facts = Facts(run, kind, asked.owner, asked.owner_source, asked.branch, asked.override)
             facts.waivers = dict(asked.waivers)
             facts.started = self._world.clock.now()
+            if kind is not Kind.ROLLBACK:
+                await self._keeper.must_be_open(facts)
             journal = self._journal(run)
             journal.begin(
                 kind=kind.value,

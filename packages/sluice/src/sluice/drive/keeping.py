@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluice.drive.aftermath import locked
+from sluice.drive.audit import record_of
+from sluice.drive.facts import Facts
 from sluice.drive.world import World, command
+from sluice.engine import Kind, State
 from sluice.journal import recorded_runs
 from sluice.ledger import Ledger
 from sluice.model.errors import StateCorrupted
@@ -43,11 +46,21 @@ class Keeper:
             )
         self.ledger.must_sign()
 
-    def must_be_open(self) -> None:
-        """Raises Locked while a rollout may not follow, and StateCorrupted."""
+    async def must_be_open(self, facts: Facts) -> None:
+        """Raises Locked while no rollout may follow, and StateCorrupted.
+
+        That somebody wanted to promote all the same is recorded, with nothing touched. A rollout is not: whoever
+        promotes is a person, what rolls out may be a job that tries again every minute.
+        """
         closed = self.ledger.closed()
-        if closed is not None:
-            raise locked(self._world, closed.reason, closed.since, closed.owner, closed.run)
+        if closed is None:
+            return
+        refused = locked(self._world, closed.reason, closed.since, closed.owner, closed.run)
+        if facts.kind is Kind.PROMOTION:
+            facts.code, facts.reason = refused.code, refused.what
+            self.append(record_of(self._world, facts, State.REFUSED, int(refused.exit_code)))
+            await self.anchor(facts.run)
+        raise refused
 
     def append(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """As `Ledger.append`; what was mended in the file is said."""
