@@ -145,9 +145,8 @@ def _tell(
     name = plain(name)
     found = [{"code": one.code, "number": one.number, "sentence": plain(one.sentence)} for one in problems]
     first = found[0] if found else {"code": "", "number": 0, "sentence": ""}
-    memory = anchoring.memory if anchoring else ""
     tail = _tail(verdict.records, anchoring) if anchoring and of_clone is None else of_clone or []
-    notes = [plain(session.redact(note)) for note in (*verdict.notes, memory, *tail) if note]
+    notes = [plain(session.redact(note)) for note in (*verdict.notes, *tail)]
     next_ = plain(session.redact(_advice(problems[0].code, name, mirror, anchoring))) if problems else ""
     if session.json:
         told = {
@@ -196,11 +195,12 @@ def _advice(code: str, name: str, mirror: Path | None, anchoring: Anchoring | No
 
 def _tail(records: int, anchoring: Anchoring) -> list[str]:
     left = max(records - anchoring.anchored, 0)
+    memory = [anchoring.memory] if anchoring.memory else []
     if not left and not anchoring.note:
         whole = f"all {_are(records)}" if records > 1 else _are(records)
-        return [f"anchored: {whole} on the origin"] if not anchoring.problems else []
+        return [*memory, f"anchored: {whole} on the origin"] if not anchoring.problems else memory
     known = f"{left} of {_are(records, left)} not known to be on the origin"
-    return [f"tail not anchored: {known}" + (f" ({anchoring.note})" if anchoring.note else "")]
+    return [*memory, f"tail not anchored: {known}" + (f" ({anchoring.note})" if anchoring.note else "")]
 
 
 def _are(records: int, of_which: int | None = None) -> str:
