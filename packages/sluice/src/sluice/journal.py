@@ -142,7 +142,7 @@ def _unwritten(path: Path, failure: OSError) -> StepFailed:
     return StepFailed(
         f"{path} cannot be written: {failure.strerror or failure}.",
         world="What is not written down is not done.",
-        next=f"make room on the disk, or let the file be written to, then: {resume_of(path)}",
+        next=f"make room on the disk, then: {resume_of(path)}",
         file=str(path),
     )
 
