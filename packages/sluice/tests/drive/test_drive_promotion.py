@@ -221,6 +221,16 @@ async def test_a_command_of_the_candidate_is_not_run_before_it_is_approved(pair)
     assert pair.tools.ran == ["test -w /data"]
 
 
+async def test_a_command_that_does_not_end_leaves_its_item_open(pair):
+    """Nobody knows what it would have said: refused under the item's code, with the command to try by hand."""
+    slow = msgspec.structs.replace(ROOM, timeout_s=-1.0)  # the stand-in says of any time below none that it ran out
+    pair.policy(PromotionSpec(checklist=(slow,)))
+    await pair.signed("bob")
+    result = await pair.denied("ChecklistOpen")
+    assert "did not end within" in result.what
+    assert result.next == "test -w /data"
+
+
 async def test_a_command_that_was_promoted_before_is_asked_at_any_time(pair):
     """Word for word: who is to approve sees what it says; with one word more it waits for them."""
     pair.policy(PromotionSpec(checklist=(ROOM,)))

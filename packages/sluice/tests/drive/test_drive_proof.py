@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from sluice.drive import Request
+from sluice.drive.confirmation import plan_data, plan_text
 from sluice.drive.promotion import plan_promotion
 from sluice.ledger import Ledger
 from sluice.model.errors import UsageError
 from sluice.model.policy import PromotionSpec
-from sluice.model.promotion import Denied, proof_in
+from sluice.model.promotion import Denied, document, proof_in
 from sluice.model.verdict import Verdict
 from sluice.testing import Killed, commit_of, killer
 
@@ -232,6 +233,19 @@ async def test_a_commit_that_serves_and_is_in_no_branch_any_more(pair):
     pair.prod.broken["contains"] = UsageError("no such commit")
     result = await pair.denied("HistoryGone")
     assert f"git push origin {sha}:refs/tags/" in result.next
+
+
+async def test_what_a_branch_that_was_forced_back_takes_away_is_shown_and_signed(pair):
+    """No commit is new, and one that serves goes: plan, text and data for programs say so."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    served = pair.prod.releases.serving()[0].commit.sha
+    pair.prod.unmerged.add(served)
+    plan = await pair.plan()
+    assert "taken back      1" in plan_text(plan, "prod")
+    assert plan_data(plan, "prod")["taken_back"] == [served]
+    assert "commits taken back: 1\n" in document(("shop", "prod"), plan.hash, plan.promotion, "2031-01-01T00:00:00Z")
 
 
 async def test_a_signature_for_nothing_is_recorded_too(pair):

@@ -37,7 +37,7 @@ from sluice.drive.audit import (
 from sluice.drive.desk import desk_for
 from sluice.drive.facts import Facts, Plan, facts_of
 from sluice.drive.keeping import Keeper
-from sluice.drive.outcome import Outcome
+from sluice.drive.outcome import Outcome, worst_first
 from sluice.drive.promotion import exceptions_of, means_of, plan_promotion
 from sluice.drive.pruning import prune
 from sluice.drive.walk import Walk, explain
@@ -50,7 +50,6 @@ from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.policy import Role
 from sluice.model.promotion import Approval, Denied
 from sluice.model.release import Release
-from sluice.model.verdict import Verdict
 
 # After these the world is known and one good release serves, or none did: another command may go on.
 SETTLED = frozenset({State.DONE, State.REFUSED, State.ROLLED_BACK})
@@ -339,7 +338,7 @@ class Drive:
         next_ = next((e.next for e in walk.errors if isinstance(e, SluiceError) and e.next), "")
         if outcome is State.REFUSED and not next_:
             gates = facts.findings.get(State.GATING.value, [])
-            next_ = next((gate.fix for gate in gates if gate.verdict is Verdict.FAIL and gate.fix), "")
+            next_ = next((gate.fix for gate in worst_first(gates) if gate.fix), "")
         if seen is not None and outcome is State.ROLLBACK_FAILED:
             state = true_state(world, facts, seen)
         elif seen is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sluice.drive.facts import Plan
-from sluice.model.promotion import Approval, Promotion, asked_by, judged_by, schema_of
+from sluice.model.promotion import Approval, Authored, Promotion, asked_by, judged_by, schema_of
 from sluice.model.text import one_line
 
 SHOWN = 30  # commits; the others are counted, and `git log` has them all
@@ -45,6 +45,7 @@ def plan_data(plan: Plan, environment: str, given: Sequence[Approval] = ()) -> d
         "commit": about.commit,
         "tree": about.tree,
         "commits": [change.sha for change in about.commits],
+        "taken_back": [change.sha for change in about.taken_back],
         "schema": [about.head_from, about.head_to],
         "policy_changes": about.policy_changed,
         "gates": about.gates,
@@ -98,8 +99,14 @@ def _promotion(about: Promotion, given: Sequence[Approval]) -> Iterator[tuple[st
 def _commits(about: Promotion | None) -> Iterator[str]:
     if about is None:
         return
-    yield f"  {'commits':{LABEL - 2}}{len(about.commits)}"
-    for change in about.commits[:SHOWN]:
+    yield from _listed("commits", about.commits)
+    if about.taken_back:
+        yield from _listed("taken back", about.taken_back)
+
+
+def _listed(label: str, changes: Sequence[Authored]) -> Iterator[str]:
+    yield f"  {label:{LABEL - 2}}{len(changes)}"
+    for change in changes[:SHOWN]:
         yield f"    {change.sha[:12]}  {one_line(change.author)}: {one_line(change.subject)}"
-    if len(about.commits) > SHOWN:
-        yield f"    and {len(about.commits) - SHOWN} more"
+    if len(changes) > SHOWN:
+        yield f"    and {len(changes) - SHOWN} more"

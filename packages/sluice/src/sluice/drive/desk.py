@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 
 import msgspec
@@ -265,11 +266,13 @@ class Desk:
             return Finding(name, Verdict.SKIPPED, detail=f"{item.text} Not asked before it is approved.")
         done = await self._means.runner.run(item.command, timeout_s=item.timeout_s)
         if done.timed_out:
-            return Finding(name, Verdict.ERROR, done.ms, f"{item.text} It did not end within {item.timeout_s:g} s.")
+            late = f"{item.text} It did not end within {item.timeout_s:g} s."
+            told = {"code": Denial.CHECKLIST_OPEN.value}
+            return Finding(name, Verdict.ERROR, done.ms, late, fix=shlex.join(item.command), metrics=told)
         if done.exit_code == 0:
             return Finding(name, Verdict.PASS, done.ms, item.text)
         last = ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.exit_code}"])[-1][:TAIL]
-        denied = Denied(Denial.CHECKLIST_OPEN, f"{item.text} Not so: {last}", next=" ".join(item.command))
+        denied = Denied(Denial.CHECKLIST_OPEN, f"{item.text} Not so: {last}", next=shlex.join(item.command))
         return msgspec.structs.replace(_open(name, denied.what, denied), ms=done.ms)
 
 

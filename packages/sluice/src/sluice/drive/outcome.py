@@ -29,21 +29,22 @@ def judged(findings: list[Finding], required: frozenset[str] = frozenset()) -> E
 
 def evidence(findings: list[Finding], required: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The findings as notes, with the first sentence a person should read."""
-    reason = next((f"{f.name}: {f.detail or f.verdict.value}" for f in _worst_first(findings)), "")
+    reason = next((f"{f.name}: {f.detail or f.verdict.value}" for f in worst_first(findings)), "")
     missing = sorted(required - {f.name for f in findings if f.verdict is not Verdict.SKIPPED})
     if not reason and missing:
         reason = f"required checks did not run: {', '.join(missing)}"
     return {"findings": msgspec.to_builtins(findings), "reason": reason}
 
 
-def _worst_first(findings: list[Finding]) -> list[Finding]:
+def worst_first(findings: list[Finding]) -> list[Finding]:
+    """Those that did not pass: what failed, then what broke, then what is not known. Dry runs are not among them."""
     order = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
     return [f for verdict in order for f in findings if f.verdict is verdict and not f.dry_run]
 
 
 def refusal(findings: list[Finding]) -> str:
     """The code under which gates refuse: of the finding whose sentence is the reason; of one without, its name."""
-    first = next(iter(_worst_first(findings)), None)
+    first = next(iter(worst_first(findings)), None)
     if first is None:
         return ""
     return str(first.metrics.get("code") or next(iter(first.metrics.get("codes") or ()), first.name))

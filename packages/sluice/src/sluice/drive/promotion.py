@@ -54,7 +54,6 @@ async def plan_promotion(
         raise _serves_already(old, commit)
     before = _policies_before(world, old)
     _must_be_known(world, before)
-    await _must_have_its_history(world, old, commit)
     rules = strictest(policy.promotion, *(one.spec.promotion for one in before))
     proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
@@ -98,13 +97,14 @@ def _must_be_known(world: World, before: Iterable[Release]) -> None:
         )
 
 
-async def _must_have_its_history(world: World, old: Release | None, commit: Commit) -> None:
-    """What changes can be told from what serves only while that commit is there. Raises Denied."""
+async def _taken_back(world: World, old: Release | None, commit: Commit) -> tuple[Authored, ...]:
+    """What serves and the commit lacks: the branch was forced back. Raises Denied where that cannot be told."""
+    if old is None:
+        return ()
+    sha = old.commit.sha
     try:
-        if old is not None:
-            await world.repo.contains(commit.sha, old.commit.sha)
+        return () if await world.repo.contains(commit.sha, sha) else tuple(await world.repo.authored(commit.sha, sha))
     except UsageError:
-        sha = old.commit.sha if old else ""
         raise Denied(
             Denial.HISTORY_GONE,
             f"What serves is commit {sha[:12]}, and no branch or tag of the origin holds that any more: "
@@ -153,6 +153,7 @@ async def _what_changes(
         to_version=commit.describe,
         commit=commit.sha,
         tree=commit.tree,
+        taken_back=await _taken_back(world, old, commit),
         commits=tuple(await world.repo.authored(old.commit.sha if old else "", commit.sha)),
         head_from=old.migration_head if old else "",
         head_to=proof.migration_head,

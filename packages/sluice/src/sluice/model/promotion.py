@@ -127,6 +127,7 @@ class Promotion(msgspec.Struct, frozen=True):
     # Where it is asked who wrote it, beside `commits`: the first time a commit of each who ever did; and those of the
     # branch that test proved and the policy's branch has as another commit (a squash, say).
     authors: tuple[Authored, ...] = ()
+    taken_back: tuple[Authored, ...] = ()  # commits that serve and would not any more: the branch was forced back
     waived_in_test: tuple[dict[str, str], ...] = ()  # gate, by, reason and verdict of what test passed over
     settings: dict[str, str] = {}  # what host.toml says of this environment: where and as whom it will run
 
@@ -261,6 +262,7 @@ def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, 
         f"commit: {about.commit}",
         f"tree: {about.tree}",
         f"commits: {len(about.commits)}",
+        *([f"commits taken back: {len(about.taken_back)}"] if about.taken_back else []),
         f"schema: {schema_of(about)}",
         f"policy changes: {', '.join(about.policy_changed) or 'none'}",
         *(f"policy {name}: {change}" for name, change in about.policy_changed.items()),
