@@ -193,7 +193,13 @@ async def unfinished(town):
 
     other = msgspec.structs.replace(release, id="run-0000")
     town.prod.releases.save(other)
-    told = {"outcome": "degraded", "decision": "go", "release": other.id, "release_digest": digest_of(other)}
+    told = {
+        "outcome": "degraded",
+        "decision": "go",
+        "plan": "p",
+        "release": other.id,
+        "release_digest": digest_of(other),
+    }
     Ledger(town.prod.paths.ledger).append({"type": "promotion", "run": other.id, **told})
     town.prod.running[slot.unit] = other.id
     town.prod.releases.set_serving(other, slot)
