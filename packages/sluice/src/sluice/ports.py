@@ -221,6 +221,10 @@ class Releases(Protocol):
 
     def get(self, release_id: str) -> Release: ...
 
+    def digest(self, release_id: str) -> str:
+        """Of all that is written down of it, but whether it was verified, as it stands there now."""
+        ...
+
     def save(self, release: Release) -> None:
         """Write beside and rename over, fsynced."""
         ...

@@ -29,7 +29,7 @@ WAIVING = dataclasses.replace(ASK, waivers={"disk-space": "the new disk comes to
 
 async def planned(town, asked=ASK):
     """What would be promoted now."""
-    exceptions = exceptions_of(asked.waivers, asked.override)
+    exceptions = exceptions_of(town.world(town.prod), asked.waivers, asked.override)
     return await plan_promotion(town.world(town.prod), "", lambda _text: None, exceptions)
 
 

@@ -10,7 +10,7 @@ from sluice.drive import Request
 from sluice.drive.audit import standing_waivers, waivers_of
 from sluice.drive.desk import may_smoke
 from sluice.drive.status import status_of
-from sluice.drive.unchanged import digest_of
+from sluice.drive.unchanged import recorded_as
 from sluice.gates.waivers import passed_over
 from sluice.ledger import Ledger
 from sluice.ledger.export import as_csv, as_markdown
@@ -198,7 +198,7 @@ async def unfinished(town):
         "decision": "go",
         "plan": "p",
         "release": other.id,
-        "release_digest": digest_of(other),
+        "release_digest": recorded_as(other),
     }
     Ledger(town.prod.paths.ledger).append({"type": "promotion", "run": other.id, **told})
     town.prod.running[slot.unit] = other.id

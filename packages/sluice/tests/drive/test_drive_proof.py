@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import msgspec
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from sluice.drive import Request
 from sluice.drive.confirmation import plan_data, plan_text
 from sluice.drive.promotion import plan_promotion
+from sluice.drive.unchanged import forged
 from sluice.ledger import Ledger
-from sluice.model.errors import UsageError
-from sluice.model.policy import PromotionSpec
+from sluice.model.errors import ConfigError, UsageError
+from sluice.model.policy import PromotionSpec, Role, Signer
 from sluice.model.promotion import Denied, document, proof_in
 from sluice.model.verdict import Verdict
 from sluice.testing import Killed, commit_of, killer
@@ -66,7 +68,7 @@ async def test_what_test_rolled_back_from_is_refused(pair):
     await pair.denied("NewestAttemptFailed")
 
 
-@pytest.mark.parametrize("entry", ["begin", "intent:building", "observed:smoking_private", "intent:watching"])
+@pytest.mark.parametrize("entry", ["observed:building", "observed:smoking_private", "intent:watching"])
 async def test_an_attempt_that_did_not_end_is_waited_for(pair, entry):
     """The same tree went to test again, and that was killed or still runs: the older success says nothing meanwhile."""
     await pair.signed("bob")
@@ -77,6 +79,16 @@ async def test_an_attempt_that_did_not_end_is_waited_for(pair, entry):
     await pair.test.drive().resume(ASK)
     assert (await pair.test.drive().rollout(MAIN)).exit_code == 0
     await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+
+
+@pytest.mark.parametrize("entry", ["begin", "observed:planning", "intent:building"])
+@pytest.mark.parametrize("branch", ["main", "feature/good"])
+async def test_a_run_without_an_artifact_is_no_attempt(pair, entry, branch):
+    """It may be refused yet, as any gate refuses: nobody's planning stops a promotion."""
+    await pair.signed("bob")
+    with pytest.raises(Killed):
+        await pair.test.drive(killer(entry)).rollout(dataclasses.replace(MAIN, branch=branch))
     assert (await pair.promote()).exit_code == 0
 
 
@@ -184,7 +196,7 @@ async def test_a_release_that_names_other_contents_than_the_ledger_is_refused(pa
     changed = msgspec.structs.replace(release.artifact, digests=digests)
     pair.test.releases.save(msgspec.structs.replace(release, artifact=changed))
     result = await pair.denied("ArtifactChanged")
-    assert "the ledger" in result.what
+    assert "says something else than was recorded" in result.what
 
 
 async def test_the_file_of_what_serves_is_held_against_the_ledger(pair):
@@ -199,6 +211,66 @@ async def test_the_file_of_what_serves_is_held_against_the_ledger(pair):
     )
     result = await pair.denied("RecordDoubtful")
     assert "says something else than was recorded" in result.what
+
+
+async def test_another_version_that_knows_other_keys_finds_the_file_as_it_was(pair):
+    """What is compared is what the file holds, not what is read out of it: a key with a default came or went."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    for world in (pair.prod, pair.test):
+        release = world.releases.all()[-1]
+        path = world.paths.releases_dir / f"{release.id}.json"
+        told = json.loads(path.read_bytes())
+        del told["spec"]["run"]["stop_grace_s"]  # a version that did not know it wrote this, and recorded it so
+        records = Ledger(world.paths.ledger).records()
+        path.write_bytes(json.dumps(told).encode())
+        run = next(one for one in records if one.get("release") == release.id)
+        assert forged([{**run, "release_digest": world.releases.digest(release.id)}], world.releases, release.id) == ""
+        assert "something else" in forged(records, world.releases, release.id)
+
+
+class NoCommit(dict):
+    """The specifications of a repository that lost what was promoted."""
+
+    def get(self, where, otherwise=None):
+        if where.startswith("commit "):
+            raise ConfigError(f"{where} has no sluice.toml.")
+        return super().get(where, otherwise)
+
+
+async def test_what_was_promoted_last_and_is_in_no_file_and_in_no_commit_is_no_empty_policy(pair):
+    """Nobody can say what it asked for: refused until its file is back."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    assert (await pair.prod.drive().rollback(ASK)).exit_code == 0
+    await pair.prod.drive().unlock(ASK, "it was looked into")
+    last = pair.prod.releases.all()[-1]
+    (pair.prod.paths.releases_dir / f"{last.id}.json").unlink()
+    pair.prod.specs = NoCommit(pair.prod.specs)
+    result = await pair.denied("PolicyChanged")
+    assert "known neither by its file nor by commit" in result.what
+
+
+async def test_where_the_file_of_what_was_promoted_last_is_forged_git_has_its_policy(pair):
+    """Prod went back to the release before; the file of what it left names an approver whom its commit does not."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    pair.prod.env_file = "another"
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    assert (await pair.prod.drive().rollback(ASK)).exit_code == 0
+    await pair.prod.drive().unlock(ASK, "it was looked into")
+    last = pair.prod.releases.all()[-1]
+    mallory = {**last.spec.signers, "mallory": Signer(("ssh-ed25519 mallory",), (Role.APPROVE,))}
+    pair.prod.releases.save(msgspec.structs.replace(last, spec=msgspec.structs.replace(last.spec, signers=mallory)))
+    pair.policy(signers=mallory)
+    with pytest.raises(Denied) as denied:
+        await pair.signed("mallory")
+    assert denied.value.code == "PolicyChanged"
+    assert (await pair.plan()).promotion.before[0].release == last.id
 
 
 async def test_the_file_of_what_was_proven_is_held_against_the_ledger(pair):

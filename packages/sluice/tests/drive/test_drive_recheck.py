@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import msgspec
 import pytest
 
 from sluice.drive import Request
+from sluice.drive.promotion import exceptions_of, plan_promotion
 from sluice.engine import State
+from sluice.journal import Entry, read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import OriginUnreachable, StateCorrupted
+from sluice.model.policy import Role
+from sluice.model.promotion import document, expiry
 from sluice.model.verdict import Finding, Verdict
-from sluice.testing import ASKED, MemoryWorld
+from sluice.testing import ASKED, Killed, MemoryWorld, killer
 
 from .pair import ASK, MAIN
 
@@ -127,3 +133,81 @@ async def test_a_gate_that_fails_is_the_code(tmp_path, metrics, code):
     result = await memory.drive().rollout(ASKED)
     assert result.record["refusal"] == code
     assert "disk: no room" in result.record["reason"]
+
+
+def edited(path, change):
+    """Somebody who can write the state folder edits a journal's plan; its checksums are anybody's to compute."""
+    lines = []
+    for line in path.read_bytes().splitlines():
+        told = json.loads(line)
+        if told["facts"].get("plan"):
+            change(told["facts"]["plan"])
+        told.pop("sum")
+        lines.append(Entry(**told).line())
+    path.write_bytes(b"\n".join([*lines, b""]))
+
+
+async def half_way(tmp_path):
+    """A rollout was killed after the switch, and the old release died too: the recovery has to start it again."""
+    memory = MemoryWorld(tmp_path)
+    assert (await memory.drive().rollout(ASKED)).exit_code == 0
+    with pytest.raises(Killed):
+        await memory.drive(killer("observed:switching")).rollout(dataclasses.replace(ASKED, branch="feature/good"))
+    old = next(unit for unit, release in memory.running.items() if release == "run-0001")
+    memory.running.pop(old)
+    return memory
+
+
+async def test_a_recovery_starts_the_old_release_as_its_file_says(tmp_path):
+    """The journal says another command: what was recorded is started, with the environment's secrets."""
+    memory = await half_way(tmp_path)
+    path = max(memory.paths.journal_dir.glob("*.jsonl"))
+    edited(path, lambda plan: plan["old_release"]["spec"]["run"].update(command=["evil"]))
+    original, started = memory.start, []
+
+    async def start(release, slot):
+        started.append(release)
+        await original(release, slot)
+
+    memory.start = start
+    await memory.drive().resume(ASKED)
+    assert [one.id for one in started] == ["run-0001"]
+    assert started[0].spec.run.command == memory.releases.get("run-0001").spec.run.command != ("evil",)
+
+
+async def test_a_recovery_does_not_start_what_was_changed(tmp_path):
+    """Its file says another command than the ledger vouches for: a person looks, and nothing of it runs."""
+    memory = await half_way(tmp_path)
+    release = memory.releases.get("run-0001")
+    run = msgspec.structs.replace(release.spec.run, command=("evil",))
+    memory.releases.save(msgspec.structs.replace(release, spec=msgspec.structs.replace(release.spec, run=run)))
+    (result,) = await memory.drive().resume(ASKED)
+    assert result.outcome is State.ROLLBACK_FAILED
+    assert "run-0001 is not started again" in str(read_all(memory.paths.journal_dir, repair=False)[-1])
+    assert "run-0001" not in memory.running.values()
+
+
+async def test_a_journal_of_another_version_is_named(tmp_path):
+    """It is damaged for this one: nothing is begun, and nobody is told of an internal error."""
+    memory = await half_way(tmp_path)
+    edited(max(memory.paths.journal_dir.glob("*.jsonl")), lambda plan: plan.update(steps={}))
+    with pytest.raises(StateCorrupted, match="another version wrote it"):
+        await memory.drive().resume(ASKED)
+
+
+async def test_a_reason_that_holds_a_secret_makes_one_plan(pair):
+    """Whoever prints the text, whoever signs it and whoever promotes see the same plan, with the same words hidden."""
+    waiving = dataclasses.replace(ASK, waivers={"freeze": "sentinel-secret-value ran out"})
+    world = pair.prod.world()
+    shown = await plan_promotion(world, "", lambda _text: None, exceptions_of(world, waiving.waivers, ""))
+    signed = []
+
+    async def sign(plan):
+        signed.append(plan.hash)
+        text = document(("shop", "prod"), plan.hash, plan.promotion, expiry(pair.prod.clock.now(), 3600))
+        return text, pair.tools.sign(text, "bob")
+
+    await pair.prod.drive().sign(waiving, Role.APPROVE, sign)
+    result = await pair.prod.drive().promote(waiving)
+    assert (result.exit_code, {shown.hash, result.record["plan"], *signed}) == (0, {shown.hash}), result.what
+    assert "sentinel" not in str(shown.promotion.exceptions)

@@ -83,13 +83,13 @@ async def test_after_a_rollback_the_stricter_rules_go_on(taken_back):
 
 
 async def test_a_lost_release_of_the_last_promotion_is_no_empty_policy(taken_back):
-    """Nobody can say what it asked for: refused until its file is back."""
+    """Its commit still says what it asked for: whom it took away does not sign."""
     town = taken_back
-    town.commit("x", "y")
+    town.policy(policy_of(town, more=f"{MALLORY}# again\n"))
     await town.proven()
     last = max(release.id for release in town.prod.releases.all())
     (town.prod.paths.env_dir / "releases" / f"{last}.json").unlink()
-    await town.refused("PolicyChanged")
+    await town.not_taken("PolicyChanged", who="mallory")
 
 
 # ---------------------------------------------------------------- the checklist

@@ -49,7 +49,7 @@ def plan(session: Session, env: Environment, branch: str, override: str, waivers
     if env.name is not EnvironmentName.PROD and not branch:
         raise UsageError("which branch?", next="--branch BRANCH")
     if env.name is EnvironmentName.PROD:
-        made, given = asyncio.run(_confirmed(world, branch, exceptions_of(waivers, override)))
+        made, given = asyncio.run(_confirmed(world, branch, exceptions_of(world, waivers, override)))
     else:
         made, given = asyncio.run(plan_rollout(world, branch, _quiet)), []
     shown = made, world.environment.value, given
@@ -131,7 +131,7 @@ class Given:
 def _hand_in(session: Session, env: Environment, role: Role, item: str, given: Given) -> int:
     world = world_of(env)
     if given.show:
-        made = asyncio.run(plan_promotion(world, "", _quiet, exceptions_of(given.waivers, given.override)))
+        made = asyncio.run(plan_promotion(world, "", _quiet, exceptions_of(world, given.waivers, given.override)))
         if role is Role.CHECKLIST:
             must_be_asked(made, item)
         click.echo(_text(world, made, item), nl=False)

@@ -13,7 +13,7 @@ from sluice.checks.logs import NAME as LOGS
 from sluice.checks.logs import SHARED_ALONE
 from sluice.drive.facts import Facts, Plan
 from sluice.drive.redacting import redacted
-from sluice.drive.unchanged import digest_of
+from sluice.drive.unchanged import recorded_as
 from sluice.drive.world import World
 from sluice.engine import Kind, State, marks_bad
 from sluice.gates.history import NAME as BAD_RELEASE
@@ -176,7 +176,7 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
         "version": commit.describe if commit else "",
         "committed_at": commit.committed_at if commit else "",
         "release": release.id if release else "",
-        "release_digest": digest_of(release) if release else "",
+        "release_digest": recorded_as(release) if release else "",
         "from_release": plan.old_release.id if plan and plan.old_release else "",
         "artifact_key": release.artifact.key if release else "",
         "artifact_digests": dict(release.artifact.digests) if release else {},

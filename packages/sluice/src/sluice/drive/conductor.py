@@ -155,7 +155,7 @@ class Drive:
         world, run = self._world, self._world.new_run_id()
         with self._held(f"{role.value} of a promotion", run, request) as asked:
             await self._keeper.must_hold()
-            exceptions = exceptions_of(asked.waivers, asked.override)
+            exceptions = exceptions_of(world, asked.waivers, asked.override)
             by, given, plan = (asked.owner, asked.owner_source), ("", ""), None
             try:
                 plan = await plan_promotion(world, "", lambda _text: None, exceptions)

@@ -11,6 +11,7 @@ import msgspec
 from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, Event, Kind, State
 from sluice.journal import Record, canonical
 from sluice.model.changes import POLICY_PARTS
+from sluice.model.errors import StateCorrupted
 from sluice.model.promotion import Approval, Promotion
 from sluice.model.release import Commit, Release, Slot
 from sluice.model.spec import ServiceSpec
@@ -137,9 +138,16 @@ class Facts(msgspec.Struct):
 def facts_of(record: Record) -> Facts:
     """The facts of a run as its journal tells them."""
     begin = record.entries[0]
-    facts = msgspec.convert({"run": record.run, "started": begin.at, **begin.facts}, Facts)
-    for entry in record.entries[1:]:
-        facts.absorb(entry.facts)
-        if entry.entry == "observed":
-            facts.note(State(entry.state), Event(entry.event), entry.notes)
+    try:
+        facts = msgspec.convert({"run": record.run, "started": begin.at, **begin.facts}, Facts)
+        for entry in record.entries[1:]:
+            facts.absorb(entry.facts)
+            if entry.entry == "observed":
+                facts.note(State(entry.state), Event(entry.event), entry.notes)
+    except msgspec.ValidationError as error:
+        raise StateCorrupted(
+            f"{record.path} says what this Sluice does not understand ({error}): another version wrote it.",
+            next="let that version end the run: sluice resume",
+            file=str(record.path),
+        ) from error
     return facts

@@ -176,7 +176,7 @@ def rollback_target(world: World, serving: tuple[Release, Slot] | None, *, alive
             world=now,
             next=forward(world),
         )
-    target = max(candidates, key=lambda release: (not forged(records, release), release.id))
+    target = max(candidates, key=lambda release: (not forged(records, world.releases, release.id), release.id))
     if not Path(target.artifact.path).is_dir():
         raise Refused(
             f"The artifact of {target.id} ({target.commit.sha[:12]}) is gone: {target.artifact.path}.",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -10,13 +11,13 @@ from sluice.drive.facts import Plan, steps_of, with_hash
 from sluice.drive.planning import read_service, to_go_back_to
 from sluice.drive.proof import ROLLOUT, Tested, tested
 from sluice.drive.unchanged import forged
-from sluice.drive.world import PromotionMeans, Sibling, World
+from sluice.drive.world import PromotionMeans, Sibling, World, command
 from sluice.engine import Kind
 from sluice.gates.standing import in_promotion
 from sluice.gates.waivers import passed_over
 from sluice.ledger import Ledger
 from sluice.model.changes import policy_changes
-from sluice.model.errors import Refused, UsageError
+from sluice.model.errors import ConfigError, Refused, UsageError
 from sluice.model.promotion import Authored, Denial, Denied, Former, Promotion
 from sluice.model.release import CONTENT, INPUT, Artifact, Commit, Release
 from sluice.model.spec import ServiceSpec
@@ -52,14 +53,14 @@ async def plan_promotion(
     old, slot, alive = await to_go_back_to(world, progress)
     if old is not None and alive and (old.commit.tree, old.env_fingerprint) == (commit.tree, fingerprint):
         raise _serves_already(old, commit)
-    before = _policies_before(world, old)
-    _must_be_known(world, before)
-    rules = strictest(policy.promotion, *(one.spec.promotion for one in before))
+    _must_be_known(world, old)
+    before = await _policies_before(world, old)
+    rules = strictest(policy.promotion, *(one.promotion for one in before.values()))
     proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
         commit=commit,
         candidate=policy,
-        policy=msgspec.structs.replace(policy, gates=gates_of(policy.gates, *(one.spec.gates for one in before))),
+        policy=msgspec.structs.replace(policy, gates=gates_of(policy.gates, *(one.gates for one in before.values()))),
         policy_sha=commit.sha,
         env_fingerprint=fingerprint,
         old_release=old,
@@ -86,14 +87,15 @@ def _serves_already(old: Release, commit: Commit) -> Denied:
     )
 
 
-def _must_be_known(world: World, before: Iterable[Release]) -> None:
-    """These are what runs left, by the signed ledger: the policies in their files judge signatures. Raises Denied."""
-    records = Ledger(world.paths.ledger).records()
-    if why := next(filter(None, (forged(records, one) for one in before)), ""):
+def _must_be_known(world: World, old: Release | None) -> None:
+    """What serves is what a run left, by the signed ledger: what changes is told from it. Raises Denied."""
+    why = forged(Ledger(world.paths.ledger).records(), world.releases, old.id) if old is not None else ""
+    if why:
         raise Denied(
             Denial.RECORD_DOUBTFUL,
-            f"What was promoted to {world.environment.value} is not what was recorded: {why}.",
-            next="find out who writes in the state folder; sluice rollback --env prod, then the same command",
+            f"What serves in {world.environment.value} is not what was recorded: {why}.",
+            next=f"find out who writes in the state folder; {command(world, 'rollback')}, or its file from a backup; "
+            "then the same command",
         )
 
 
@@ -128,9 +130,10 @@ def _never_a_branch(world: World, branch: str) -> None:
         )
 
 
-def exceptions_of(waivers: Mapping[str, str], override: str) -> dict[str, str]:
-    """What a promotion is asked to pass over, and why."""
-    return {**waivers, **({"bad-release": " ".join(override.split())} if override else {})}
+def exceptions_of(world: World, waivers: Mapping[str, str], override: str) -> dict[str, str]:
+    """What a promotion is asked to pass over, and why: a part of the plan, so in the same words wherever it is made."""
+    why = {**waivers, **({"bad-release": " ".join(override.split())} if override else {})}
+    return {gate: world.redactor(reason) for gate, reason in why.items()}
 
 
 async def _what_changes(
@@ -181,34 +184,48 @@ async def _authors(world: World, commit: Commit, old: Release | None, proof: Tes
         ) from failure
 
 
-def _policies_before(world: World, old: Release | None) -> tuple[Release, ...]:
-    """Whose policies must accept the candidate's too: what was promoted last, and what serves. Raises Denied.
+async def _policies_before(world: World, old: Release | None) -> dict[str, ServiceSpec]:
+    """Whose policies must accept the candidate's too, by release: what was promoted last, and what serves.
 
-    After a rollback these are two: a rule that was tightened with what was left is not loosened by leaving it.
+    After a rollback these are two: a rule that was tightened with what was left is not loosened by leaving it. Raises
+    Denied.
     """
-    serving = (old,) if old is not None else ()
-    promoted = [one for one in Ledger(world.paths.ledger).records() if one["type"] == "promotion" and one["release"]]
-    went = [str(one["release"]) for one in promoted if one.get("outcome") == "done"]
-    if not went or went[-1] in {one.id for one in serving}:
-        return serving
+    records = Ledger(world.paths.ledger).records()
+    went = [one for one in records if (one["type"], one.get("outcome")) == ("promotion", "done") and one["release"]]
+    before = {str(one["release"]): await _policy_of(world, one) for one in went[-1:]}
+    if old is not None:
+        before.pop(old.id, None)  # what serves comes last: how the policy changes is told from it
+        before[old.id] = old.spec
+    return before
+
+
+async def _policy_of(world: World, record: Mapping[str, Any]) -> ServiceSpec:
+    """The policy that a run brought: by its release's file where the ledger vouches for that, else by its commit.
+
+    Raises Denied.
+    """
+    release_id, sha = str(record["release"]), str(record["commit"])
+    if not forged([record], world.releases, release_id):
+        return world.releases.get(release_id).spec
     try:
-        return world.releases.get(went[-1]), *serving
-    except UsageError:
+        return await read_service(world, sha, f"commit {sha[:12]}")
+    except (ConfigError, UsageError) as failure:
         raise Denied(
             Denial.POLICY_CHANGED,
-            f"What was promoted last ({went[-1]}) is not known any more, so nobody can say who was named before.",
+            f"What was promoted last ({release_id}) is known neither by its file nor by commit {sha[:12]}: "
+            "nobody can say who was named before.",
             next="restore its file in the state folder (releases/) from a backup",
-        ) from None
+        ) from failure
 
 
-def _held_to(before: tuple[Release, ...], policy: ServiceSpec, about: Promotion) -> Promotion:
+def _held_to(before: Mapping[str, ServiceSpec], policy: ServiceSpec, about: Promotion) -> Promotion:
     """The promotion with the policies before its candidate's, and how that differs from them."""
     return msgspec.structs.replace(
         about,
-        before=tuple(Former(one.id, one.spec.gates, one.spec.promotion, one.spec.signers) for one in before),
+        before=tuple(Former(name, one.gates, one.promotion, one.signers) for name, one in before.items()),
         # Where both differ, from what serves: that is what users have.
-        policy_changed={name: how for one in before for name, how in policy_changes(policy, one.spec).items()},
-        approvers=approvers_of(policy.signers, *(one.spec.signers for one in before)),
+        policy_changed={name: how for one in before.values() for name, how in policy_changes(policy, one).items()},
+        approvers=approvers_of(policy.signers, *(one.signers for one in before.values())),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sluice.drive.facts import facts_of
-from sluice.drive.unchanged import altered
+from sluice.drive.unchanged import altered, forged
 from sluice.drive.world import Elsewhere, PromotionMeans, Sibling, World
 from sluice.engine import Kind
 from sluice.journal import read_all
@@ -62,7 +62,8 @@ async def _here(world: World, test: Sibling, commit: Commit, ttl_s: float) -> Te
             f"The artifact that passed test in run {proof['run']} is not on this host any more.",
             next=f"{ROLLOUT} {world.policy_ref}",
         )
-    if why := await altered(world, release, proof):
+    file = forged(Ledger(test.paths.ledger).records(), test.releases, release.id)
+    if why := file or await altered(world, release, proof):
         raise Denied(
             Denial.ARTIFACT_CHANGED,
             f"The artifact that passed test in run {proof['run']} was changed since: {why}.",
@@ -73,10 +74,15 @@ async def _here(world: World, test: Sibling, commit: Commit, ttl_s: float) -> Te
 
 
 def _must_have_ended(test: Sibling, commit: Commit) -> None:
-    """What still runs in test, or was killed there, may end badly: until it is recorded nobody knows. Raises Denied."""
+    """What still runs in test, or was killed there, may end badly: until it is recorded nobody knows. Raises Denied.
+
+    A run is an attempt once it has an artifact: before that it may be refused, and says nothing of what came before.
+    """
     for record in read_all(test.paths.journal_dir, repair=False) if test.paths.journal_dir.is_dir() else ():
         facts = None if record.ended else facts_of(record)
-        if facts is None or (facts.kind is Kind.ROLLOUT and facts.plan and facts.plan.commit.tree != commit.tree):
+        if facts is None or facts.release is None:
+            continue
+        if facts.kind is Kind.ROLLOUT and facts.release.commit.tree != commit.tree:
             continue
         raise Denied(
             Denial.NEWEST_OPEN,

@@ -24,7 +24,7 @@ from sluice.drive.recheck import (
     must_hold_still,
     must_not_be_frozen,
 )
-from sluice.drive.unchanged import must_be_unaltered
+from sluice.drive.unchanged import must_be_unaltered, must_be_vouched
 from sluice.drive.world import World, command
 from sluice.engine import Event, Kind, State
 from sluice.gates.context import Asked
@@ -126,7 +126,7 @@ class Steps:
             return Outcome(Event.OK, told)
         facts = self._facts
         if facts.kind is Kind.PROMOTION:
-            exceptions = exceptions_of(facts.waivers, facts.override)
+            exceptions = exceptions_of(self._world, facts.waivers, facts.override)
             plan = await plan_promotion(self._world, facts.branch, self._on_progress, exceptions)
             shown = plan, self._world.environment.value, await (await desk_for(self._world, plan)).given()
             self._on_plan(plan_text(*shown), plan_data(*shown))
@@ -292,6 +292,8 @@ class Steps:
             await world.ingress.point(None)
             return Outcome(Event.NONE)
         release, slot = old
+        if not await world.runtime.alive(slot):
+            release = must_be_vouched(world, release)  # a journal's word is no reason to start something
         altered = await self._altered(release, slot)
         lacking = await self._revive(release, slot)
         await world.ingress.ensure()

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from sluice.drive.world import World, command, forward
-from sluice.journal import canonical
+from sluice.hosts.releases import digest_of
 from sluice.ledger import Ledger
-from sluice.model.errors import Refused
+from sluice.model.errors import Refused, StepFailed, UsageError
 from sluice.model.release import Release
+from sluice.ports import Releases
 
 
-def digest_of(release: Release) -> str:
-    """Of everything a release's file says, but whether it was verified: that is what the record with this is about."""
-    return hashlib.sha256(canonical(msgspec.to_builtins(msgspec.structs.replace(release, verified=False)))).hexdigest()
+def recorded_as(release: Release) -> str:
+    """What the record of the run that leaves this release says of its file."""
+    return digest_of(msgspec.json.encode(release))
 
 
-def forged(records: Iterable[Mapping[str, Any]], release: Release) -> str:
+def forged(records: Iterable[Mapping[str, Any]], releases: Releases, release_id: str) -> str:
     """Why the file of a release is not believed: no run that was done left it, or it says something else now.
 
     Only the ledger is signed: whoever can write the state folder can write a release's file, and its commands run
     with the environment's secrets. "": it is as it was recorded, or the ledger has no run that was done at all (it was
     begun anew): then nothing tells.
     """
-    done = [one for one in records if one.get("release_digest") and _left(one)]
-    mine = [one for one in done if one.get("release") == release.id]
+    done = [one for one in records if _left(one)]
+    mine = [one for one in done if one.get("release") == release_id]
     if not mine:
-        return f"the ledger has no run that left the release {release.id}" if done else ""
-    if mine[0]["release_digest"] != digest_of(release):
-        return f"the file of the release {release.id} says something else than was recorded in run {mine[0]['run']}"
+        return f"the ledger has no run that left the release {release_id}" if done else ""
+    known = {str(one["release_digest"]) for one in mine if one.get("release_digest")}
+    if not known:
+        return f"run {mine[0]['run']} left the release {release_id} before records told what its file says"
+    try:
+        now = releases.digest(release_id)
+    except UsageError:
+        return f"the file of the release {release_id} is gone"
+    if now not in known:
+        return f"the file of the release {release_id} says something else than was recorded in run {mine[0]['run']}"
     return ""
 
 
@@ -46,28 +53,30 @@ def must_be_recorded(world: World, release: Release, override: str) -> str:
 
     Raises Refused.
     """
-    why = forged(Ledger(world.paths.ledger).records(), release)
+    why = forged(Ledger(world.paths.ledger).records(), world.releases, release.id)
     if not why or override:
         return release.id if why else ""
     raise Refused(
         f"{release.commit.describe} ({release.id}) is not gone back to: {why}.",
         world="Nothing was started.",
         next="find out who writes there; where that is known and harmless (a ledger that was begun anew, say): "
-        "sluice rollback --override 'WHY'",
+        f"{command(world, 'rollback')} --override 'WHY'",
     )
 
 
-async def altered(world: World, release: Release, record: Mapping[str, Any]) -> str:
-    """What of the artifact is not as `record` says; "" when all is. Reads every byte of it.
+def must_be_vouched(world: World, release: Release) -> Release:
+    """The release to be started again where a run is undone, as its file says. Raises StepFailed for a forged one."""
+    if why := forged(Ledger(world.paths.ledger).records(), world.releases, release.id):
+        raise StepFailed(f"The old release {release.id} is not started again: {why}")
+    return world.releases.get(release.id)
 
-    Only the ledger is signed: whoever can change an artifact can change the release's file beside it.
-    """
+
+async def altered(world: World, release: Release, record: Mapping[str, Any]) -> str:
+    """What of the artifact is not as `record` says; "" when all is. Reads every byte of it."""
     artifact = release.artifact
     recorded = (str(record.get("artifact_key")), dict(record.get("artifact_digests") or {}))
     if recorded != (artifact.key, artifact.digests):
         return f"the release {release.id} names another artifact than its record in the ledger"
-    if record.get("release_digest") != digest_of(release):
-        return f"the file of the release {release.id} says something else than its record in the ledger"
     return await world.runtime.changed(artifact)
 
 

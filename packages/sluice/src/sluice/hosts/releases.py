@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
 import msgspec
 
 from sluice.hosts.state import StatePaths, write_file
+from sluice.journal import canonical
 from sluice.model.errors import StateCorrupted, UsageError
 from sluice.model.release import Release, Slot
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # an id becomes a file name
+
+
+def digest_of(told: bytes) -> str:
+    """Of everything that a release says as JSON, but whether it was verified.
+
+    Of the text, not of what is read out of it: another version knows other keys, and the file says what it said.
+    """
+    said = json.loads(told)
+    said.pop("verified", None)
+    return hashlib.sha256(canonical(said)).hexdigest()
 
 
 class _Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +51,11 @@ class FileReleases:
         if not path.exists():
             raise UsageError(f"there is no release {release_id!r} in this environment.", next=self._status)
         return self._read(path)
+
+    def digest(self, release_id: str) -> str:
+        """`digest_of` what its file says as it stands there. Raises as `get`."""
+        self.get(release_id)
+        return digest_of(self._path(release_id).read_bytes())
 
     def save(self, release: Release) -> None:
         """Raises Refused when the disk does not take it; the file is as it was then."""
