@@ -82,6 +82,8 @@ def replace_file(path: Path, content: bytes) -> None:
         beside.rename(path)
         fsync_directory(path.parent)
     except OSError as failure:
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise _unwritten(path, failure) from failure
 
 

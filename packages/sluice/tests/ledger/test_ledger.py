@@ -331,3 +331,21 @@ def test_what_is_no_file_is_no_ledger(tmp_path, put):
     for use in (ledger.records, ledger.verify, lambda: ledger.append({"type": "lock", "run": "run-2"})):
         with pytest.raises(StateCorrupted, match="cannot be read as a ledger"):
             use()
+
+
+def test_the_same_bytes_are_judged_once_and_others_anew(tmp_path, monkeypatch):
+    """A run reads its ledger again and again; one letter more or less is another ledger."""
+    ledger, asked = filled(tmp_path, 2), []
+    original = file_module.judged
+    monkeypatch.setattr(file_module, "_judgements", {})
+    monkeypatch.setattr(file_module, "judged", lambda *given: asked.append(given) or original(*given))
+    assert ledger.records() == Ledger(ledger.path).records()
+    ledger.records().clear()
+    assert len(ledger.records()) == 2
+    assert len(asked) == 1
+    ledger.append({"type": "rollout", "run": "run-3"})
+    assert len(ledger.records()) == 3
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b"run-2", b"run-4"))
+    assert not ledger.verify().ok
+    assert not ledger.verify().ok
+    assert len(asked) == 3

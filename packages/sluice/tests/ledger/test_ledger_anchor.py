@@ -75,6 +75,20 @@ async def test_a_tail_cut_here_is_named_by_the_anchor(place):
     assert place.head() == head
 
 
+async def test_an_empty_state_folder_is_no_first_run_where_the_origin_has_records(place, tmp_path):
+    """A wrong SLUICE_STATE: nothing is begun under another key. An origin without records, or out of reach, is."""
+    empty = tmp_path / "another"
+    git(tmp_path, "init", "-q", "--bare", str(empty))
+    fresh = GitAnchor(empty, str(place.origin), RUNNER, empty / "ledger.jsonl", "shop/test")
+    assert await fresh.remembered() is None
+    await place.anchored(1, 2)
+    found = await fresh.remembered()
+    assert (found.code, found.number) == ("tail-cut", 1)
+    assert "SLUICE_STATE" in found.sentence
+    away = GitAnchor(empty, str(tmp_path / "away.git"), RUNNER, empty / "ledger.jsonl", "shop/test")
+    assert await away.remembered() is None
+
+
 async def test_a_tail_cut_and_written_anew_with_the_right_key_is_named(place):
     """Whoever holds the key can make a chain that holds; it is not the one that was anchored."""
     await place.anchored(1, 2, 3)

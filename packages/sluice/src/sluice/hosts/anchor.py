@@ -88,16 +88,31 @@ class GitAnchor:
         return origin, remembered
 
     async def remembered(self) -> Problem | None:
-        """What of that which was seen on the origin last is missing or other here. Asks nobody; the chain must hold.
+        """What of that which was seen on the origin last is missing or other here. The chain must hold.
 
-        Raises StateCorrupted when the key is damaged.
+        Nobody is asked, but where neither a record is here nor a memory: then a wrong state folder looks like a first
+        run. Raises StateCorrupted when the key is damaged.
         """
         # Where the last record of then stands in its place, the chain vouches for all before it: one question to git.
         last = await self._git.last(self._seen)
         number = record["n"] if (record := parsed(last)) else 0
         if isinstance(number, int) and number > 0 and self._ledger.lines()[number - 1 : number] == [last]:
             return None
+        if not last and not self._ledger.lines():
+            return await self._elsewhere()
         return next(iter((await self.compare(offline=True)).problems), None)
+
+    async def _elsewhere(self) -> Problem | None:
+        """That the origin has records where there are none here. An origin that cannot be asked is no problem."""
+        try:
+            async with asyncio.timeout(ANCHOR_S):
+                known = (await self._git.heads(self._ref)).get(self._ref)
+        except (TimeoutError, Unreachable):
+            return None  # the fetch that follows says so
+        if not known:
+            return None
+        sentence = "the origin has records of this environment, and this state folder has none: is it the right one "
+        return Problem(Tampering.CUT, 1, sentence + "($SLUICE_STATE, `state` in host.toml)?")
 
     async def compare(self, *, offline: bool = False) -> Anchoring:
         """Hold the ledger against the origin, or (`offline`) against what was seen there last. Moves nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import json
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,6 +97,24 @@ class Head:
             replace_file(self.path, canonical({"n": record["n"], "hash": record["hash"]}) + b"\n")
 
 
+# A run reads its ledgers some twenty times, and judging 5,000 records takes two seconds. Of each environment of a host.
+KEPT = 4
+_judgements: dict[tuple[str, str, Place | None], tuple[list[dict[str, Any]], Verification]] = {}
+
+
+def _judged_once(
+    lines: Sequence[bytes], key: PublicKey | None, place: Place | None
+) -> tuple[list[dict[str, Any]], Verification]:
+    """As `judged`; the same bytes by the same key are judged once in this process. The records are only read."""
+    name = hashlib.sha256(b"\n".join(lines)).hexdigest(), key.line if key else "", place
+    if name not in _judgements:
+        while len(_judgements) >= KEPT:
+            del _judgements[next(iter(_judgements))]
+        _judgements[name] = judged(lines, key, place)
+    records, verdict = _judgements[name]
+    return list(records), verdict
+
+
 class Ledger:
     """One environment's ledger file. Appending needs the environment's lock; reading does not.
 
@@ -127,7 +146,7 @@ class Ledger:
 
     def _checked(self, *, repair: bool, place: Place | None = None) -> list[dict[str, Any]]:
         lines = self._lines(repair=repair)
-        records, verdict = judged(lines, self._key.public() if lines else None, place)
+        records, verdict = _judged_once(lines, self._key.public() if lines else None, place)
         if not verdict.ok:
             raise damaged(self.path, verdict.number, verdict.problem)
         return records
@@ -142,7 +161,7 @@ class Ledger:
         """
         last = self._head.read()  # before the file: a record that is written meanwhile is in the file first
         lines = self._lines(repair=False)
-        records, verdict = judged(lines, self._key.public() if lines else None, place)
+        records, verdict = _judged_once(lines, self._key.public() if lines else None, place)
         unnoted = f"{self._head.path.name}, the note of the last record, is not there or cannot be read"
         kept = [f"{one.name} was set aside as torn by a crash" for one in torn_from(self.path)]
         notes = (self.note, *kept, *self._lax(), unnoted if lines and last is None else "")
