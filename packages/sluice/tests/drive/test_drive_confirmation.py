@@ -20,7 +20,7 @@ from sluice.gates.standing import in_promotion
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused
 from sluice.model.policy import DocsRule, GatesSpec, Role, Signer
-from sluice.model.promotion import document
+from sluice.model.promotion import Approval, Denied, document, must_be_of_plan
 from sluice.model.stricter import approvers_of
 
 ASK = Request("olga@host", "test")
@@ -230,3 +230,14 @@ async def test_both_screens_show_it(town):
     assert "see [red]ticket[/red] 7" in people.getvalue()
     told = json.loads(programs.getvalue())
     assert (told["event"], told["data"]["gates"]["disk-space"]) == ("confirmation", "waived")
+
+
+def test_a_long_line_is_shown_from_where_it_differs():
+    """Two lists of gates are alike for longer than is shown; what was waived stands behind that."""
+    gates = ", ".join(f"gate-{n}" for n in range(30))
+    head = "Sluice approval\nplan: p\n"
+    text = Approval(Role.APPROVE, f"{head}gates: {gates}, one-more\n", "", "", "", "", "r")
+    with pytest.raises(Denied) as denied:
+        must_be_of_plan(text, f"{head}gates: {gates}, another\n")
+    assert "another, was …" in denied.value.what
+    assert "one-more" in denied.value.what

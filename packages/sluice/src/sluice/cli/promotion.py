@@ -31,7 +31,7 @@ from sluice.model.spec import EnvironmentName
 from sluice.model.text import plain
 
 BEGIN = "-----BEGIN SSH SIGNATURE-----"
-MAX_SIGNED = 128 * 1024  # the text has a dozen lines; a signature with a certificate is a few thousand letters
+MAX_SIGNED = 128 * 1024  # lines of a policy change have up to 2,000 letters; a signature, a few thousand
 
 
 def _quiet(_text: str) -> None:

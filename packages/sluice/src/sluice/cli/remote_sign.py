@@ -20,7 +20,7 @@ from sluice.model.secret import Redactor
 from sluice.runner import LocalRunner
 
 ROLES = {"approve": Role.APPROVE, "sign-off": Role.CHECKLIST}  # the commands that take a signature in
-MAX_TEXT = 128 * 1024  # it has a dozen lines
+MAX_TEXT = 128 * 1024  # a few dozen lines, of a policy's change up to 2,000 letters each
 
 
 @dataclass(frozen=True)

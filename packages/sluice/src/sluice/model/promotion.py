@@ -322,10 +322,18 @@ def _differences(signed: str, expected: str) -> str:
     """Which lines say something else, in words. "": none does."""
     was, now = (dict(line.partition(": ")[::2] for line in text.splitlines()[1:]) for text in (signed, expected))
     other = [name for name in (now | was) if was.get(name, "") != now.get(name, "") and name != "plan"]
-    found = [f"{_said(name)}, now {_said(now.get(name))}, was {_said(was.get(name))}" for name in other[:DIFFERENCES]]
+    found = [f"{_said(name)}, {_apart(now.get(name, ''), was.get(name, ''))}" for name in other[:DIFFERENCES]]
     if len(other) > DIFFERENCES:
         found.append(f"and {len(other) - DIFFERENCES} more lines")
     return "; ".join(found)
+
+
+def _apart(now: str, was: str) -> str:
+    """Both from a little before the first letter that differs: a list may be long, and alike at its beginning."""
+    same = next((at for at, (one, other) in enumerate(zip(now, was, strict=False)) if one != other), 0)
+    begin = max(0, same - SHOWN // 2) if max(len(now), len(was)) > SHOWN else 0
+    mark = "…" if begin else ""
+    return f"now {mark}{_said(now[begin:])}, was {mark}{_said(was[begin:])}"
 
 
 def _said(text: str | None) -> str:
