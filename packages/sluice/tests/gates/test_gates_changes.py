@@ -14,7 +14,7 @@ from sluice.gates.docs import docs_changed
 from sluice.gates.globs import matches
 from sluice.gates.history import bad_release, blamed_run
 from sluice.gates.run import run_gates
-from sluice.gates.summary import pr_summary
+from sluice.gates.summary import letters, pr_summary
 from sluice.model.policy import DocsRule, FreezeWindow, GatesSpec, SummarySource
 from sluice.model.verdict import Verdict
 
@@ -134,6 +134,14 @@ async def test_what_is_no_fragment_is_no_summary(origin, files):
     origin.git("checkout", "--quiet", "-B", "feature/x")
     origin.commit(files)
     assert (await summed(origin, SummarySource.FRAGMENT)).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("piece", ["![", "](", "](x ", "![a](", "![a][", "<a", "[a", "<!--", "[a]:", "a://", "-by:"])
+def test_no_description_is_slow_to_judge(piece):
+    """The author of a branch chooses its words, and everybody else waits: it costs no more than its length."""
+    began = time.monotonic()
+    letters(piece * 200_000)
+    assert time.monotonic() - began < 1
 
 
 async def test_a_fragment_is_a_summary(origin):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,22 @@ async def test_missing_repository_is_refused_with_what_to_check(paths, tmp_path)
 def test_an_address_is_shown_without_what_opens_it(said, shown):
     """User, password and token go, whatever letters they have, also out of what git says; the rest stays."""
     assert without_password(said) == shown
+
+
+@pytest.mark.parametrize("piece", ["://", "://:", "a@://", "?key", "x@", "://a:"])
+def test_no_address_is_slow_to_show(piece):
+    """What is said of an address may be as long as whoever wrote it likes: it costs no more than its length."""
+    began = time.monotonic()
+    without_password(piece * 50_000)
+    assert time.monotonic() - began < 2
+
+
+def test_of_a_text_with_several_addresses_each_is_shown_without_what_opens_it():
+    """One that has no user, in the same word or before it, does not hide another."""
+    said = "see https://h.example.org/a https://me:example@h.example.org/b,https://example0123@h.example.org/c://d"
+    assert "example@" not in without_password(said)
+    assert "example0123" not in without_password(said)
+    assert "see https://h.example.org/a https://" in without_password(said)
 
 
 async def test_what_git_says_of_an_address_is_shown_without_its_token(paths):

@@ -38,10 +38,12 @@ FETCH = ("fetch", "--quiet", "--prune", "--no-auto-gc", "--no-recurse-submodules
 SAFE = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never")
 
 
+# As far as a word's last @: what is searched for a user then always has one, and no text makes the search slow.
+_NAMED = re.compile(r"(?<!\S)\S+@")
 # Up to the last @ where a password begins, as it may hold what should have been encoded: a / or another @.
 _USER = re.compile(r"(?<=://)(?:[^/\s@:]*:\S*@|[^/\s?#]*@)")
 _TOKEN = re.compile(
-    r"([?&;][\w.-]*(?:pass|pwd|secret|token|key|sig|auth|credential)[\w.-]*=)[^\s&;'\"]+", re.IGNORECASE
+    r"([?&;][\w.-]{0,99}(?:pass|pwd|secret|token|key|sig|auth|credential)[\w.-]{0,99}=)[^\s&;'\"]+", re.IGNORECASE
 )
 
 
@@ -384,7 +386,7 @@ def _last_line(done: Completed) -> str:
 
 def without_password(url: str) -> str:
     """An address, or a text with addresses in it, as it may be shown: no user, password or token."""
-    return _TOKEN.sub(rf"\1{REDACTED}", _USER.sub("", url))
+    return _TOKEN.sub(rf"\1{REDACTED}", _NAMED.sub(lambda named: _USER.sub("", named[0]), url))
 
 
 def _unpack(archive: Path, into: Path) -> None:
