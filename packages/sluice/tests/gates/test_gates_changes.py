@@ -144,6 +144,31 @@ def test_no_description_is_slow_to_judge(piece):
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[ticket]: rooms can be closed by their owner now", "[a]: rooms (see below)", "[one]: two"),
+        *("Sort-by: newest first is the default", "Order-by: name", "if a < b and c > d", "1 <2, 3> 2"),
+    ],
+)
+def test_what_only_looks_like_markup_is_a_summary(text):
+    """A line is silent for what it is, not for how it begins."""
+    assert letters(text) == sum(map(str.isalpha, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[1]: https://x.example/y", "[1]: <https://x.example> 'a title'", "[//]: # (hidden words)", "[a]: #top"),
+        *('[x]: ../docs/a.md "a title"', "Signed-off-by: Ann", "co-authored-by: Bob", "<br/>", "</details>"),
+        *("<a href='x'>", "![alt](x.png)", "[![](x.png)](y)", "![alt][ref]"),
+    ],
+)
+def test_markup_alone_says_nothing(text):
+    """Definitions of links, who signed, tags, pictures."""
+    assert letters(text) == 0
+
+
 async def test_a_fragment_is_a_summary(origin):
     """An added file with enough letters, of any script; one that was there before, or says nothing, is none."""
     origin.git("checkout", "--quiet", "main")

@@ -36,8 +36,11 @@ COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 BOX = re.compile(r"^\s*[-*+]\s*\[[ xX]\]\s*")
 # What is written and says nothing: hidden lines, who signed, pictures, tags, addresses. Of a link its words stay.
 # The branch's author writes it: no class takes the sign that begins its own match, or many beginnings cost a square.
+# What only looks like one of these is prose: `[ticket]: rooms can be closed`, `Sort-by: newest first`, `a < b`.
 SILENT = re.compile(
-    r"^\[[^\]\n]*\]:.*$|^[A-Z][\w-]*-by:.*$|!\[[^\[\]\n]*\](?:\([^()\n]*\)|\[[^\[\]\n]*\])?|<[^<>]+>|\]\([^()\n]*\)"
+    r"^\[[^\]\n]*\]:[ \t]*(?:<[^<>\n]*>|(?=\S*[/#])\S+)(?:[ \t]+(?:\"[^\"\n]*\"|'[^'\n]*'|\([^()\n]*\)))?[ \t]*$"
+    r"|^(?i:Signed-off|Co-authored|Reviewed|Acked|Tested|Reported|Suggested)-by:.*$"
+    r"|!\[[^\[\]\n]*\](?:\([^()\n]*\)|\[[^\[\]\n]*\])?|</?[A-Za-z][^<>\n]*>|\]\([^()\n]*\)"
     r"|\b\w+://\S+|\bwww\.\S+",
     re.MULTILINE,
 )
