@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +40,19 @@ class Clone(GitMirror):
 
     @classmethod
     async def open(cls, folder: Path, runner: LocalRunner) -> Clone:
-        """The clone that `folder` lies in. Raises UsageError when it lies in none."""
+        """The clone that `folder` lies in. Raises UsageError when it lies in none, Refused when git will not read it.
+
+        Asked with the person's own settings: another user's repository is read when they told git that it may be.
+        """
         found = await runner.run(
             ["git", "-C", str(folder), "rev-parse", "--path-format=absolute", "--git-common-dir"], timeout_s=LOCAL_S
         )
-        if found.exit_code:
+        if found.exit_code and "not a git repository" in found.stderr:
             raise UsageError(f"{folder} is not in a git repository.", next="name one with --repo")
+        if found.exit_code:
+            advice = [line.strip() for line in found.stderr.splitlines() if line.strip().startswith("git config ")]
+            what = f"git does not read {folder}: {_said(found)}."
+            raise Refused(what, next=advice[0] if advice else f"git -C {folder} status")
         return cls(_At(Path(found.stdout.strip())), f"the clone in {folder}", runner, folder)
 
     def __init__(self, paths: HasRepo, url: str, runner: LocalRunner, folder: Path) -> None:
@@ -52,20 +61,36 @@ class Clone(GitMirror):
         self._folder = folder
 
     async def dirty(self, folder: Path) -> bool:
-        """Whether the work tree that a folder lies in has something that no commit has. A bare one has nothing."""
+        """Whether the work tree that a folder lies in has something that no commit has. A bare one has nothing.
+
+        What git cannot tell counts as something.
+        """
         argv = ["git", "--no-optional-locks", *SAFE, "-C", str(folder), "status", "--porcelain"]
-        done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=local_environment())
-        return done.exit_code == 0 and bool(done.stdout.strip())
+        with _of_anybody() as environment:
+            done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=environment)
+        if done.exit_code:
+            return "must be run in a work tree" not in done.stderr
+        return bool(done.stdout.strip())
 
     async def commit_of(self, ref: str) -> tuple[str, str]:
-        """Commit and tree, as whoever stands in the folder means the ref. Raises UsageError when there is none."""
+        """Commit and tree, as whoever stands in the folder means the ref.
+
+        Raises UsageError when there is none, and Refused, with git's own words, when git cannot tell.
+        """
+        said = ""
         for one in (f"refs/heads/{ref}", ref):
             words = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{one}^{{commit}}"]
             argv = ["git", *SAFE, "-C", str(self._folder), *words]
-            done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=local_environment())
+            with _of_anybody() as environment:
+                done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=environment)
             sha = done.stdout.strip()
             if done.exit_code == 0 and SHA.fullmatch(sha):
                 return sha, (await self._text(["rev-parse", "--verify", f"{sha}^{{tree}}"])).strip()
+            if done.exit_code != 1:  # 1: there is none
+                said = _said(done)
+        if said:
+            what = f"what {ref!r} is in {self._folder} cannot be told: {said}."
+            raise Refused(what, next=f"git -C {self._folder} rev-parse --verify HEAD")
         raise UsageError(f"there is no commit or ref {ref!r} in {self._folder}.", next="git log --oneline")
 
     async def has(self, ref: str) -> bool:
@@ -101,7 +126,7 @@ class Clone(GitMirror):
         For commands that ask git: which files there are, since when, by which tag, against origin/main. It borrows our
         objects, and has no remote and no hooks: what is done in it stays in it.
         """
-        mine, environment = folder / ".git", local_environment()
+        mine = folder / ".git"
         clone = ["clone", "--quiet", "--shared", "--mirror", "--template=", "--", str(self._git_dir), str(mine)]
         made = ["git", *SAFE, f"--git-dir={mine}", f"--work-tree={folder}"]
         for argv in (
@@ -112,9 +137,10 @@ class Clone(GitMirror):
             [*made, "read-tree", sha],
             [*made, "update-index", "-q", "--refresh"],
         ):
-            done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
+            with _of_anybody() as environment:
+                done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
             if done.exit_code:
-                raise StepFailed(f"{folder} cannot be made a clone of {self._git_dir}: {done.stderr.strip()[-200:]}.")
+                raise StepFailed(f"{folder} cannot be made a clone of {self._git_dir}: {_said(done)}.")
 
     async def add_note(self, sha: str, line: str, who: str) -> None:
         """Add one line to what is known of a commit; the newest KEPT stay. `who` is the notes commit's author."""
@@ -165,6 +191,22 @@ class Clone(GitMirror):
         done = await self._runner.run(merge, timeout_s=LOCAL_S, environment=local_environment() | _identity(who))
         if done.exit_code:
             raise self._broken("notes merge", done)
+
+
+@contextlib.contextmanager
+def _of_anybody() -> Iterator[dict[str, str]]:
+    """As local_environment(), for a clone that belongs to another user, as in a CI's container. See `Clone.open`."""
+    # By a file: what is given with -c does not reach the other end of a `git clone`.
+    with tempfile.NamedTemporaryFile("w", prefix="sluice-gitconfig-") as settings:
+        settings.write("[safe]\n\tdirectory = *\n")
+        settings.flush()
+        yield local_environment() | {"GIT_CONFIG_GLOBAL": settings.name}
+
+
+def _said(done: Completed) -> str:
+    """What git complains of, in its own words."""
+    fatal = [line for line in done.stderr.splitlines() if line.startswith(("fatal:", "error:"))]
+    return without_password(fatal[0]).rstrip(".") if fatal else _why(done)
 
 
 def _why(done: Completed) -> str:
