@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import socket
 
 import msgspec
@@ -112,6 +114,65 @@ def test_parts_that_differ_or_hold_no_data_are_apart(tmp_path, mine, theirs):
     """Another name on one server, another folder; a certificate and what the system brings may be common."""
     test, prod = environment(tmp_path, "test", *mine), environment(tmp_path, "prod", *theirs)
     assert shared_data(test, {"shop/prod": prod}) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("DATABASE_CA=/opt/certs/rds-ca", "DB_CA_FILE=/opt/rds-ca", "DATA_URL_PREFIX=/data", "STORAGE_TMP=/tmp"),
+        *(
+            "DB_SOCKET=/var/lib/pg",
+            "STORE_SOCK=/opt/x",
+            "PG_STATE=/var/run/postgresql",
+            "GEOIP_DB=/opt/City.mmdb",
+        ),
+        *("QUEUE_PATH=/v1/jobs", "UPLOAD_ROUTE=/upload", "STATE_MACHINE_URL=/x", "DATABASE_SCHEMA=/opt/app/schema.sql"),
+        *("DATA=/run/x", "STATE_DIR={folder}/sockets", "STATE_FILE={folder}/sockets/.s.PGSQL.5432"),
+    ],
+)
+def test_what_is_read_and_ways_to_servers_may_be_common(tmp_path, line):
+    """Certificates, schemas, sockets and their folders, parts of addresses, the folder of all that is temporary."""
+    (tmp_path / "sockets").mkdir()
+    (tmp_path / "sockets" / ".s.PGSQL.5432.lock").touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "sockets" / ".s.PGSQL.5432"))
+        both = (environment(tmp_path, name, line.format(folder=tmp_path)) for name in ("test", "prod"))
+        assert shared_data(next(both), {"shop/prod": next(both)}) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("DATA_PATH={folder}", "DATABASE_URL=sqlite:////run/shop.db", "DB_CA_DB=/srv/x", "STORAGE_TMP=/tmp/shop"),
+        *("DATA_DIR={folder}/mixed", "DATA_DIR={folder}/empty", "DATA=/srv/not-there-yet"),
+    ],
+)
+def test_data_that_looks_like_something_else_is_seen(tmp_path, line):
+    """A folder that is there, a database by its URL wherever it lies, a socket among a server's own files."""
+    for name in ("mixed", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mixed" / "ibdata1").touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "mixed" / "mysql.sock"))
+        both = (environment(tmp_path, name, line.format(folder=tmp_path)) for name in ("test", "prod"))
+        assert len(shared_data(next(both), {"shop/prod": next(both)})) == 1
+
+
+def test_a_file_that_neither_may_write_may_be_common(tmp_path):
+    """A list that both read is nobody's data, until one of the two users may change it."""
+    file = tmp_path / "words.db"
+    file.touch()
+    line, me = f"WORDS={file}", pwd.getpwuid(os.geteuid()).pw_name
+    test, prod = (environment(tmp_path, name, line) for name in ("test", "prod"))
+    file.chmod(0o444)
+    test, prod = (msgspec.structs.replace(one, run_as=user) for one, user in ((test, "nobody"), (prod, "daemon")))
+    assert shared_data(test, {"shop/prod": prod}) == []
+    file.chmod(0o446)
+    assert shared_data(test, {"shop/prod": prod}) != []
+    file.chmod(0o644)
+    assert shared_data(test, {"shop/prod": prod}) == []
+    assert shared_data(test, {"shop/prod": msgspec.structs.replace(prod, run_as=me)}) != []
+    assert shared_data(test, {"shop/prod": msgspec.structs.replace(prod, run_as="is-no-account")}) != []
 
 
 def test_another_source_of_values_is_not_shared_either(tmp_path):

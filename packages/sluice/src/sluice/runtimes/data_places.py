@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import socket
+import stat
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 # A shared SSO, mail server or message bus may be meant; a shared database never is.
@@ -26,7 +29,13 @@ _HOST = re.compile(r"(?P<of>(?:.*_)?(?P<kind>PG|POSTGRES(?:QL)?|MYSQL|MARIADB|MO
 _NAMES = ("DATABASE", "_DATABASE", "_NAME", "_DBNAME", "_DB", "_INDEX")
 _FILES = re.compile(r"(?:^|_)(?:DB|DATABASE|SQLITE|DATA|STORAGE|STORE|UPLOADS?|MEDIA|STATE|SPOOL|QUEUE|VOLUME)(?:_|$)")
 _FILE_ENDS = {".db", ".sqlite", ".sqlite3"}
-_NOBODYS = ("/usr", "/etc", "/proc", "/sys", "/dev")  # of the system: read, and never a service's data
+# What such a name ends with when it names no data: what is read, a way to a server, a part of an address.
+_NO_DATA = re.compile(r"_(?:(?:CA|CERTS?)(?:_FILE|_BUNDLE)?|SOCK|SOCKET|PREFIX|ROUTE|URL|URI|SCHEMA)$")
+_NO_DATA_ENDS = {".pem", ".crt", ".cer", ".key", ".sock", ".mmdb", ".sql"}
+_ADDRESS = re.compile(r"_PATH$")  # as often a part of a URL: a folder of data where there is one
+# Of the system: read, or sockets and what is gone after a start, and never a service's data.
+_NOBODYS = ("/usr", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run")
+_COMMON = {Path("/"), Path("/tmp"), Path("/var/tmp")}  # noqa: S108 - what lies in them is somebody's, they are nobody's
 
 
 def databases_of(values: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -94,12 +103,59 @@ def _host(host: str) -> str:
 
 
 def files_of(values: Mapping[str, str]) -> dict[str, Path]:
-    """Variable -> the file or folder of data it names by its absolute path."""
+    """Variable -> the file or folder of data it names by its absolute path; one that is not there yet is one too."""
     found = {}
     for variable, value in values.items():
         place = database_of(value)
-        path = Path(place[1] if place and place[0] == "sqlite" else value)
-        meant = bool(place) or bool(_FILES.search(variable.upper())) or path.suffix in _FILE_ENDS
-        if meant and "\0" not in value and path.is_absolute() and not str(path).startswith(_NOBODYS):
-            found[variable] = path.resolve()
-    return {variable: path for variable, path in found.items() if path != Path("/")}
+        file = place[1] if place and place[0] == "sqlite" else ""
+        path = Path(file or value)
+        if "\0" in value or not path.is_absolute():
+            continue
+        path = path.resolve()
+        if file or (_says_data(variable.upper(), path) and not any(map(path.is_relative_to, _NOBODYS))):
+            found[variable] = path
+    return {variable: path for variable, path in found.items() if path not in _COMMON and not _is_way(path)}
+
+
+def _says_data(variable: str, path: Path) -> bool:
+    if _NO_DATA.search(variable) or path.suffix in _NO_DATA_ENDS or (_ADDRESS.search(variable) and not path.exists()):
+        return False
+    return bool(_FILES.search(variable)) or path.suffix in _FILE_ENDS
+
+
+def _is_way(path: Path) -> bool:
+    """Whether it is a socket, or a folder of nothing else: the way to a server, whose databases are told apart."""
+    try:
+        if not path.is_dir():
+            return path.is_socket()
+        with os.scandir(path) as inside:
+            kinds = {entry.name.endswith(".lock") or stat.S_ISSOCK(entry.stat().st_mode) for entry in inside}
+    except OSError:
+        return False
+    return kinds == {True}
+
+
+def is_written(path: Path, users: Iterable[str]) -> bool:
+    """Whether one of these accounts ("": our own) may write what lies there. A file none may write is nobody's data.
+
+    A folder may hold what is written though itself is not, and what is not there yet will be.
+    """
+    try:
+        return not path.is_file() or any(_may_write(path, user) for user in users)
+    except OSError:
+        return True
+
+
+def _may_write(file: Path, user: str) -> bool:
+    if not user:
+        return os.access(file, os.W_OK)
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        return True  # nobody can tell
+    status = file.stat()
+    if status.st_uid == account.pw_uid:
+        return bool(status.st_mode & stat.S_IWUSR)
+    if status.st_gid in os.getgrouplist(user, account.pw_gid):
+        return bool(status.st_mode & stat.S_IWGRP)
+    return bool(status.st_mode & stat.S_IWOTH) or account.pw_uid == 0

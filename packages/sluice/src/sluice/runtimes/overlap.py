@@ -8,7 +8,7 @@ from pathlib import Path
 from sluice.hosts.sources import ServerValues, sources_of
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.spec import HostEnvironment
-from sluice.runtimes.data_places import databases_of, files_of
+from sluice.runtimes.data_places import databases_of, files_of, is_written
 
 
 def shared_data(own: HostEnvironment, others: Mapping[str, HostEnvironment]) -> list[str]:
@@ -23,7 +23,7 @@ def shared_data(own: HostEnvironment, others: Mapping[str, HostEnvironment]) -> 
         same = list(_same_sources(own, other))
         found += [f"{what} is also that of {name}" for what in same]
         if f"the env file {own.env_file}" not in same and _is_there(Path(other.env_file)):
-            found += _same_places(mine, _values(other), name)
+            found += _same_places(mine, _values(other), name, {own.run_as, other.run_as})
     return found
 
 
@@ -46,7 +46,7 @@ def _same(one: Path, other: Path) -> bool:
         return one.absolute() == other.absolute()
 
 
-def _same_places(mine: Mapping[str, str], theirs: Mapping[str, str], name: str) -> Iterator[str]:
+def _same_places(mine: Mapping[str, str], theirs: Mapping[str, str], name: str, users: set[str]) -> Iterator[str]:
     databases, files = databases_of(mine), files_of(mine)
     for variable in sorted({*databases, *files}):
         place, path = databases.get(variable), files.get(variable)
@@ -57,7 +57,9 @@ def _same_places(mine: Mapping[str, str], theirs: Mapping[str, str], name: str) 
         near = sorted(
             their
             for their, its in files_of(theirs).items()
-            if path and (path.is_relative_to(its) or its.is_relative_to(path))
+            if path
+            and (path.is_relative_to(its) or its.is_relative_to(path))
+            and (is_written(path, users) or is_written(its, users))
         )
         if near:
             yield f"{variable} names a file or folder that {near[0]} of {name} names, or one inside the other"
