@@ -183,7 +183,7 @@ async def test_a_required_name_may_come_from_another_source(origin):
         *("", " ", "changeme", "CHANGE_ME!", "change-me-in-production", "changeme123", "REPLACE_ME_BEFORE_DEPLOY"),
         *("replace_with_real_secret", "insert-token-here", "placeholder-value", "dummy", "TODO: set me", "fill me in"),
         *("<token>", "${TOKEN}", "$TOKEN", "{{x}}", "xxxx", "-----", "your-token", "https://example.com"),
-        *("postgres://user:changeme@db/app", "enter-your-key"),
+        *("postgres://user:changeme@db/app", "enter-your-key", "insert-the-token-of-main-here"),
     ],
 )
 @pytest.mark.parametrize("name", ["SHOP_KEY", "PUBLIC_URL"])
@@ -210,3 +210,58 @@ def test_what_no_secret_is_may_be_a_setting(value):
 def test_a_real_value_is_taken(name, value):
     """A password with a dollar sign, a place, a number, a word that only holds a marker within another."""
     assert not is_unfilled(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("TLS_KEY", "/etc/ssl/private/app.key"), ("JWT_KEY", "/run/secrets/jwt.pem"), ("SESSION_KEY", "file:/srv/x")),
+        *(("SHOP_SECRET", "op://vault/x"), ("KMS_KEY", "arn:aws:kms:eu:1:key/1"), ("CACHE_KEY", "redis://cache/0")),
+        *(("REQUIRE_AUTH", "1"), ("USE_AUTH", "on"), ("SMTP_AUTH", "none"), ("USE_KEY", "true"), ("SORT_KEY", "id")),
+        *(
+            ("DB_PASSWORD", "x${y}z" + "7"),
+            ("DB_PASSWORD", "a...b"),
+            ("DB_PASSWORD", "K9***x"),
+            ("DB_PASSWORD", "p4{{s"),
+        ),
+        ("DB_PASSWORD", "abc{name}def9"),
+    ],
+)
+def test_what_is_no_secret_in_a_diff_may_be_a_real_value(name, value):
+    """A place that the service looks up, a flag under a name like a secret's, template signs inside a password."""
+    assert not is_unfilled(name, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("/etc/keys/changeme.pem", "https://example.com/key", "file:replace-me", "<%= key %>", "#{key}", "@@KEY@@"),
+        *(
+            "%(key)s",
+            "%KEY%",
+            "__KEY__",
+            "{key}",
+            "$(cat key)",
+            "ENC[AES256,x]",
+            "«key»",
+            "ghp_xxxxxxxxxx",
+            "sk_live_...",
+        ),
+        *("12345678", "aaaa", "todo-key", "dummy-key", "put-key"),
+    ],
+)
+def test_a_secret_that_is_none_as_a_whole_is_unfilled(value):
+    """A place with a marker in it, a template from end to end, the beginning of a token with nothing behind it."""
+    assert is_unfilled("SHOP_KEY", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("todo-app", "placeholder.png", "Change it now", "put-object", "dummy.internal", "dummy-smtp", "Insert coin"),
+        *("enter-room", "Put your coat here", "set it here", "Your rooms", "exchange-me"),
+    ],
+)
+def test_a_setting_may_have_a_markers_word_in_it(value):
+    """Titles, files, hosts and commands are called so."""
+    assert not is_unfilled("TITLE", value)

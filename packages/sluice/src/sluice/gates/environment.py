@@ -5,23 +5,43 @@ from __future__ import annotations
 import re
 
 from sluice.gates.context import GateContext
-from sluice.gates.placeholder import is_placeholder, is_stand_in
+from sluice.gates.placeholder import is_placeholder, says_so
 from sluice.model.errors import Refused
 from sluice.model.verdict import Finding, Verdict, coded
 
-# A name whose value is a secret; one that says where something lies, or who, holds none.
+# A name whose value is a secret; one that says where something lies, who or how (`SMTP_AUTH`), holds none.
 _SECRET = re.compile(
-    r"(?:secret|token|pass(?:word|wd|phrase)?|pw|pwd|key|credentials?|auth|salt|pepper)s?(?:_?\d+)?$", re.IGNORECASE
+    r"(?:secret|token|pass(?:word|wd|phrase)?|pw|pwd|key|credentials?|salt|pepper)s?(?:_?\d+)?$", re.IGNORECASE
 )
-# Whatever the name: who wrote this meant it to be replaced.
+_ADDRESS = r"(?:^|[/@.])example\.(?:com|org|net)(?![\w.-])"
+# Of a secret: who wrote this meant it to be replaced.
 _MARKER = re.compile(
     r"change[-_ ]?(?:me|it|this)(?![a-z])|replace[-_ ]?(?:me|with|this|it)(?![a-z])|(?<![a-z])placeholder(?![a-z])"
-    r"|(?<![a-z])(?:insert|enter|put|fill|set)[-_ ](?:\w+[-_ ])*(?:here|in|me)(?![a-z])"
-    r"|^(?:insert|enter|put)[-_ ]|^(?:todo|tbd|fixme)(?![a-z])|^dummy(?![a-z])"
-    r"|(?:^|[/@.])example\.(?:com|org|net)(?![\w.-])",
+    r"|(?<![a-z])(?:insert|enter|put|fill|set)[-_ ](?:[a-z0-9]+[-_ ])*(?:here|in|me)(?![a-z])"
+    rf"|^(?:insert|enter|put)[-_ ]|^(?:todo|tbd|fixme)(?![a-z])|^dummy(?![a-z])|{_ADDRESS}",
     re.IGNORECASE,
 )
+# Of anything else: as no title, file or host is called. `todo-app`, `put-object` and `Change it now` are values.
+_PLAIN_MARKER = re.compile(
+    r"(?<![a-z])(?:change|replace)[-_]?me(?![a-z])|(?<![a-z])replace[-_]with[-_]"
+    r"|(?<![a-z])(?:insert|enter|put|fill|set)[-_](?:(?:[a-z0-9]+[-_])*here(?![a-z])|your[-_])"
+    rf"|^(?:placeholder|dummy)(?:[-_ ]value)?$|^(?:todo|tbd|fixme)(?::.*)?$|{_ADDRESS}",
+    re.IGNORECASE,
+)
+_SPOKEN = re.compile(r"(?:your|(?:change|replace|fill|set) (?:it|this)) .*", re.IGNORECASE)
 _SHELL = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$\{.*\}")  # a reference that nobody resolves in an env file
+# What another program was to fill in or decrypt, as a whole: a password may have such signs inside.
+_TEMPLATE = re.compile(
+    r"\$\(.*\)|\{\{.*\}\}|<%.*%>|\{%.*%\}|#\{.*\}|@@\w+@@|%\(\w+\)s|%\w+%|__\w+__|\{[A-Za-z_][\w.:]*\}|<[^<>]*>|\{\}"
+    r"|ENC\[.*|!vault.*|\$ANSIBLE_VAULT.*|(?:vault|env|secret|ssm|awskms|keyring):.*|«[^»]*»"
+    r"|(?:[a-z]+[-_])*[a-z]{0,4}(?:\*{3,}|x{6,}|•{3,}|\.{3,}|…)",
+    re.IGNORECASE,
+)
+# Where the secret lies, which the service itself looks up; or a setting whose name only ends like a secret's.
+_FILLED = re.compile(
+    r"(?:/|\.{1,2}/|~/).+|[a-z][a-z0-9+.-]*://.+|(?:arn|file):.+|\d|id|on|off|yes|no|true|false|(?:en|dis)abled",
+    re.IGNORECASE,
+)
 _WORDS = frozenset(
     {"none", "null", "nil", "secret", "password", "passwd", "example", "fill", "set", "change", "replace"}
 )
@@ -66,10 +86,13 @@ def _all(count: int) -> str:
 def is_unfilled(name: str, value: str) -> bool:
     """Whether a value holds the place of one. Pure. `none` may be a setting's value, and never a secret's."""
     value = value.strip()
-    if not value or _MARKER.search(value) or _SHELL.fullmatch(value):
+    if not value or _SHELL.fullmatch(value):
         return True
-    if re.fullmatch(r"\$\w+", value):  # a password may begin with a dollar sign
+    if not _SECRET.search(name):
+        setting = value.lower() in _WORDS or _SPOKEN.fullmatch(value) or re.fullmatch(r"\$\w+", value)
+        return bool(_PLAIN_MARKER.search(value)) or (is_placeholder(value) and not setting)
+    if _MARKER.search(value):
+        return True
+    if re.fullmatch(r"\$\w+", value) or _FILLED.fullmatch(value):  # a password may begin with a dollar sign
         return False
-    if _SECRET.search(name):
-        return is_stand_in(value)
-    return is_placeholder(value) and value.lower() not in _WORDS
+    return says_so(value) or bool(_TEMPLATE.fullmatch(value))

@@ -76,8 +76,13 @@ def is_placeholder(value: str) -> bool:
 
 def is_stand_in(value: str) -> bool:
     """Whether what a scanner took for a secret holds the place of one: also templates, and what says so itself."""
+    return bool(_TEMPLATE.search(value.strip())) or says_so(value)
+
+
+def says_so(value: str) -> bool:
+    """Whether a value itself says that it is none: a placeholder, a manual's sample, keys pressed in a row."""
     value = value.strip()
-    if value in _PRINTED or _TEMPLATE.search(value) or _SAMPLE_JWT.fullmatch(value):
+    if value in _PRINTED or _SAMPLE_JWT.fullmatch(value):
         return True
     if is_placeholder(value) or _SAYS_SO.search(value):
         return not _holds_more(value)
