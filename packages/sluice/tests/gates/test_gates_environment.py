@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 
 import pytest
 
 from sluice.gates.environment import is_unfilled, server_env
 from sluice.hosts.envfile import EnvFile
-from sluice.hosts.places import exchangeable
+from sluice.hosts.places import ELSEWHERE, exchangeable
 from sluice.hosts.sources import ServerValues, Sources
 from sluice.model.verdict import Verdict
 
@@ -54,7 +55,7 @@ def link(path):
         (lambda path: path.chmod(0o602), "has mode 0602, so others may write to it", "chmod 600"),
         (lambda path: path.chmod(0o700), "neither 0600 nor 0400", "chmod 600"),
         (lambda path: path.parent.chmod(0o777), "may write in the folder", "chmod go-w"),
-        (lambda path: path.parent.parent.chmod(0o777), "may write in the folder", "chmod go-w"),
+        (lambda path: path.parent.parent.chmod(0o777), "may write in the folder", "keep it below a folder of yours"),
         (lambda path: path.unlink(), "does not exist", "create it on the server"),
         (link, "not a regular file", "plain"),
         (
@@ -148,6 +149,25 @@ def test_a_folder_of_another_user_can_be_exchanged(tmp_path, monkeypatch):
     said, mend = exchangeable(place)
     assert "belongs to user" in said
     assert mend.startswith("chown ")
+
+
+def test_nobodys_home_is_taken_away(tmp_path, monkeypatch):
+    """What to type is about the file's own folder alone: not about one above it, and not about a home."""
+    place = tmp_path / "ann" / "etc" / "secrets"
+    place.mkdir(parents=True, mode=0o755)
+    file, above = place / "test.env", place.parent
+    file.touch()
+    for folder in (file, place):
+        place.chmod(0o777)
+        assert exchangeable(folder)[1] == f"chmod go-w {place}"
+        place.chmod(0o755)
+        above.chmod(0o777)
+        assert exchangeable(folder) == (f"they may write in the folder {above}", ELSEWHERE)
+        above.chmod(0o755)
+    account = pwd.getpwuid(os.geteuid())
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.struct_passwd([*account[:5], str(place), account[6]]))
+    place.chmod(0o777)
+    assert exchangeable(file) == (f"they may write in the folder {place}", ELSEWHERE)
 
 
 async def test_a_link_on_the_way_is_followed_step_by_step(origin):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import subprocess
 from pathlib import Path
 
 LINKS = 40  # as the kernel follows; more is a circle
+ELSEWHERE = "keep it below a folder of yours, e.g. /etc/sluice/"
 GIT_S = 10  # a question to an index on a disk that is in trouble
 
 
@@ -21,9 +23,10 @@ def exchangeable(path: Path) -> tuple[str, str]:
     while True:
         status = here.stat()
         if not _ours(status.st_uid):
-            return f"the folder {here} belongs to user {status.st_uid}", f"chown {os.geteuid()} {here}"
+            mend = f"chown {os.geteuid()} {here}"
+            return f"the folder {here} belongs to user {status.st_uid}", _for_own(mend, here, todo, status)
         if _open(status):
-            return f"they may write in the folder {here}", f"chmod go-w {here}"
+            return f"they may write in the folder {here}", _for_own(f"chmod go-w {here}", here, todo, status)
         if not todo:
             return "", ""
         name, *todo = todo
@@ -43,6 +46,16 @@ def exchangeable(path: Path) -> tuple[str, str]:
             here = step
         else:
             return "", ""
+
+
+def _for_own(mend: str, here: Path, todo: list[str], status: os.stat_result) -> str:
+    """The advice, where it is about the file's own folder: one above it, or a person's home, is others' too."""
+    own = not todo or (len(todo) == 1 and not (here / todo[0]).is_dir())
+    try:
+        home = Path(pwd.getpwuid(status.st_uid).pw_dir) == here
+    except KeyError:
+        home = False
+    return mend if own and not home else ELSEWHERE
 
 
 def _ours(uid: int) -> bool:
