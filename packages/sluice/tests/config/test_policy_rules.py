@@ -42,8 +42,6 @@ def window(text: str) -> str:
         ('[[gates.docs]]\ncode = ["src/**"]\ndocs = []', "$.gates.docs", "empty `docs`"),
         ('[[gates.docs]]\ncode = ["src/"]\ndocs = ["a"]', "$.gates.docs", "write 'src/**'"),
         ('[[gates.docs]]\ncode = ["./src/**"]\ndocs = ["a"]', "$.gates.docs", "write 'src/**'"),
-        ('[[gates.docs]]\ncode = ["src/*.{py,ts}"]\ndocs = ["a"]', "$.gates.docs", "a glob for each"),
-        ('[[gates.docs]]\ncode = ["src/**"]\ndocs = ["[ab].md"]', "$.gates.docs", "a glob for each"),
         ('[[gates.docs]]\ncode = ["../x"]\ndocs = ["a"]', "$.gates.docs", "inside the repository"),
         (window('zone = "Mars/Base"'), "$.gates.freeze[w].zone", "IANA"),
         (window('zone = "../../etc/passwd"'), "$.gates.freeze[w].zone", "IANA"),

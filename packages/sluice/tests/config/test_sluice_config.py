@@ -254,6 +254,25 @@ def test_a_policy_that_nobody_can_follow_is_doubted(tmp_path, text, words):
     assert all(word in one for word, one in zip(words, found, strict=True))
 
 
+@pytest.mark.parametrize(
+    "glob", ["src/*.{py,ts}", "src/**.{py,ts}", "**/[slug]", "[ab].md", "app/[name]/**", "app/[slug]/[id]/**"]
+)
+def test_a_glob_with_brackets_is_doubted_and_taken(tmp_path, glob):
+    """They are letters: a policy that has them is followed, and who meant a choice is told."""
+    (tmp_path / "app" / "[slug]").mkdir(parents=True)
+    rule = f'[[gates.docs]]\ncode = ["{glob}"]\ndocs = ["docs/**"]\n'
+    (found,) = doubts(load_service((SERVICE + rule + BOB + '["approve"]').encode(), "sluice.toml"), tmp_path)
+    assert f"{glob!r} has braces or brackets" in found
+
+
+@pytest.mark.parametrize("glob", ["app/[slug]/**", "*/[slug]/*.tsx", "src/**"])
+def test_a_folder_that_is_called_so_is_not_doubted(tmp_path, glob):
+    """A router's parameters stand in brackets."""
+    (tmp_path / "app" / "[slug]").mkdir(parents=True)
+    rule = f'[[gates.docs]]\ncode = ["{glob}"]\ndocs = ["docs/**"]\n'
+    assert doubts(load_service((SERVICE + rule + BOB + '["approve"]').encode(), "sluice.toml"), tmp_path) == []
+
+
 def test_a_program_that_is_looked_for_in_the_checkout_is_doubted(tmp_path):
     """A file that lies there, named as if programs started there, gets the word that finds it; other words do not."""
     (tmp_path / "server.py").touch()

@@ -13,7 +13,7 @@ NOTHING_PROMOTED = "nothing can be promoted to prod until [signers] on the polic
 
 def doubts(spec: ServiceSpec, root: Path) -> list[str]:
     """One sentence for each, with the key's path. `root`: the checkout that the file was found in."""
-    return [*_of_signers(spec), *_of_relative_files(spec, root)]
+    return [*_of_signers(spec), *_of_globs(spec, root), *_of_relative_files(spec, root)]
 
 
 def _of_signers(spec: ServiceSpec) -> Iterator[str]:
@@ -29,6 +29,21 @@ def _of_signers(spec: ServiceSpec) -> Iterator[str]:
         yield f"$.promotion.checklist: nobody may sign off {', '.join(by_hand)}: {NOTHING_PROMOTED}"
     if spec.gates.checks_proof is Proof.NOTE and not who(Role.CHECKS):
         yield '$.gates.checks_proof is "note", and nobody may sign "checks": no branch can pass checks-passed'
+
+
+def _of_globs(spec: ServiceSpec, root: Path) -> Iterator[str]:
+    for glob in (glob for rule in spec.gates.docs for glob in (*rule.code, *rule.docs, *rule.but)):
+        parts = Path(glob).parts
+        meant = [at for at, part in enumerate(parts, 1) if set(part) & set("{}[]")]
+        # Folders are called so where a router takes their names for parameters.
+        if not all(_is_there(root, parts[:at]) for at in meant):
+            yield f"$.gates.docs: {glob!r} has braces or brackets, which are letters here: write a glob for each, or ?"
+
+
+def _is_there(root: Path, parts: Sequence[str]) -> bool:
+    # A whole tree is not gone through for a doubt. To pathlib's globs a bracket is no letter, unless it is said so.
+    near = not any("**" in part for part in parts)
+    return near and any(root.glob("/".join(part.replace("[", "[[]") for part in parts)))
 
 
 def _of_relative_files(spec: ServiceSpec, root: Path) -> Iterator[str]:

@@ -72,12 +72,10 @@ class PolicyRules(Rules):
         self._must(inside, path, f"{text!r} must be a path inside the repository")
 
     def _matching(self, glob: str, path: str) -> None:
-        """A glob that no path of a repository can match is a rule that never asks for anything."""
+        """A glob that no path of a repository can match is a rule that never asks for anything. See also `doubts`."""
         self._must(not glob.endswith("/"), path, f"{glob!r} is a folder, and files are matched: write {glob + '**'!r}")
         plain = glob.removeprefix("./")
         self._must(plain == glob, path, f"{glob!r} begins with ./, and no path does: write {plain!r}")
-        known = not set(glob) & set("{}[]")
-        self._must(known, path, f"{glob!r} has braces or brackets, which are letters here: write a glob for each, or ?")
 
     def _window(self, window: FreezeWindow) -> None:
         path = "$.gates.freeze"
