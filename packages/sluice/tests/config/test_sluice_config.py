@@ -15,6 +15,7 @@ SERVICE = (
 )
 COMPOSE = 'name = "s"\n[compose]\nfiles = ["compose.yaml"]\nroute = "api"\nport = 80\n'
 ENV = 'public_url = "http://127.0.0.1:8080"\nenv_file = "/etc/s.env"\nports = [18100, 18119]\n'
+TOKEN = "q7Rk2" + "vZ9xW4"
 HOST = f'[service.s]\nrepo = "/srv/s.git"\n[service.s.env.test]\n{ENV}'
 TEST = "$.service.s.env.test"
 
@@ -43,10 +44,12 @@ def test_both_examples_and_our_own_file_are_valid(tmp_path):
         "ssh://git.example.org:2222/team/s@1.git",
         "https://git.example.org:8443/team/s@1.git",
         "file:///srv/s.git",
+        "https://org@dev.example.org/org/p/_git/s",
+        "https://gerrit.example.org/a/b?x=1",
     ],
 )
 def test_addresses_without_credentials_are_taken(tmp_path, repo):
-    """A user of ssh is no secret, nor is an @ in a path."""
+    """A user is no secret, nor is an @ in a path, nor a query that opens nothing."""
     assert host(tmp_path, HOST.replace("/srv/s.git", repo)).service["s"].repo == repo
 
 
@@ -57,6 +60,7 @@ def test_credentials_in_a_repository_are_refused_unseen(tmp_path):
     assert "example-77" not in f"{caught.value}{caught.value.data}"
     assert "credential helper" in caught.value.next
     assert "deploy key" in caught.value.next
+    assert "change" not in caught.value.next
 
 
 @pytest.mark.parametrize(
@@ -79,11 +83,13 @@ def test_credentials_in_a_repository_are_refused_unseen(tmp_path):
         (HOST.replace("env.test", "env.stage"), "$.service.s.env.stage", "test, prod"),
         (HOST.replace('repo = "/srv/s.git"', ""), "$.service.s.repo", "is missing"),
         (HOST.replace("/srv/s.git", "--upload-pack=x"), "$.service.s.repo", "not a repository"),
-        (HOST.replace("/srv/s.git", "https://me:example@git.example.org/s"), "$.service.s.repo", "has credentials"),
-        (HOST.replace("/srv/s.git", "https://me:ex/a@mple@git.example.org/s"), "$.service.s.repo", "has credentials"),
-        (HOST.replace("/srv/s.git", "HTTPS://example0123@git.example.org/s"), "$.service.s.repo", "has credentials"),
-        (HOST.replace("/srv/s.git", "https://git.example.org/s?token=example"), "$.service.s.repo", "has credentials"),
-        (HOST.replace("/srv/s.git", "ssh://git:example@git.example.org/s"), "$.service.s.repo", "has credentials"),
+        (HOST.replace("/srv/s.git", "https://me:example@git.example.org/s"), "$.service.s.repo", "has a password"),
+        (HOST.replace("/srv/s.git", "https://me:ex/a@mple@git.example.org/s"), "$.service.s.repo", "has a password"),
+        (HOST.replace("/srv/s.git", "ssh://git:example@git.example.org/s"), "$.service.s.repo", "has a password"),
+        (HOST.replace("/srv/s.git", f"HTTPS://{TOKEN}@git.example.org/s"), "$.service.s.repo", "a user name or token"),
+        (HOST.replace("/srv/s.git", f"https://{'a' * 20}@git.example.org/s"), "$.service.s.repo", "user name or token"),
+        (HOST.replace("/srv/s.git", "https://git.example.org/s?token=example"), "$.service.s.repo", "name or token"),
+        (HOST.replace("/srv/s.git", f"https://git.example.org/s?x={TOKEN}"), "$.service.s.repo", "user name or token"),
         (HOST + 'runtime = "swarm"\n', f"{TEST}.runtime", "use one of: process, compose"),
         (HOST + 'runtime = "compose"\nrun_as = "x"\n', f"{TEST}.run_as", "runtime `process`"),
         (HOST + "keep_releases = 0\n", f"{TEST}.keep_releases", "at least 1"),

@@ -7,6 +7,8 @@ import urllib.parse
 from pathlib import Path
 
 from sluice.config.rules import LAST_PORT, NAME, Rules, is_address, is_http, wrong
+from sluice.gates.secret_values import looks_random
+from sluice.hosts.git import without_password
 from sluice.ledger import PublicKey
 from sluice.model.spec import (
     EnvironmentName,
@@ -23,6 +25,7 @@ FIRST_PORT = 1024  # below it a port needs root, and a slot never has it
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+")
 PASSWORD = re.compile(r"[^/?#@:]*:(?!\d+/).*@")  # also one with a / or @ that should have been encoded
+SHORTEST_TOKEN = 20  # of the forges, and longer than people are called
 MIN_PORTS = 2  # the old slot and the new one are alive together
 
 
@@ -52,16 +55,19 @@ class HostRules(Rules):
         scheme, absolute, rest = repo.partition("://")
         if not absolute:
             return  # a path, or HOST:PATH over ssh, which has no place for a password
-        asks = scheme.lower() in ("http", "https")
-        # A user is no secret where the key is ssh's; a forge's token may stand alone in its place.
-        named = "@" in re.split("[/?#]", rest, maxsplit=1)[0] if asks else False
-        if named or (asks and "?" in rest) or PASSWORD.match(rest):
-            raise wrong(
-                self._where,
-                path,
-                "has credentials in it: git would show them in the process list, and tell them in what it says",
-                "give them to a credential helper of git, or use ssh with a deploy key; then change what they open",
-            )
+        if PASSWORD.match(rest):
+            found = "has a password in it"
+        # A user of ssh is no secret, where the key is; of http a forge's token may stand alone in its place.
+        elif scheme.lower() in ("http", "https") and _may_open(rest):
+            found = "has a user name or token in it"
+        else:
+            return
+        raise wrong(
+            self._where,
+            path,
+            f"{found}: git would show it in the process list, and tell it in what it says",
+            "give it to a credential helper of git, or use ssh with a deploy key",
+        )
 
     def _forge(self, forge: ForgeSettings, path: str) -> None:
         try:
@@ -164,3 +170,15 @@ class HostRules(Rules):
                     self._must(apart, f"{path}.ports", f"overlaps {other_path}.ports")
                     self._must(one.public_url != other.public_url, f"{path}.public_url", f"is that of {other_path}")
                 seen.append((path, one))
+
+
+def _may_open(rest: str) -> bool:
+    """Whether the user or the query of an http address may be a token: `org@` and `?x=1` are none."""
+    named, at, _ = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    query = rest.partition("?")[2]
+    user = bool(at) and (":" in named or _is_token(named))
+    return user or without_password(f"?{query}") != f"?{query}" or any(map(_is_token, re.split("[&;=]", query)))
+
+
+def _is_token(text: str) -> bool:
+    return len(text) >= SHORTEST_TOKEN or looks_random(text)
