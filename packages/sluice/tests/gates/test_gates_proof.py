@@ -351,6 +351,22 @@ async def test_a_check_may_leave_files_of_its_own(desk):
     assert len((await desk.record(policy=policy, push=False)).results) == 2
 
 
+async def test_a_filter_of_the_clone_leaves_the_export_clean(desk):
+    """What the clone's own settings make of files (large files, line ends) is no change to who asks git there."""
+    filtered = ("filter.up.clean", "tr a-z A-Z"), ("filter.up.smudge", "tr A-Z a-z"), ("core.autocrlf", "true")
+    for key, value in filtered:
+        desk.git("config", key, value)
+    (desk.folder / ".gitattributes").write_text("*.up filter=up\n")
+    (desk.folder / "b.up").write_text("small\n")
+    desk.git("add", ".")
+    desk.git("commit", "--quiet", "-m", "filtered")
+    assert desk.git("show", "HEAD:b.up") == "SMALL"
+    clean = ("sh", "-c", 'test -z "$(git status --porcelain)"')
+    told = ("sh", "-c", 'test "$(git config filter.up.clean)" = "tr a-z A-Z"')
+    done = await desk.record(policy=GatesSpec(checks=(clean, told)), push=False)
+    assert [one.exit_code for one in done.results] == [0, 0]
+
+
 async def test_nothing_leads_a_check_back_into_the_clone(desk, monkeypatch):
     """Variables by which git, Python or Node would read what is not committed are not there, and git stops above."""
     for name in ("PYTHONPATH", "NODE_PATH", "VIRTUAL_ENV"):

@@ -124,15 +124,18 @@ class Clone(GitMirror):
         """Make a repository at this commit of an exported tree, with the history of this one. Raises StepFailed.
 
         For commands that ask git: which files there are, since when, by which tag, against origin/main. It borrows our
-        objects, and has no remote and no hooks: what is done in it stays in it.
+        objects, and has no remote and no hooks: what is done in it stays in it. How files are read (filters, line
+        ends) it has from us, or git would see a change in each of them.
         """
         mine = folder / ".git"
         clone = ["clone", "--quiet", "--shared", "--mirror", "--template=", "--", str(self._git_dir), str(mine)]
         made = ["git", *SAFE, f"--git-dir={mine}", f"--work-tree={folder}"]
+        settings = await self._how_files_are_read()
         for argv in (
             ["git", *SAFE, *clone],
             [*made, "config", "core.bare", "false"],
             [*made, "config", "--remove-section", "remote.origin"],  # a push in there must not reach this one
+            *([*made, "config", "--add", key, value] for key, value in settings),
             [*made, "update-ref", "--no-deref", "HEAD", sha],
             [*made, "read-tree", sha],
             [*made, "update-index", "-q", "--refresh"],
@@ -141,6 +144,17 @@ class Clone(GitMirror):
                 done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
             if done.exit_code:
                 raise StepFailed(f"{folder} cannot be made a clone of {self._git_dir}: {_said(done)}.")
+
+    async def _how_files_are_read(self) -> list[tuple[str, str]]:
+        """The clone's own settings of filters and line ends. Raises StepFailed."""
+        wanted = r"^(filter\..*|core\.(autocrlf|eol))$"
+        argv = self._argv(["config", "--local", "--null", "--get-regexp", wanted])
+        done = await self._runner.run(argv, timeout_s=LOCAL_S, environment=local_environment())
+        if done.exit_code not in (0, 1):  # 1: there is none
+            raise StepFailed(f"the settings of {self._git_dir} cannot be read: {_said(done)}.")
+        pairs = (one.partition("\n") for one in done.stdout.split("\0") if one)
+        # A key alone is one that is on.
+        return [(key, value if newline else "true") for key, newline, value in pairs]
 
     async def add_note(self, sha: str, line: str, who: str) -> None:
         """Add one line to what is known of a commit; the newest KEPT stay. `who` is the notes commit's author."""
