@@ -91,6 +91,10 @@ def test_a_text_without_secrets_is_left_as_it_is(text, secrets):
         ('{"dsn": "amqp://u:S3example99@mq"}', "tried S3example99", "tried [redacted]"),
         ("keyexampleAAAAA1,keyexampleBBBBB2", "by keyexampleBBBBB2", "by [redacted]"),
         ("k1:keyexampleAAAAA1, k2:keyexampleBBBBB2", "by keyexampleBBBBB2", "by [redacted]"),
+        ("abcdefgh;xqzkwvbnjhgfqtrd", "by xqzkwvbnjhgfqtrd", "by [redacted]"),  # letters, and no words
+        ("-Dcache.key=k3yexample", "by k3yexample", "by [redacted]"),
+        ('{"key": "longerexample"}', "by longerexample", "by [redacted]"),
+        ("app.api.key=example", "by example", "by [redacted]"),
         ("-----BEGIN X-----\nMIIEpAIBAAKCAQEA\n-----END X-----", "MIIEpAIBAAKCAQEA", "[redacted]"),
     ],
 )
@@ -111,11 +115,44 @@ def test_a_part_that_is_a_secret_of_its_own_is_hidden_alone(value, said, told):
         ("https://example.org:8080/users/@ann", "https://example.org:8080/users/"),
         ("-----BEGIN X-----\nMIIEpAIBAAKCAQEA\n-----END X-----", "-----BEGIN X-----"),
         ("short", "a short one"),
+        ("service.name=rooms,partition_key=session", "session opened, session_id=3"),
+        ('{"cache": {"key": "default"}, "sort": {"key": "status"}}', "HTTP status 200 of the default pool"),
+        ("-Xmx1g -Dcache.key=production", "running in production mode"),
+        ("postgresql://rooms_production@/rooms_production?host=/run/pg", "connected to rooms_production"),
+        ("postgresql://rooms_production@db/rooms", "connected as rooms_production"),
+        ("ssh://deploy-rooms-bot@git.example.org/x", "deploy-rooms-bot pushed"),
+        ("https://deploy-rooms-bot@git.example.org/x", "deploy-rooms-bot pushed"),
+        ("livekit,recording,transcription,screen-sharing", "transcription: off, screen-sharing: on"),
+        ("eu-central-1a,eu-central-1b,eu-central-1c", "a node in eu-central-1b"),
+        ("default:rooms-production-eu;cache:rooms-cache-eu", "the bucket rooms-production-eu is there"),
+        ("/srv/app/more;/srv/other/place", 'File "/srv/other/place/x.py"'),
     ],
 )
 def test_what_is_no_secret_of_its_own_is_evidence(value, said):
-    """Hosts, addresses of people, names, what is short: hiding them alone would hide what people must read."""
+    """Hosts, addresses of people, names, words, what is short: hiding them alone would hide what people must read."""
     assert Redactor([Secret(value)])(said) == said
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://example.org/rooms",
+        "https://example.org/rooms/",
+        "https://example.org/rooms,https://admin.example.org/x",
+    ],
+)
+def test_what_everybody_is_shown_is_never_hidden_for_itself(value):
+    """The public address is no secret when a list of origins holds it, nor when it is learnt later."""
+    redact = Redactor([Secret(value)], {"https://example.org/rooms"})
+    redact.learn([Secret(f"see {value}")])
+    said = "GET https://example.org/rooms/health 200"
+    assert redact(said) == said
+
+
+@pytest.mark.parametrize("value", ["token=" * 3000, "key=a;" * 2000, '{"a":' * 900 + '"k9exampleK9k9"' + "}" * 900])
+def test_a_value_is_taken_apart_however_deep_it_goes(value):
+    """No value ends the command that read it: what is within more layers than configuration has is left whole."""
+    assert Redactor([Secret(value)])(f"~ {value} ~") == f"~ {REDACTED} ~"
 
 
 def test_overlapping_secrets_leave_nothing_of_either():

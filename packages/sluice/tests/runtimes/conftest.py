@@ -173,5 +173,5 @@ def runtime(
     """The runtime over all of these."""
     host = HostEnvironment(public_url="http://127.0.0.1:1", env_file=str(env_file), ports=free_ports)
     assert sys.platform == "linux"
-    past = Past(host, ServerValues(sources_of(host)), paths, runner.redactor)
+    past = Past(ServerValues(sources_of(host)), paths, runner.redactor)
     return ProcessRuntime(paths, host, GitMirror(paths, str(origin), runner), runner, past)

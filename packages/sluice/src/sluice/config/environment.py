@@ -15,7 +15,7 @@ from sluice.model.secret import Redactor
 from sluice.model.spec import EnvironmentName, HostConfig, HostEnvironment, HostService, HostSettings, RuntimeName
 from sluice.ports import Ingress, Runtime
 from sluice.runner import LocalRunner
-from sluice.runtimes.past import Past, hidden
+from sluice.runtimes.past import Past, shown
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def open_environment(host: HostConfig, root: Path, service: str, environment: st
     paths = StatePaths(root, service, name.value)
     paths.prepare(shared=bool(chosen.run_as))
     env_file = ServerValues(sources_of(chosen))
-    redactor = Redactor(hidden(chosen, env_file.secrets()))
+    redactor = Redactor(env_file.secrets(), shown(chosen))
     runner, clock = LocalRunner(redactor), SystemClock()
     repo = GitMirror(paths, host_service.repo, runner)
-    past = Past(chosen, env_file, paths, redactor)
+    past = Past(env_file, paths, redactor)
     neighbours = [
         (other, env.value, one)
         for other, known in host.service.items()

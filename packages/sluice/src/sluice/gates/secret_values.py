@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import itertools
 import math
 import re
 from collections import Counter
 
 from sluice.gates.placeholder import is_known, is_stand_in, is_words
+from sluice.model.words import are_words
 
 DIGEST_DIGITS = 16  # of SHA-256, hex: enough to tell finds apart, and what [[gates.allowed_secrets]] names
 LONGEST = 1000  # a key of 512 bytes in hex fits; a longer text is looked at by the rules that know its shape
@@ -38,16 +38,6 @@ _CODE = re.compile(r"[(){}\[\]|$\\]|->|::")
 _KEY_RUN = re.compile(r"(?<![\w+/.…<])[A-Za-z0-9+/]{32,}={0,2}(?![\w.…<>])")
 _NO_KEY = re.compile(r"x{8}|example", re.IGNORECASE)
 _CUT = re.compile(r"^[^A-Za-z0-9+/\n]*(?:\.\.\.|…|<[^<>@]*>)\s*$", re.MULTILINE)  # a manual shows the first lines
-# Which letters follow which in 96 of 100 pairs of the words of programs and their documentation.
-_PAIRS = dict(
-    entry.split(":")
-    for entry in """
-    a:bcdfgiklmnprstuvwxy b:aceijlorsuy c:acdehiklmoprstu d:abcdeilnorstu e:abcdefgilmnopqrstuvwxy f:aefilorstuy
-    g:aeghilnorsu h:aeiorstu i:abcdefgklmnoprstvxz j:eu k:aeils l:acdefilnopstuy m:abdeilmopsuy
-    n:acdefgiklnoprstuvy o:abcdfgiklmnoprstuvw p:adehiloprstuy q:lu r:abcdefgiklmnoprstuvy s:acdefhiklmnopqstuwy
-    t:acdefhilmnoprstuwy u:abcdefgilmnprst v:aeio w:aehinors x:ceipt y:eilmnpst z:ae
-    """.split()  # noqa: SIM905 - a table, kept readable
-)
 _FLAG = re.compile(r"true|false|yes|no|on|off|\d{1,5}", re.IGNORECASE)
 
 
@@ -105,8 +95,7 @@ def pair(value: str) -> bool:
 def drawn(value: str) -> bool:
     """Whether letters alone are a generator's and no words: too many pairs of them hardly stand in words."""
     letters = re.sub("[^a-z]", "", value.lower())
-    rare = sum(after not in _PAIRS[letter] for letter, after in itertools.pairwise(letters))
-    return len(letters) >= 12 and not is_stand_in(value) and not is_known(letters) and rare * 4 >= len(letters) - 1
+    return len(letters) >= 12 and not is_stand_in(value) and not is_known(letters) and not are_words(letters)
 
 
 def key_body(value: str) -> bool:

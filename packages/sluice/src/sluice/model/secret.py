@@ -44,8 +44,12 @@ class Secret:
 class Redactor:
     """Replaces every known secret, however it was encoded, in text that comes back from commands and hosts."""
 
-    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        """Start with some secrets; more may be learnt while a run goes on (tickets, tokens)."""
+    def __init__(self, secrets: Iterable[Secret] = (), shown: Iterable[str] = ()) -> None:
+        """Start with some secrets; more may be learnt while a run goes on (tickets, tokens).
+
+        What everybody is `shown` anyway is never hidden for itself, whichever value it is or is a part of.
+        """
+        self._shown = frozenset(shown)
         self._forms: set[Form] = set()
         self._compiled: Search | None = None
         self.learn(secrets)
@@ -55,7 +59,9 @@ class Redactor:
         known = len(self._forms)
         for secret in secrets:
             # A part of our own mark would be found in it, and redacted for ever.
-            self._forms |= {form for form in forms_of(secret.reveal()) if form.raw not in REDACTED.encode()}
+            self._forms |= {
+                form for form in forms_of(secret.reveal(), self._shown) if form.raw not in REDACTED.encode()
+            }
         if len(self._forms) > known:
             self._compiled = None
 

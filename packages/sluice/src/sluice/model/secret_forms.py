@@ -7,9 +7,11 @@ import contextlib
 import json
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from sluice.model.words import are_words
 
 # Shorter values are not looked for in text: redacting every "1" or "true" would hide the output and protect nothing.
 MIN_LENGTH = 6
@@ -18,12 +20,23 @@ MIN_PART = 12
 # As Python and MIME wrap base64, and as PEM and openssl do.
 WRAPS = (76, 64)
 
-# What a name says that is given a secret: `password=`, `"api_key":`.
-_NAMED = r"[\w.-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|key|sig(?:nature)?)"
+LAYERS = 8  # JSON with a list with `key=value` in it: more than any configuration has
+
+# What a name says that is given a secret: `password=`, `"api_key":`. What ends in `key` alone may be a cache's too.
+_SURE = (
+    r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?"
+    r"|(?:api|access|account|auth|encryption|master|private|secret|session|shared|sign(?:ing)?)[_.-]?key)"
+)
+_NAMED = rf"[\w.-]*(?:{_SURE}|key|sig(?:nature)?)"
 _IS_NAMED = re.compile(_NAMED, re.IGNORECASE)
-_GIVEN = re.compile(rf"(?<![\w.-]){_NAMED}\s*=\s*('[^']*'|\"[^\"]*\"|\{{[^}}]*\}}|[^\s;,&#'\"]+)", re.IGNORECASE)
+_IS_SURE = re.compile(f"{_SURE}$", re.IGNORECASE)
+_GIVEN = re.compile(rf"(?<![\w.-])({_NAMED})\s*=\s*('[^']*'|\"[^\"]*\"|\{{[^}}]*\}}|[^\s;,&#'\"]+)", re.IGNORECASE)
+_DRAWN = re.compile(r"(?=.*[0-9]).*[A-Za-z]", re.DOTALL)
 _HOST = r"[a-z0-9*-]+(?:\.[a-z0-9-]+)+(?::\d+)?(?:/\d+)?"
 _NO_SECRET = re.compile(rf"{_HOST}|[\w.+-]+@{_HOST}")  # hosts and networks, addresses of people
+# Words, zones and folders: what a list of configuration is made of.
+_PLAIN = re.compile(r"/?[a-z]+(?:[-_./](?:[a-z]+|[0-9]{1,4}[a-z]?))*/?")
+_WITH_TOKENS = ("http", "https", "git")  # what stands for the user in their addresses may be a forge's token
 _QUOTES = ("''", '""', "{}")
 
 
@@ -36,9 +49,13 @@ class Form:
     after: int = 0
 
 
-def forms_of(value: str) -> set[Form]:
-    """The value and each part of it that is a secret of its own: as they are, in base64 at any place, in hex."""
-    return {form for part in set(_parts(value)) for form in _written(part) if len(form.raw) >= MIN_LENGTH}
+def forms_of(value: str, shown: Collection[str] = ()) -> set[Form]:
+    """The value and each part of it that is a secret of its own: as they are, in base64 at any place, in hex.
+
+    What is in `shown` is none, whether it is the value or a part.
+    """
+    parts = (part for part in _parts(value) if len(part) >= MIN_LENGTH and part.rstrip("/") not in shown)
+    return {form for part in parts for form in _written(part) if len(form.raw) >= MIN_LENGTH}
 
 
 def is_bare_address(value: str) -> bool:
@@ -51,34 +68,66 @@ def is_bare_address(value: str) -> bool:
     return (origin or parts.scheme == "sqlite") and not (parts.query or parts.fragment or "@" in parts.netloc)
 
 
-def _parts(value: str) -> Iterator[str]:
-    if len(value) < MIN_LENGTH:
-        return
-    yield value
+def _parts(value: str) -> set[str]:
+    found, new = set[str](), {value}
+    alone = set[str]()  # parts that are not taken apart again
+    for _ in range(LAYERS):
+        new = {part for part in new if len(part) >= MIN_LENGTH} - found
+        found |= new
+        inner = set[str]()
+        for part in new:
+            members = list(_members(part))
+            inner.update(_given(part), (member for member, name in members if _is_secret(member, name)))
+            alone.update(_lines(part), _passwords(part), *(_passwords(member) for member, _ in members))
+        new = inner
+    return found | alone
+
+
+def _lines(value: str) -> Iterator[str]:
     for line in map(str.strip, value.splitlines()):
         # A PEM's frame everybody knows.
         if line != value and len(line) >= MIN_PART and not line.startswith("-----"):
             yield line
-    yield from _passwords(value)
+
+
+def _given(value: str) -> Iterator[str]:
     for match in _GIVEN.finditer(value):
-        given = match[1]
-        yield from _parts(given[1:-1] if given[0] + given[-1] in _QUOTES else given)
-    for member, named in _members(value):
-        if named or (len(member) >= MIN_PART and not is_bare_address(member) and not _NO_SECRET.fullmatch(member)):
-            yield from _parts(member)
-        else:
-            yield from _passwords(member)
+        given = match[2]
+        bare = given[1:-1] if given[0] + given[-1] in _QUOTES else given
+        if _says_secret(match[1], bare):
+            yield bare
+
+
+def _says_secret(name: str, value: str) -> bool:
+    """Whether the name says that this value is secret: `cache.key=production` is a setting."""
+    if _IS_SURE.search(name):
+        return True
+    return _IS_NAMED.fullmatch(name) is not None and (len(value) >= MIN_PART or _DRAWN.match(value) is not None)
+
+
+def _is_secret(member: str, name: str) -> bool:
+    if _says_secret(name, member):
+        return True
+    return len(member) >= MIN_PART and not (
+        is_bare_address(member) or _NO_SECRET.fullmatch(member) or _is_plain(member)
+    )
+
+
+def _is_plain(value: str) -> bool:
+    return _PLAIN.fullmatch(value) is not None and are_words(value)
 
 
 def _passwords(value: str) -> Iterator[str]:
     """Of `scheme://user:password@host`, also where the password holds what should have been encoded."""
     for begin in re.finditer("://", value):
         rest = value[begin.end() :].split(maxsplit=1)[:1]
+        tokens = value[max(0, begin.start() - 5) : begin.start()].lower().endswith(_WITH_TOKENS)
         for user, password, others in _userinfo(rest[0] if rest else ""):
+            names = re.split(r"[/?]", others)
             # A password that is the user's or the database's name would hide every mention of them.
-            if len(password) >= MIN_LENGTH and password not in (user, *re.split(r"[/?]", others)):
+            if len(password) >= MIN_LENGTH and password not in (user, *names):
                 yield password
-            elif not password and len(user) >= MIN_PART:
+            elif not password and tokens and len(user) >= MIN_PART and user not in names and not _is_plain(user):
                 yield user  # a token alone, as of forges
 
 
@@ -90,31 +139,32 @@ def _userinfo(rest: str) -> Iterator[tuple[str, str, str]]:
             yield user, password, rest[at + 1 :]
 
 
-def _members(value: str) -> Iterator[tuple[str, bool]]:
-    """Members of JSON or of a list, and whether their name says that they are secret."""
+def _members(value: str) -> Iterator[tuple[str, str]]:
+    """Members of JSON or of a list, and the name that JSON gives to them."""
     try:
         told = json.loads(value) if value.lstrip()[:1] in ("{", "[") else None
     except (ValueError, RecursionError):
         told = None
     if told is not None:
-        yield from _leaves(told, named=False)
+        yield from _leaves(told)
         return
     found = re.split("[,;]", value)
     for member in map(str.strip, found if len(found) > 1 else ()):
-        yield member, False
+        yield member, ""
         if (named := re.match(r"[\w.-]+[:=](?!//)", member)) is not None:  # `key id: key`
-            yield member[named.end() :].strip(), False
+            yield member[named.end() :].strip(), ""
 
 
-def _leaves(told: Any, *, named: bool) -> Iterator[tuple[str, bool]]:
-    if isinstance(told, str):
-        yield told, named
-    elif isinstance(told, dict):
-        for name, child in told.items():
-            yield from _leaves(child, named=_IS_NAMED.fullmatch(name) is not None)
-    elif isinstance(told, list):
-        for child in told:
-            yield from _leaves(child, named=named)
+def _leaves(told: Any) -> Iterator[tuple[str, str]]:
+    left = [(told, "")]
+    while left:
+        one, name = left.pop()
+        if isinstance(one, str):
+            yield one, name
+        elif isinstance(one, dict):
+            left += ((child, key) for key, child in one.items())
+        elif isinstance(one, list):
+            left += ((child, name) for child in one)
 
 
 def _written(part: str) -> Iterator[Form]:

@@ -19,19 +19,17 @@ from sluice.model.spec import HostEnvironment
 BASE = frozenset({"PATH", "LANG", "HOME", "PYTHONDONTWRITEBYTECODE"})  # what the launcher gives to every service
 
 
-def hidden(host: HostEnvironment, secrets: Iterable[Secret]) -> list[Secret]:
-    """Without what host.toml itself shows to everybody, although a server is told it in its env file too."""
-    shown = {host.public_url.rstrip("/"), host.expect_sso_host}
-    shown |= {f"{scheme}://{host.expect_sso_host}" for scheme in ("http", "https")}
-    return [secret for secret in secrets if secret.reveal().rstrip("/") not in shown]
+def shown(host: HostEnvironment) -> set[str]:
+    """What host.toml itself shows to everybody, although a server is told it in its env file too."""
+    sso = host.expect_sso_host
+    return {host.public_url.rstrip("/"), sso, f"http://{sso}", f"https://{sso}"}
 
 
 class Past:
     """Of one environment: whether a log holds but values that the redactor knows, and teaches it those of before."""
 
-    def __init__(self, host: HostEnvironment, known: ServerValues, paths: StatePaths, redactor: Redactor) -> None:
+    def __init__(self, known: ServerValues, paths: StatePaths, redactor: Redactor) -> None:
         """Touches nothing."""
-        self._host = host
         self._known = known
         self._paths = paths
         self._redactor = redactor
@@ -57,7 +55,7 @@ class Past:
 
     def learn(self, secrets: Iterable[Secret]) -> None:
         """Hide these from now on."""
-        self._redactor.learn(hidden(self._host, secrets))
+        self._redactor.learn(secrets)
 
     def learn_of(self, pid: int, settings: Iterable[str]) -> bool:
         """Hide what this process was started with, but the settings of its release. False when that cannot be had."""
