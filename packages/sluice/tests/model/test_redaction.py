@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 
 import pytest
 from hypothesis import assume, given
@@ -190,6 +191,21 @@ def test_lines_are_redacted_whatever_the_chunks_and_pieces(text, size, longest):
     lines.close()
     assert max(map(len, shown), default=0) <= longest
     assert "".join(shown) == redact(text).replace("\n", "")
+
+
+def test_a_long_secret_of_many_lines_makes_no_line_of_a_log_slow():
+    """Lines that are none of its own cost nothing, and its own lines are held back until all have come."""
+    parts = ["-----BEGIN X-----", *(f"exampleline{number:044d}" for number in range(800)), "-----END X-----"]
+    redact, shown = Redactor([Secret("\n".join(parts))]), []
+    lines, began = RedactedLines(redact, shown.append, 4096), time.process_time()
+    for number in range(2000):
+        lines.feed(b"INFO some line of a log, request %d\n" % number)
+    assert time.process_time() - began < 1
+    assert len(shown) == 2000
+    for part in parts:
+        lines.feed(f"key: {part}\n".encode() if part == parts[0] else f"{part}\n".encode())
+        assert part == parts[-1] or len(shown) == 2000
+    assert shown[2000:] == [f"key: {REDACTED}"]
 
 
 @given(st.lists(PIECES, max_size=30).map("".join), st.integers(1, 60))

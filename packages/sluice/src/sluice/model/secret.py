@@ -91,15 +91,7 @@ class Redactor:
 
     def begun(self, raw: bytes) -> int:
         """Where in `raw` begins what may be a secret of several lines, of which not all have come; else its length."""
-        rest, found = raw[raw.rfind(b"\n") + 1 :], len(raw)
-        for secret in self._search.wrapped:
-            at = secret.find(b"\n")
-            while at >= 0 and at + 1 + len(rest) < len(secret):
-                begun = secret[: at + 1 + len(rest)]
-                if raw.endswith(begun):
-                    found = min(found, len(raw) - len(begun))
-                at = secret.find(b"\n", at + 1)
-        return found
+        return self._search.begun(raw)
 
     @property
     def _search(self) -> Search:
@@ -125,6 +117,8 @@ class RedactedLines:
         raw = bytes(self._held)
         # Of a long line the last `reach` bytes are kept back: what begins there may not have come whole.
         end = len(raw) - self._redactor.reach if cut else raw.rfind(b"\n", 0, self._redactor.begun(raw)) + 1
+        if not end:
+            return
         spans = self._redactor.spans(raw)
         end = next((stop for start, stop in spans if start < end < stop), end)
         while 0 < end < len(raw) and raw[end] & 0xC0 == 0x80:

@@ -41,7 +41,9 @@ class Search:
         """Compiles; some milliseconds for a hundred forms."""
         every = {replace(form, raw=raw) for form in forms for raw in _rounds(form.raw) if len(raw) >= MIN_LENGTH}
         self.longest = max((len(form.raw) for form in every), default=0)
-        self.wrapped = sorted(form.raw for form in every if b"\n" in form.raw[:-1])
+        wrapped = sorted(form.raw for form in every if b"\n" in form.raw[:-1])
+        self._firsts = {secret[: secret.find(b"\n") + 1] for secret in wrapped}
+        self._following = _following(wrapped)
         self._filed = _filed(every)
         self._needles = re.compile(_pattern(self._filed)) if self._filed else None
 
@@ -62,6 +64,19 @@ class Search:
                 merged.append((start, end))
         return merged
 
+    def begun(self, raw: bytes) -> int:
+        """Where in `raw` begins what may be a secret of several lines, of which not all have come; else its length."""
+        end, found = raw.rfind(b"\n") + 1, len(raw)
+        line, rest = raw[raw.rfind(b"\n", 0, max(0, end - 1)) + 1 : end], raw[end:]
+        # Hardly a line of a log is one of a secret's, and only with these is anything compared. What stands before a
+        # secret stands before its first line alone.
+        for told in {line, *(first for first in self._firsts if line.endswith(first))}:
+            for secret, at in self._following.get(told, ()):
+                goes_on = at + len(rest) < len(secret) and secret.startswith(rest, at)
+                if goes_on and at <= end and raw.endswith(secret[:at], 0, end):
+                    found = min(found, end - at)
+        return found
+
     def _found(self, text: bytes) -> list[Span]:
         found, hit = [], self._needles.search(text) if self._needles else None
         while hit is not None:
@@ -71,6 +86,17 @@ class Search:
                     found.append(_with_edges(text, start, form))
             hit = self._needles.search(text, hit.start() + 1) if self._needles else None  # secrets may overlap
         return found
+
+
+def _following(wrapped: Iterable[bytes]) -> dict[bytes, list[tuple[bytes, int]]]:
+    """Under each line, with its end: the secrets that have it, and where in them the next line begins."""
+    found: dict[bytes, list[tuple[bytes, int]]] = {}
+    for secret in wrapped:
+        start = 0
+        while 0 < (end := secret.find(b"\n", start) + 1) < len(secret):
+            found.setdefault(secret[start:end], []).append((secret, end))
+            start = end
+    return found
 
 
 def _rounds(raw: bytes) -> list[bytes]:
