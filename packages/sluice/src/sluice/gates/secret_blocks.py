@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Collection, Iterator
 
@@ -50,16 +51,16 @@ _LAST = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 def find_blocks(text: str, old: frozenset[int] = frozenset()) -> Iterator[Found]:
     """What takes more than a line. A find in `old` lines alone (from one) is none."""
-    for rule in RULES:
-        if rule.words[0] not in text:
-            continue
+    rules = [rule for rule in RULES if rule.words[0] in text]
+    begins = [0, *(end.end() for end in re.finditer("\n", text))] if rules else []
+    for rule in rules:
         for match in rule.pattern.finditer(text):
-            first = text.count("\n", 0, match.start()) + 1
+            first = bisect.bisect_right(begins, match.start())
             last = first + match[0].rstrip().count("\n")
             if not old.issuperset(range(first, last + 1)) and rule.accept(match["value"]):
                 start = match.start("value")
-                column = start - text.rfind("\n", 0, start) - 1
-                yield Found(text.count("\n", 0, start) + 1, rule.name, match["value"], column)
+                line = bisect.bisect_right(begins, start)
+                yield Found(line, rule.name, match["value"], start - begins[line - 1])
 
 
 def wrapped(text: str, old: Collection[int] = ()) -> Iterator[tuple[int, str]]:

@@ -208,10 +208,14 @@ def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
 
 
 def _hide_names(seen: Seen) -> None:
-    for path in seen.named:  # evidence shows no value, and this path is one
-        shown = path if path.isprintable() else ascii(path)
-        seen.places = [msgspec.structs.replace(one, said=one.said.replace(shown, NAMED)) for one in seen.places]
-        seen.truncated = [one.replace(path, NAMED) for one in seen.truncated]
+    # Evidence shows no value, and these paths are some.
+    seen.places = [_unnamed(place) if place.path in seen.named else place for place in seen.places]
+    seen.truncated = [NAMED if path in seen.named else path for path in seen.truncated]
+
+
+def _unnamed(place: Place) -> Place:
+    shown = place.path if place.path.isprintable() else ascii(place.path)
+    return msgspec.structs.replace(place, said=place.said.replace(shown, NAMED))
 
 
 def _read_so_far(seen: Seen) -> str:
