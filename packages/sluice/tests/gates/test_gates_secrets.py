@@ -365,6 +365,30 @@ def test_the_place_of_every_key_is_found_without_counting_its_lines_again():
     assert cost(30_000) < 30 * few
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "| `token` | string2048max | yes |",
+        "| API_KEY | see1password | required |",
+        "The secret is base64encoded33 by Kubernetes",
+        "The secret is Sha256Base64url of it",
+        "token is A1b2C3d4E5 in the example",
+        f'xsrfToken: "{hashlib.sha256(b"x").hexdigest()[:32]}"',
+        f'xsrf_token = "{hashlib.sha256(b"x").hexdigest()[:32]}"',
+    ],
+)
+def test_words_with_a_number_in_sentences_and_tables_are_no_secrets(line):
+    """Nor is a sequence that shows how a token looks, and nor is what keeps forms from being forged."""
+    assert scan([Text("docs/x.md", line)]) == []
+
+
+@pytest.mark.parametrize("shape", ["| `token` | {} | yes |", "The secret is {} by now", "the password is `{}`."])
+@pytest.mark.parametrize("value", [noise(11, 3), noise(12, 4), noise(24).lower()])
+def test_what_is_drawn_is_found_in_sentences_and_tables(shape, value):
+    """Letters of all kinds from ten on, and of fewer kinds from sixteen on."""
+    assert len(scan([Text("docs/x.md", shape.format(value))])) == 1
+
+
 def test_thousands_of_names_that_are_finds_are_hidden_at_once():
     """Each name is looked for in what is said of its own file alone; no name is in the sentence."""
     names = [f"d/{noise(24, number)}" for number in range(4_000)]

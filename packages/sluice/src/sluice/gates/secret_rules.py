@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from sluice.gates.placeholder import is_stand_in
-from sluice.gates.secret_values import LONGEST, assigned, chosen, drawn, looks_random, pair, typed, unquoted
+from sluice.gates.secret_values import LONGEST, assigned, chosen, drawn, looks_random, pair, spoken, typed, unquoted
 
 PIECE = 4000  # of a longer line (minified code) so much is looked at at once,
 OVERLAP = 1300  # and so much of it twice: a name and the longest value
 WORDS_OF_NAMES = ("pass", "pwd", "secret", "token", "key", "credential", "fernet", "pw", "psk")
 NAME = (
-    r"(?:(?:(?<![a-z])(?:pass|pw|psk)|password|passwd|passphrase|passwort|pwd|secret|(?<!publickey)(?<!csrf)(?<!csrf[_-])token|api[_-]?key|access[_-]?key"
+    r"(?:(?:(?<![a-z])(?:pass|pw|psk)|password|passwd|passphrase|passwort|pwd|secret|(?<!publickey)(?<![cx]srf)(?<![cx]srf[_-])token|api[_-]?key|access[_-]?key"
     r"|(?:auth|signing|sign|encryption|private|secret|master|session|cookie|hmac|jwt|app|account|storage|shared|webhook)"
     r"[_-]?key|secret[_-]?key[_-]?base|credential|fernet)"
     r"(?:[_-]?(?:\d{1,2}|old|new|current|previous|prod|production|test|staging|primary|b64|base64|hex))?)"
@@ -159,14 +159,14 @@ RULES = (
         "password",
         "",
         rf"\|\s*[`*]{{0,2}}\w{{0,60}}?{NAME}[`*]{{0,2}}\s*\|\s*`?(?P<value>[^\s|`]{{8,{LONGEST}}})`?\s*\|",
-        unquoted,
+        spoken,
         "|",
     ),
     _rule(
         "password",
         "",
         rf"{NAME}[`*]{{0,2}}\s(?:is|ist)\s[\"'`]?(?P<value>[\w+=!#$%^&*.]{{10,{LONGEST}}})(?=[\s\"'`.)]|$)",
-        unquoted,
+        spoken,
         (" is ", " ist "),
     ),
     _rule("password", "", rf"{NAME}{_ENDS}\s{{0,80}}[:=]\s{{0,80}}{_BARE}\s*(?:[#;,].*)?$", unquoted, signs=": ="),
@@ -240,7 +240,7 @@ _BELOW = (
 # (`golang.org/x/oauth2 v0.2.0 h1:…`), Helm's `checksum/secret:`, and keys that are made for the page.
 _PUBLIC = re.compile(
     r"(?:(?:h1|zh|md5|sha\d+|integrity|checksum|hash|digest)[\"']?\s*[:=-]|checksum/[\w./-]{1,60}:"
-    r"|(?:site[_-]?key|publishable[_-]?key|search(?:[_-]?only)?[_-]?(?:api[_-]?)?key|csrf[\w-]{0,12})[\"']?\s*[:=])"
+    r"|(?:site[_-]?key|publishable[_-]?key|search(?:[_-]?only)?[_-]?(?:api[_-]?)?key|[cx]srf[\w-]{0,12})[\"']?\s*[:=])"
     r"\s*[\"']?$",
     re.IGNORECASE,
 )

@@ -14,6 +14,7 @@ from sluice.model.words import are_words
 
 DIGEST_DIGITS = 16  # of SHA-256, hex: enough to tell finds apart, and what [[gates.allowed_secrets]] names
 LONGEST = 1000  # a key of 512 bytes in hex fits; a longer text is looked at by the rules that know its shape
+SPOKEN = 16  # letters of what is no word of a sentence, however few kinds of them it has
 _ONE_WORD = re.compile(r"[!-~]+")
 _WORD = r"(?:[A-Z]{0,4}[a-z_]{2,}(?:[A-Z]{1,4}[a-z_]+)*|[A-Z_]{2,})\d{0,2}"
 # What stands beside a name like `token` and is none: code, places, dates, colours, digests, files, addresses of chains.
@@ -74,6 +75,13 @@ def assigned(value: str) -> bool:
 def unquoted(value: str) -> bool:
     """As `assigned`, where code may stand as well as a value."""
     return not _CODE.search(value) and assigned(value)
+
+
+def spoken(value: str) -> bool:
+    """As `unquoted`, in a sentence or a table: there words with a number in them stand, and sequences as a sample."""
+    letters = re.sub("[^A-Za-z]", "", value)
+    mixed = not (letters.islower() or letters.isupper() or are_words(letters) or is_stand_in(letters))
+    return (mixed or len(value) >= SPOKEN) and unquoted(value)
 
 
 def chosen(value: str) -> bool:
