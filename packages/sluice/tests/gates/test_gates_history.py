@@ -306,6 +306,15 @@ async def test_every_module_that_decides_is_one_of_the_rules(origin, monkeypatch
     assert secret_span.rules_of(context) != before
 
 
+def test_every_module_that_the_scanner_loads_is_one_of_the_rules():
+    """Also what it takes from elsewhere, such as how words are told from drawn letters."""
+    ask = "import sys, sluice.gates.scanner\nprint(*(m.__file__ for n, m in sys.modules.items() if 'sluice.' in n))"
+    told = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    modules = {Path(file) for file in told if Path(file).name != "__init__.py"}
+    assert modules
+    assert modules <= set(secret_span.RULES)
+
+
 async def test_an_old_find_is_settled_by_a_reviewer(past):
     """The history stays as it is; the policy says what the find is, and the evidence shows it."""
     entry = AllowedSecret(path="old.conf", digest=digest_of(AWS), reason="revoked in May", reviewed_by="ann")
