@@ -147,6 +147,16 @@ async def test_a_secret_in_a_message_is_found(origin):
     assert (await no_secrets(await origin.context(policy=policy))).verdict is Verdict.PASS
 
 
+async def test_the_name_of_a_commit_in_a_message_is_no_secret(origin):
+    """Beside a word such as `token` as well; what looks as one and names no commit here is a find."""
+    origin.commit({"a.txt": "x\n"})
+    known = origin.git("rev-parse", "HEAD").strip()
+    origin.commit({"b.txt": "x\n"})
+    for name, found in ((known, 0), (hashlib.sha256(b"x").hexdigest()[:40], 1)):
+        origin.git("commit", "--quiet", "--amend", "--message", f"Take back\n\ntoken: {name}")
+        assert (await no_secrets(await origin.context())).metrics["found"] == found
+
+
 async def test_a_secret_taken_away_again_is_still_known(origin):
     """What was pushed once is known, so a later commit that removes it does not make it good."""
     origin.commit({"a.conf": SECRETS["aws"]})

@@ -37,17 +37,18 @@ async def span_of(context: GateContext) -> Span:
     words = f", the whole history of {ours!r}: nothing of it was promoted yet"
     if since:
         words = f", since {since[:12]} was promoted"
-        if not await _known(context, since):
+        if not await is_known(context, since):
             # Rewritten history: what is not known any more excuses nothing.
             words = f", the whole history of {ours!r}: {since[:12]}, which was promoted last, is not in the repository"
             since = ""
     covered = {"since": since or ROOT, "rules": rules_of(context)}
-    if (before := _looked_at_before(context, covered)) and await _known(context, before):
+    if (before := _looked_at_before(context, covered)) and await is_known(context, before):
         since, words = before, f", since {before[:12]}, which passed here with the same rules{words}"
     return Span(tuple(await repo.commits_between(since, context.commit.sha)), words, covered)
 
 
-async def _known(context: GateContext, sha: str) -> bool:
+async def is_known(context: GateContext, sha: str) -> bool:
+    """Whether the repository has such a commit."""
     try:
         await context.repo.contains(context.commit.sha, sha)
     except UsageError:

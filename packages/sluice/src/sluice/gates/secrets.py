@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from sluice.gates.added import NAMED, Added, Opaque, added_of, around, message_of, name_of, parse_patch
+from sluice.gates.added import MESSAGE, NAMED, Added, Opaque, added_of, around, message_of, name_of, parse_patch
 from sluice.gates.context import GateContext
 from sluice.gates.globs import matches
 from sluice.gates.opaque import Line, only_new, readable
-from sluice.gates.secret_span import NAME, Span, span_of
+from sluice.gates.secret_span import NAME, Span, is_known, span_of
 from sluice.gates.secret_values import digest_of
 from sluice.hosts.git import PatchTooLarge
 from sluice.model.errors import ProbeBroken
@@ -38,6 +39,7 @@ BRANCH_S = 110.0  # below the deadline of all gates: what is said here says more
 # Of the policy's own branch, whose whole history may have to be read: once, before the first promotion. Two slow cores
 # read some two megabytes of added lines a second, so this is a history of gigabytes.
 HISTORY_S = 1800.0
+_COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 TOO_LARGE = "unread-large-file"  # its digest is that of the content's hash, so a reviewer can answer for it
 
 
@@ -268,12 +270,21 @@ async def _scan_part(context: GateContext, batch: list[Added]) -> Scanned:
         answer = await _ask(context, batch)
         if not 0 < answer.read <= len(batch):
             raise ProbeBroken("the secret scanner's answer could not be read")
-        found.places.extend(_place(batch[hit.text], hit) for hit in answer.hits)
-        found.named.update(batch[hit.text].path for hit in answer.hits if not batch[hit.text].number(hit.line))
+        hits = [(batch[hit.text], hit) for hit in answer.hits]
+        found.places.extend([_place(*one) for one in hits if not await _names_a_commit(context, *one)])
+        found.named.update(piece.path for piece, hit in hits if not piece.number(hit.line))
         if answer.truncated:
             found.truncated.append(batch[answer.read - 1].path)
         batch = batch[answer.read :]
     return found
+
+
+async def _names_a_commit(context: GateContext, piece: Added, hit: Hit) -> bool:
+    """Whether what was found in a message is the name of a commit that we have (`token: 4f2a…`)."""
+    if piece.path != MESSAGE:
+        return False
+    names = _COMMIT.findall(piece.text.split("\n")[hit.line - 1])
+    return any([await is_known(context, name) for name in names if digest_of(name) == hit.digest])
 
 
 async def _ask(context: GateContext, batch: list[Added]) -> Answer:
