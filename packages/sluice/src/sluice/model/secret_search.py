@@ -8,6 +8,7 @@ filed under a few letters out of it that begin with one seldom seen in output, s
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -103,15 +104,15 @@ def _rounds(raw: bytes) -> list[bytes]:
     """The text, and what it means after each round, while there is anything to undo."""
     texts = [raw]
     while len(texts) <= ROUNDS:
-        text, count = ESCAPE.subn(_meaning, texts[-1])
+        text, count = ESCAPE.subn(lambda escape: _meaning(escape[0]), texts[-1])
         if not count:
             break
         texts.append(text)
     return texts
 
 
-def _meaning(escape: re.Match[bytes]) -> bytes:
-    told = escape[0]
+@functools.lru_cache(maxsize=4096)  # a text has few of them, again and again
+def _meaning(told: bytes) -> bytes:
     kind, rest = told[:1], told[1:]
     if kind == b"'":
         return b"'"
@@ -138,7 +139,7 @@ def _in_source(source: bytes, spans: list[Span]) -> list[Span]:
     meant, told, escapes = [0], [0], [False]  # where each piece begins in the meaning and in the source
     shift = 0
     for escape in ESCAPE.finditer(source):
-        meaning = len(_meaning(escape))
+        meaning = len(_meaning(escape[0]))
         meant += (escape.start() - shift, escape.start() - shift + meaning)
         told += escape.span()
         escapes += (True, False)
