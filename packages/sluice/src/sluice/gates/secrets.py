@@ -270,21 +270,24 @@ async def _scan_part(context: GateContext, batch: list[Added]) -> Scanned:
         answer = await _ask(context, batch)
         if not 0 < answer.read <= len(batch):
             raise ProbeBroken("the secret scanner's answer could not be read")
-        hits = [(batch[hit.text], hit) for hit in answer.hits]
-        found.places.extend([_place(*one) for one in hits if not await _names_a_commit(context, *one)])
-        found.named.update(piece.path for piece, hit in hits if not piece.number(hit.line))
+        commits = await _commits_named(context, batch, answer.hits)
+        for piece, hit in ((batch[hit.text], hit) for hit in answer.hits):
+            if piece.path != MESSAGE or hit.digest not in commits:
+                found.places.append(_place(piece, hit))
+            if not piece.number(hit.line):
+                found.named.add(piece.path)
         if answer.truncated:
             found.truncated.append(batch[answer.read - 1].path)
         batch = batch[answer.read :]
     return found
 
 
-async def _names_a_commit(context: GateContext, piece: Added, hit: Hit) -> bool:
-    """Whether what was found in a message is the name of a commit that we have (`token: 4f2a…`)."""
-    if piece.path != MESSAGE:
-        return False
-    names = _COMMIT.findall(piece.text.split("\n")[hit.line - 1])
-    return any([await is_known(context, name) for name in names if digest_of(name) == hit.digest])
+async def _commits_named(context: GateContext, batch: list[Added], hits: list[Hit]) -> set[str]:
+    """Digests of what was found in messages and is the name of a commit that we have (`token: 4f2a…`)."""
+    messages = {hit.text: batch[hit.text].text for hit in hits if batch[hit.text].path == MESSAGE}
+    names = {digest_of(name): name for text in messages.values() for name in _COMMIT.findall(text)}
+    found = names.keys() & {hit.digest for hit in hits}
+    return {digest for digest in found if await is_known(context, names[digest])}
 
 
 async def _ask(context: GateContext, batch: list[Added]) -> Answer:
