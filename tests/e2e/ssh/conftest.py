@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.util
 import json
@@ -152,7 +153,9 @@ class Laptop:
         self.sshd.kill()
         self.sshd.wait()
         for session in sessions:
-            session.kill()
+            # One whose line ended by itself goes at any moment, also between the list and this.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                session.kill()
 
     def sessions(self):
         """Sshd's own process of each connection."""
