@@ -103,12 +103,24 @@ async def test_a_provider_that_is_away(serving, browse, closed_port):
         assert (await browser.http.get(CALLBACK)).headers["location"] == f"{server.url}/?authError=sign_in_expired"
 
 
-async def test_a_provider_that_is_silent(deceived, hostile, monkeypatch):
+async def test_a_provider_that_is_silent(deceived, hostile, clock, monkeypatch):
     """A person does not wait longer than the deadline for any of its answers."""
-    monkeypatch.setattr(oidc_provider, "DEADLINE_S", 0.05)
-    hostile.silent.add("/token")
-    answer = await _come_back(deceived, hostile)
-    assert (answer.status_code, answer.json()["error"]) == (503, "SsoUnavailable")
+    for path in ("/token", "/jwks", "/.well-known/openid-configuration"):
+        # What was read before has grown old: each answer is asked for anew, and only the silent one is hurried.
+        clock.advance(3600)
+        location = await deceived.start()
+        hostile.nonce, state = location.params["nonce"], location.params["state"]
+        hostile.silent = {path}
+        with monkeypatch.context() as hurried:
+            hurried.setattr(oidc_provider, "DEADLINE_S", 0.05)
+            if path.startswith("/.well-known"):
+                clock.advance(3600)
+                answer = await deceived.http.get("/v1/auth/sso/start", params={"provider": "oidc"})
+            else:
+                given = {"code": "code-sentinel", "state": state, "iss": hostile.issuer}
+                answer = await deceived.http.get(CALLBACK, params=given)
+        assert (answer.status_code, answer.json()["error"], hostile.asked[-1][0]) == (503, "SsoUnavailable", path)
+        hostile.silent = set()
 
 
 async def test_leaving_a_provider_without_a_place_for_it(deceived):

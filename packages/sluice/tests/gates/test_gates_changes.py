@@ -139,9 +139,9 @@ async def test_what_is_no_fragment_is_no_summary(origin, files):
 @pytest.mark.parametrize("piece", ["![", "](", "](x ", "![a](", "![a][", "<a", "[a", "<!--", "[a]:", "a://", "-by:"])
 def test_no_description_is_slow_to_judge(piece):
     """The author of a branch chooses its words, and everybody else waits: it costs no more than its length."""
-    began = time.monotonic()
+    began = time.process_time()
     letters(piece * 200_000)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -357,9 +357,9 @@ def test_the_templates_of_the_corpus_are_no_secrets_themselves():
 )
 def test_no_text_makes_the_scanner_slow(text):
     """Text made to be slow costs no more than its length: far below the gate's own deadline."""
-    began = time.monotonic()
+    began = time.process_time()
     scan([Text("a.txt", text)])
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_the_place_of_every_key_is_found_without_counting_its_lines_again():

@@ -109,9 +109,9 @@ def test_an_address_is_shown_without_what_opens_it(said, shown):
 @pytest.mark.parametrize("piece", ["://", "://:", "a@://", "?key", "x@", "://a:"])
 def test_no_address_is_slow_to_show(piece):
     """What is said of an address may be as long as whoever wrote it likes: it costs no more than its length."""
-    began = time.monotonic()
+    began = time.process_time()
     without_password(piece * 50_000)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_of_a_text_with_several_addresses_each_is_shown_without_what_opens_it():
