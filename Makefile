@@ -49,17 +49,20 @@ demo-promote: $(TOOLS)/sluice/.ready $(TOOLS)/server/.ready ## bring what the de
 demo-stop: ## stop everything the demo started
 	@if [ -x $(TOOLS)/sluice/bin/python ]; then $(TOOLS)/sluice/bin/python scripts/demo.py stop $(RUNTIME); else echo "nothing to stop: the demo was never set up here"; fi
 
-# Files of tests run side by side, and after them, one by one, what measures time or starts the whole product. Of the
-# end-to-end tests most only wait: there are more workers than CI has cores.
+# Files of tests run side by side, more than CI has cores, as drills and end-to-end tests mostly wait; after them, one
+# by one, what measures time.
+PYTEST := $(DEV)/bin/python -m pytest
+ASIDE  := -n 3 --dist loadfile --no-loadscope-reorder
+
 test: $(DEV)/.ready web/node_modules/.ready $(OIDC)/node_modules/.ready ## run all tests (real SQLite, Traefik, sockets and processes; no Docker)
-	@$(DEV)/bin/python -m pytest -m "not e2e and not drill and not alone" -n 2 --dist loadfile
-	@$(DEV)/bin/python -m pytest -m "not e2e and (drill or alone)"
+	@$(PYTEST) -m "not e2e and not alone" $(ASIDE)
+	@$(PYTEST) -m "not e2e and alone"
 	@cd web && npm test --silent
 
 e2e: $(DEV)/.ready ## run what needs programs of the system too: a real TURN server, a thousand cuts and kills
 	@$(DEV)/bin/python scripts/e2e_needs.py
-	@$(DEV)/bin/python -m pytest -m "e2e and not alone" -n 3 --dist loadfile
-	@$(DEV)/bin/python -m pytest -m "e2e and alone"
+	@$(PYTEST) -m "e2e and not alone" $(ASIDE)
+	@$(PYTEST) -m "e2e and alone"
 
 check: $(DEV)/.ready web/node_modules/.ready ## lint, types, import contracts
 	@$(DEV)/bin/ruff check .
