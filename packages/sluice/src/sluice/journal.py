@@ -6,15 +6,14 @@ last line without its newline is what a crash leaves: it is set aside and said. 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sluice import disk
 from sluice.engine import Event, ImpossibleEvent, Kind, State, replay
 from sluice.model.errors import StateCorrupted, StepFailed
 from sluice.model.secret import Redactor
@@ -28,62 +27,22 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def fsync_directory(path: Path) -> None:
-    """Make a file's creation or renaming in this directory survive a power cut."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_all(handle: int, data: bytes) -> None:
-    """Write every byte. The one place both append-only files write at."""
-    while data:
-        data = data[os.write(handle, data) :]
-
-
 def append_line(path: Path, line: bytes) -> None:
     """Append one line and fsync it; all of it is there or none.
 
     Raises StepFailed when the disk is full or the file cannot be written.
     """
-    created = not path.exists()
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            size = os.fstat(handle).st_size
-            try:
-                write_all(handle, line + b"\n")
-                os.fsync(handle)
-            except OSError:
-                os.ftruncate(handle, size)
-                raise
-        finally:
-            os.close(handle)
-        if created:
-            fsync_directory(path.parent)
+        disk.append(path, line + b"\n")
     except OSError as failure:
         raise _unwritten(path, failure) from failure
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all, never readable by others. Raises StepFailed, as `append_line` does."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()  # of a run that was killed here; who writes holds the environment
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(handle, content)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        beside.rename(path)
-        fsync_directory(path.parent)
+        disk.replace(path, content)
     except OSError as failure:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise _unwritten(path, failure) from failure
 
 
@@ -122,19 +81,9 @@ def _set_aside(path: Path, raw: bytes, whole: int) -> Path:
         taken = {one.name for one in torn_from(path)}  # of an earlier crash at the same place, or of one in here
         names = (f"{path.name}.torn-{len(raw)}{more}" for more in ("", *(f"-{n}" for n in range(2, len(taken) + 3))))
         aside = path.with_name(next(name for name in names if name not in taken))
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(handle, raw[whole:])
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.ftruncate(handle, whole)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        fsync_directory(path.parent)
+        disk.create(aside, raw[whole:])
+        disk.cut(path, whole)
+        disk.sync_directory(path.parent)
     except OSError as failure:
         raise _unwritten(path, failure) from failure
     return aside

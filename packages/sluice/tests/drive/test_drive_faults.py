@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from sluice import journal as journal_module
+from sluice import disk
 from sluice.drive import Drive
 from sluice.engine import State
 from sluice.journal import read_all
@@ -298,7 +298,7 @@ async def test_an_interrupt_after_the_watch_finishes_the_run(tmp_path):
 async def test_a_full_disk_at_any_entry_undoes_the_run(tmp_path, monkeypatch, allowed):
     """When the journal or the ledger cannot be written, one good release serves, and with room again all is settled."""
     memory = await established(tmp_path)
-    original, left = journal_module.write_all, [allowed]
+    original, left = disk.write_all, [allowed]
 
     def full(handle, data):
         left[0] -= 1
@@ -306,7 +306,7 @@ async def test_a_full_disk_at_any_entry_undoes_the_run(tmp_path, monkeypatch, al
             raise OSError(errno.ENOSPC, "No space left on device")
         original(handle, data)
 
-    monkeypatch.setattr(journal_module, "write_all", full)
+    monkeypatch.setattr(disk, "write_all", full)
     if allowed == 0:
         with pytest.raises(StepFailed, match="No space left"):
             await memory.drive().rollout(ASKED)
@@ -316,7 +316,7 @@ async def test_a_full_disk_at_any_entry_undoes_the_run(tmp_path, monkeypatch, al
         assert "make room" in result.next or result.exit_code == 0
     good = memory.serving_release()
     assert good in {"run-0001", "run-0002"}
-    monkeypatch.setattr(journal_module, "write_all", original)
+    monkeypatch.setattr(disk, "write_all", original)
     await memory.drive().resume(ASKED)
     assert memory.serving_release() == good
     assert set(memory.running.values()) == {good}

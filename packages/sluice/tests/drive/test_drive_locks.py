@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from sluice import journal as journal_module
+from sluice import disk
 from sluice.engine import State
 from sluice.journal import read_all
 from sluice.ledger import Ledger
@@ -171,13 +171,13 @@ async def test_a_full_disk_neither_locks_by_halves_nor_unlocks(tmp_path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal_module, "write_all", full)
+        patched.setattr(disk, "write_all", full)
         with pytest.raises(StepFailed, match="No space left"):
             await memory.drive().unlock(ASKED, "no room for this")
     assert closed(memory) is not None
     await memory.drive().unlock(ASKED, "there is room")
     with monkeypatch.context() as patched:
-        patched.setattr(journal_module, "write_all", full)
+        patched.setattr(disk, "write_all", full)
         with pytest.raises(StepFailed, match="No space left"):
             await memory.drive().lock(ASKED, "no room for this either")
     assert closed(memory) is None

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.hosts import state
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths, default_root, write_file
@@ -48,12 +47,19 @@ def test_write_on_a_full_disk_keeps_the_old_file_and_leaves_nothing_beside(tmp_p
     """Refused, with the old content whole."""
     file = tmp_path / "f"
     write_file(file, b"old")
-    monkeypatch.setattr(state.os, "write", full_disk)
+    monkeypatch.setattr(os, "write", full_disk)
     with pytest.raises(Refused, match="No space left"):
         write_file(file, b"new")
     monkeypatch.undo()
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_write_into_a_folder_that_is_none_is_refused(tmp_path):
+    """There is nothing to take back then, and that is no other failure."""
+    (tmp_path / "f").write_bytes(b"old")
+    with pytest.raises(Refused, match="Not a directory"):
+        write_file(tmp_path / "f" / "g", b"new")
 
 
 def test_write_sets_the_mode_whatever_the_umask(tmp_path):
@@ -193,7 +199,7 @@ def test_releases_round_trip_and_full_disk(paths, monkeypatch):
     assert releases.all() == [release(1), release(2)]
     assert releases.get("r2") == release(2)
     releases.set_serving(release(1), slot)
-    monkeypatch.setattr(state.os, "write", full_disk)
+    monkeypatch.setattr(os, "write", full_disk)
     with pytest.raises(Refused, match="No space left"):
         releases.set_serving(release(2), slot)
     monkeypatch.undo()

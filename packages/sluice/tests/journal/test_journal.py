@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice import journal as journal_module
+from sluice import disk
 from sluice.engine import Event, State
 from sluice.journal import Journal, read, read_all, resume_of
 from sluice.model.errors import StateCorrupted, StepFailed
@@ -132,7 +132,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_half_line(tmp_path, monkeypa
         os.write(handle, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal_module, "write_all", half)
+    monkeypatch.setattr(disk, "write_all", half)
     journal = Journal(path, Redactor(), lambda: "now", written=4)
     with pytest.raises(StepFailed, match="No space left") as error:
         journal.observed(State.GATING, Event.OK, {}, {})

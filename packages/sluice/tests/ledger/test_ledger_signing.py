@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sluice import journal as journal_module
+from sluice import disk
 from sluice.journal import canonical
 from sluice.ledger import GENESIS, Ledger, PublicKey, record_hash
 from sluice.ledger.signing import LedgerKey, armoured
@@ -122,12 +122,12 @@ def test_a_full_disk_leaves_no_half_key(tmp_path, monkeypatch):
     def full(handle: int, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    whole = journal_module.write_all
-    monkeypatch.setattr(journal_module, "write_all", full)
+    whole = disk.write_all
+    monkeypatch.setattr(disk, "write_all", full)
     with pytest.raises(StepFailed, match="No space left"):
         ledger.append({"type": "rollout", "run": "run-1"})
     assert not ledger._key.path.exists()
-    monkeypatch.setattr(journal_module, "write_all", whole)
+    monkeypatch.setattr(disk, "write_all", whole)
     assert ledger.append({"type": "rollout", "run": "run-1"})["n"] == 1
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.hosts import state
+from sluice import disk
 from sluice.hosts.git import GitMirror
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.release import Release, Slot
@@ -146,7 +146,7 @@ async def test_full_disk_fails_the_build_and_leaves_no_marker(runtime, mirror, p
 
     await mirror.fetch()
     commit = await mirror.resolve("feature/a")
-    monkeypatch.setattr(state, "write_all", full)
+    monkeypatch.setattr(disk, "write_all", full)
     with pytest.raises((StepFailed, Refused), match="No space left"):
         await runtime.build(commit, SPEC, lambda _: None)
     assert not list(paths.artifacts.glob("*/.complete"))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sluice.hosts import state
 from sluice.hosts.state import StatePaths
 from sluice.hosts.system import process_start, session_members
 from sluice.model.errors import Refused, StateCorrupted
@@ -91,7 +90,7 @@ def test_start_with_a_full_disk_leaves_nothing_running(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(state.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     table.rows["a"] = Row(UnitSpec(("true",), "log"))
     with pytest.raises(Refused, match="No space left"):
         table.save()

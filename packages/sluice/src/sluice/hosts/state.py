@@ -1,14 +1,13 @@
-"""Where Sluice keeps its state, and the one way it writes a small file: beside, synced, then renamed over."""
+"""Where Sluice keeps its state."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sluice import disk
 from sluice.model.errors import Refused, StateCorrupted
 
 HOST_KEY_BYTES = 32  # as long as the HMAC-SHA256 it keys
@@ -20,47 +19,17 @@ def default_root(environment: Mapping[str, str]) -> Path:
     return Path(chosen).absolute() if chosen else Path.home() / ".local" / "state" / "sluice"
 
 
-def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace a file whole: after a crash or on a full disk it holds the old content or the new one, never a part.
-
-    Raises Refused when the disk does not take it; nothing is left beside the file then.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.new")
+def write_file(path: Path, content: bytes, mode: int = 0o600, *, through: Path | None = None) -> None:
+    """Replace a file whole (sluice.disk.replace). Raises Refused when the disk does not take it."""
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            os.fchmod(descriptor, mode)
-            write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        beside.rename(path)
-        sync_directory(path.parent)
+        disk.replace(path, content, mode, through=through)
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
         raise Refused(
             f"{path} could not be written: {error.strerror}.",
             world="The file is as it was.",
             next="free some disk space or correct the permissions of the state folder, then repeat the command",
             file=str(path),
         ) from error
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Every byte: the kernel may take fewer at a time, most of all on a disk that is nearly full."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def sync_directory(path: Path) -> None:
-    """Make a rename in this directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _be(folder: Path, mode: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from sluice.disk import write_all
 from sluice.hosts.system import process_start
 
 SUFFIX = ".jsonl"
@@ -67,10 +68,8 @@ class Transcript:
             if self._cut:
                 return
             self._cut, line = True, said_cut
-        data = memoryview(line + b"\n")
-        self._size += len(data)
-        while data:
-            data = data[os.write(self._file, data) :]
+        self._size += len(line) + 1
+        write_all(self._file, line + b"\n")
 
     def close(self) -> None:
         """No more comes."""

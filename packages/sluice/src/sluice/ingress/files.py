@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.hosts.state import sync_directory, write_file
+from sluice.hosts.state import write_file
 from sluice.model.errors import Refused, StateCorrupted
 from sluice.model.release import Slot
 from sluice.model.spec import HostEnvironment
@@ -188,10 +188,7 @@ class IngressFiles:
         if self.dynamic.exists() and self.dynamic.read_bytes() == whole and not self._certificate_is_newer():
             return
         # Written outside the watched folder, so Traefik never sees a part, and renamed in on the same file system.
-        beside = self.folder / "next.json"
-        write_file(beside, whole)
-        beside.rename(self.dynamic)
-        sync_directory(self.watched)
+        write_file(self.dynamic, whole, through=self.folder)
 
 
 def _checksum(body: bytes) -> bytes:
