@@ -1,4 +1,4 @@
-"""What the criteria that read the canary share: the newest counts of each slot, and when a break of theirs is sure."""
+"""What the criteria that read the canary share: the newest counts of each slot, and what verdict they make."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from sluice.criteria.observations import Counts, Observation, SlotCount, Source, Trouble
-from sluice.criteria.verdicts import UNMEASURED
+from sluice.criteria.verdicts import UNMEASURED, conclude
 from sluice.model.spec import WatchSpec
+from sluice.model.verdict import Finding
 
 # What takes both slots down shows on each within a second or two, but not always in the same line of the canary: two
 # senders that send every half second notice one dead database at different moments. So a line is confirmed by the next.
@@ -18,6 +19,8 @@ LINES_TO_BE_SURE = 2
 
 class FromCanary(ABC):
     """The newest line of the canary; a line without counts means that it cannot measure now."""
+
+    name: str
 
     def __init__(self, policy: WatchSpec, *, with_old: bool) -> None:
         """`with_old`: every line should hold counts of the old slot too."""
@@ -58,6 +61,18 @@ class FromCanary(ABC):
         old = self.breaks(self.old)
         return f"the old slot is bad too ({old}), so it is not the release" if old else ""
 
-    def counts(self) -> dict[str, Any]:
-        """For the evidence."""
+    def concluded(self, missing: str, good: str) -> Finding:
+        """The verdict; of `missing`, what kept the counts from saying anything, and `good` see `conclude`."""
+        old = self.breaks(self.old)
+        return conclude(
+            self.name,
+            broke=f"New slot: {self.breaks(self.new)}" if self.broken else "",
+            doubt=self.doubt,
+            trouble=self.trouble,
+            missing=missing,
+            good=f"{good}; the old slot: {old}" if old else good,
+            metrics=self._counts(),
+        )
+
+    def _counts(self) -> dict[str, Any]:
         return {name: msgspec.structs.asdict(each) for name, each in (("new", self.new), ("old", self.old)) if each}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sluice.criteria.canary import FromCanary
 from sluice.criteria.observations import SlotCount
-from sluice.criteria.verdicts import conclude
 from sluice.model.verdict import Finding
 
 REORDERED_ALLOWED = 0  # a room has one order; a message that overtakes another is a defect at any rate
@@ -29,22 +28,12 @@ class Messages(FromCanary):
 
     def finding(self) -> Finding:
         """See Criterion."""
-        new, old = self.new or SlotCount(), self.breaks(self.old)
-        missing = ""
+        new, missing = self.new or SlotCount(), ""
         if not new.sent or not new.received:
             missing = "No message came back, so nothing was measured"
         elif self.with_old and self.old is None:
             missing = "The canary counted nothing on the old slot, so there is no control group"
-        return conclude(
-            self.name,
-            broke=f"New slot: {self.breaks(self.new)}" if self.broken else "",
-            doubt=self.doubt,
-            trouble=self.trouble,
-            missing=missing,
-            good=f"{new.received} messages heard on the new slot, each once and in order"
-            + (f"; the old slot: {old}" if old else ""),
-            metrics=self.counts(),
-        )
+        return self.concluded(missing, f"{new.received} messages heard on the new slot, each once and in order")
 
     def now(self) -> str:
         """See Criterion."""

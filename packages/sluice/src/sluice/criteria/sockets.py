@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sluice.criteria.canary import FromCanary
 from sluice.criteria.observations import Observation, SlotCount
-from sluice.criteria.verdicts import conclude
 from sluice.model.spec import WatchSpec
 from sluice.model.verdict import Finding, Verdict
 
@@ -51,17 +50,8 @@ class Disconnects(FromCanary):
             missing = "No socket of the canary was ever open, so nothing was measured"
         elif self.with_old and not sockets_of(self.old):
             missing = "The canary counted no socket on the old slot, so there is no control group"
-        old = self.breaks(self.old)
-        return conclude(
-            self.name,
-            broke=f"New slot: {self.breaks(self.new)}" if self.broken else "",
-            doubt=self.doubt,
-            trouble=self.trouble,
-            missing=missing,
-            good=f"{sockets_of(self.new)} sockets on the new slot, {new.cut} cut, {new.drained} drained"
-            + (f"; the old slot: {old}" if old else ""),
-            metrics=self.counts(),
-        )
+        good = f"{sockets_of(self.new)} sockets on the new slot, {new.cut} cut, {new.drained} drained"
+        return self.concluded(missing, good)
 
     def now(self) -> str:
         """See Criterion."""
