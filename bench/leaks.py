@@ -28,6 +28,7 @@ from corpus import SEED, Case, corpus
 from harness import Bar, Bench, Options, Record, main, median, progress, table
 from sluice.gates import opaque, scanner
 from sluice.gates.context import GateContext
+from sluice.gates.secret_finds import Text
 from sluice.gates.secrets import no_secrets
 from sluice.hosts.envfile import EnvFile
 from sluice.hosts.git import GitMirror
@@ -49,7 +50,7 @@ def ours(cases: list[Case], _: Path) -> list[set[int]]:
     """The gate's own scanner: the lines it names, of each case."""
     found: list[set[int]] = [set() for _ in cases]
     pieces = [(at, lines) for at, case in enumerate(cases) for lines in _lines_of(case)]
-    texts = [scanner.Text(cases[at].path, "\n".join(text for _, text in lines)) for at, lines in pieces]
+    texts = [Text(cases[at].path, "\n".join(text for _, text in lines)) for at, lines in pieces]
     for hit in scanner.scan(texts):
         at, lines = pieces[hit.text]
         found[at].add(lines[hit.line - 1][0])

@@ -8,7 +8,8 @@ from pathlib import Path
 from sluice.config import load_service
 from sluice.gates.globs import matches
 from sluice.gates.opaque import Line, readable
-from sluice.gates.scanner import Text, scan
+from sluice.gates.scanner import scan
+from sluice.gates.secret_finds import Text
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = load_service((ROOT / "deploy/sluice.toml").read_bytes(), "deploy/sluice.toml").gates.allowed_secrets

@@ -241,7 +241,8 @@ def test_env_examples_name_every_variable_and_no_value() -> None:
 
 def test_no_file_holds_a_secret() -> None:
     """The scanner of the no-secrets gate finds nothing in any file of deploy/."""
-    from sluice.gates.scanner import Text, scan
+    from sluice.gates.scanner import scan
+    from sluice.gates.secret_finds import Text
 
     paths = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file()]
     texts = [Text(str(path.relative_to(DEPLOY.parent)), path.read_text()) for path in paths]

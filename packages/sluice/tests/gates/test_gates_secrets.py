@@ -16,9 +16,11 @@ import pytest
 
 from sluice.gates import scanner
 from sluice.gates.added import Added, parse_patch
-from sluice.gates.scanner import Text, digest_of, scan
+from sluice.gates.scanner import scan
 from sluice.gates.secret_blocks import find_blocks
+from sluice.gates.secret_finds import Text
 from sluice.gates.secret_span import Span
+from sluice.gates.secret_values import digest_of
 from sluice.gates.secrets import Place, Seen, _verdict, no_secrets
 from sluice.model.errors import ProbeBroken
 from sluice.model.policy import AllowedSecret, GatesSpec

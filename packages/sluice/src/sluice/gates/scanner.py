@@ -16,6 +16,7 @@ import msgspec
 
 from sluice.gates.placeholder import is_stand_in
 from sluice.gates.secret_blocks import find_blocks, wrapped
+from sluice.gates.secret_finds import Answer, Hit, Text
 from sluice.gates.secret_rules import BEFORE, Found, find, is_login, is_public
 from sluice.gates.secret_values import assigned, digest_of, key_body
 
@@ -25,35 +26,6 @@ _ALLOW_MARKS = re.compile(r"(betterleaks|gitleaks):(?=allow)", re.IGNORECASE)
 _BY_NAME = re.compile(r"generic|curl-auth|kubernetes-secret|hashicorp-tf-password")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 MAX_HITS = 5000  # in one answer: keeps it below what the parent keeps of an output; it asks again for the rest
-
-
-class Text(msgspec.Struct, frozen=True):
-    """One file's added lines, and those around them: `old` are the lines, from one, that were there before."""
-
-    path: str
-    text: str
-    old: tuple[int, ...] = ()
-
-
-class Hit(msgspec.Struct, frozen=True):
-    """Which text, which line of it (from one), which rule, and the value's digest. Never the value.
-
-    The same value by the same rule in one text is one hit: where it stands first, and how often.
-    """
-
-    text: int
-    line: int
-    rule: str
-    digest: str
-    times: int = 1
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """`hits` of the first `read` texts. `truncated`: of the last of these are more hits than one answer holds."""
-
-    hits: list[Hit]
-    read: int
-    truncated: bool = False
 
 
 def scan(texts: list[Text]) -> list[Hit]:

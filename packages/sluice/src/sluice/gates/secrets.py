@@ -21,6 +21,7 @@ from sluice.gates.added import MESSAGE, NAMED, Added, Opaque, added_of, around, 
 from sluice.gates.context import GateContext
 from sluice.gates.globs import matches
 from sluice.gates.opaque import Line, only_new, readable
+from sluice.gates.secret_finds import Answer, Hit, Text
 from sluice.gates.secret_span import NAME, Span, is_known, span_of
 from sluice.gates.secret_values import digest_of
 from sluice.hosts.git import PatchTooLarge
@@ -41,24 +42,6 @@ BRANCH_S = 110.0  # below the deadline of all gates: what is said here says more
 HISTORY_S = 1800.0
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 TOO_LARGE = "unread-large-file"  # its digest is that of the content's hash, so a reviewer can answer for it
-
-
-class Hit(msgspec.Struct, frozen=True):
-    """What the child says: which text, which line of it, which rule, the value's digest. Never the value."""
-
-    text: int
-    line: int
-    rule: str
-    digest: str
-    times: int = 1
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What the child says of the first `read` texts; `truncated`: it found more in the last of these than it says."""
-
-    hits: list[Hit]
-    read: int
-    truncated: bool = False
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -294,7 +277,7 @@ async def _ask(context: GateContext, batch: list[Added]) -> Answer:
     done = await context.runner.run(
         (sys.executable, "-I", "-m", "sluice.gates.scanner"),
         timeout_s=SCAN_DEADLINE_S,
-        stdin=msgspec.json.encode([{"path": piece.path, "text": piece.text, "old": piece.old} for piece in batch]),
+        stdin=msgspec.json.encode([Text(piece.path, piece.text, piece.old) for piece in batch]),
     )
     if done.timed_out:
         raise ProbeBroken(f"the secret scanner did not end within {SCAN_DEADLINE_S:g} s")
