@@ -12,7 +12,7 @@ from sluice.gates.context import Asked
 from sluice.gates.disk import disk_space
 from sluice.gates.docs import docs_changed
 from sluice.gates.globs import matches
-from sluice.gates.history import bad_release, blamed_run
+from sluice.gates.history import bad_release
 from sluice.gates.run import run_gates
 from sluice.gates.summary import letters, pr_summary
 from sluice.model.policy import DocsRule, FreezeWindow, GatesSpec, SummarySource
@@ -254,18 +254,6 @@ async def test_without_an_env_file_a_blamed_tree_cannot_be_judged(origin):
         finding = await bad_release(dataclasses.replace(context, records=lambda blamed=blamed: blamed))
         assert finding.verdict is verdict
         assert bool(finding.fix) is (verdict is Verdict.ERROR)
-
-
-def test_the_newest_word_about_a_tree_decides():
-    """A later success forgives, a later failure counts again; another env file or tree is another story."""
-    bad, good = run("t", "e", bad_release=True, run="bad"), run("t", "e", decision="go", run="good")
-    assert blamed_run([bad], "t", "e") == "bad"
-    assert blamed_run([bad, good], "t", "e") == ""
-    assert blamed_run([good, bad], "t", "e") == "bad"
-    assert blamed_run([bad, {"type": "lock", "run": "x"}], "t", "e") == "bad"
-    assert blamed_run([bad], "t", "other") == ""
-    assert blamed_run([bad], "other", "e") == ""
-    assert blamed_run([], "t", "e") == ""
 
 
 async def test_a_full_disk_is_told_before_the_build(origin):

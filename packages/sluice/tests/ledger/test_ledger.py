@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.journal import canonical
-from sluice.ledger import Ledger, record_hash
+from sluice.ledger import Ledger, blamed_by, record_hash
 from sluice.ledger import file as file_module
 from sluice.model.errors import StateCorrupted, StepFailed
 
@@ -292,15 +292,22 @@ def test_any_json_is_a_record_and_only_the_ledger_places_it(tmp_path):
     assert len(ledger.records()) == 6
 
 
-def test_a_release_is_bad_until_a_later_run_proved_it(tmp_path):
-    """The memory of bad releases is the ledger itself, per artifact and environment."""
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    body = {"type": "rollout", "artifact_key": "key", "env_fingerprint": "env"}
-    ledger.append({**body, "run": "run-1", "bad_release": True, "decision": "rollback"})
-    assert ledger.bad_run("key", "env") == "run-1"
-    assert ledger.bad_run("key", "other") == ""
-    ledger.append({**body, "run": "run-2", "bad_release": False, "decision": "go"})
-    assert ledger.bad_run("key", "env") == ""
+def test_the_newest_word_about_a_release_decides():
+    """A later success forgives, a later failure counts again; another env file or tree is another story."""
+
+    def blames(*runs, tree="t", env_fingerprint="e"):
+        return blamed_by(runs, tree=tree, env_fingerprint=env_fingerprint)
+
+    body = {"type": "rollout", "tree": "t", "env_fingerprint": "e"}
+    bad = {**body, "run": "bad", "bad_release": True, "decision": "rollback"}
+    good = {**body, "run": "good", "bad_release": False, "decision": "go"}
+    assert blames(bad) == "bad"
+    assert blames(bad, good) == ""
+    assert blames(good, bad) == "bad"
+    assert blames(bad, {"type": "lock", "run": "x"}) == "bad"
+    assert blames(bad, env_fingerprint="other") == ""
+    assert blames(bad, tree="other") == ""
+    assert blames() == ""
 
 
 def test_a_ledger_of_another_environment_is_named_and_not_added_to(tmp_path):

@@ -31,7 +31,7 @@ from sluice.gates.context import Asked
 from sluice.gates.run import GATES
 from sluice.gates.waivers import must_be_waivable
 from sluice.journal import read_all
-from sluice.ledger import Ledger
+from sluice.ledger import Ledger, blamed_by
 from sluice.model.errors import StepFailed
 from sluice.model.promotion import Denial, Denied
 from sluice.model.release import Release, Slot
@@ -159,7 +159,8 @@ class Steps:
         plan, world = self._facts.effective_plan, self._world
         images = carried_images(plan)
         artifact = adopted(plan, await world.runtime.build(plan.commit, plan.candidate, self._on_progress, images))
-        bad = Ledger(world.paths.ledger).bad_run(artifact.key, plan.env_fingerprint)
+        records = Ledger(world.paths.ledger).records()
+        bad = blamed_by(records, artifact_key=artifact.key, env_fingerprint=plan.env_fingerprint)
         if bad and not self._facts.override:
             raise Denied(
                 Denial.BAD_RELEASE,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sluice.gates.context import GateContext
+from sluice.ledger import blamed_by
 from sluice.model.verdict import Finding, Verdict, coded
 
 NAME = "bad-release"
@@ -19,7 +20,7 @@ async def bad_release(context: GateContext) -> Finding:
     tree, asked = context.commit.tree, context.asked
     if not asked.env_fingerprint:
         return _without_environment(context.records(), tree)
-    run = blamed_run(context.records(), tree, asked.env_fingerprint)
+    run = blamed_by(context.records(), tree=tree, env_fingerprint=asked.env_fingerprint)
     if not run:
         return Finding(NAME, Verdict.PASS, detail=f"No run here blamed tree {tree[:12]} with this env file.")
     detail = f"Tree {tree[:12]} failed in this environment before, in run {run}."
@@ -38,16 +39,3 @@ def _without_environment(records: Iterable[Mapping[str, Any]], tree: str) -> Fin
     detail = f"A run blamed tree {tree[:12]}; whether with today's env file cannot be told, since it cannot be read."
     fix = "mend what server-env says, and ask again"
     return Finding(NAME, Verdict.ERROR, detail=detail, fix=fix, metrics=coded("BadReleaseUnknown"))
-
-
-def blamed_run(records: Iterable[Mapping[str, Any]], tree: str, env_fingerprint: str) -> str:
-    """Pure: the run that blamed this tree with this env file, unless a later one proved it; else ""."""
-    blamed = ""
-    for record in records:
-        if (record.get("tree"), record.get("env_fingerprint")) != (tree, env_fingerprint):
-            continue
-        if record.get("bad_release"):
-            blamed = str(record["run"])
-        elif record.get("decision") == "go":
-            blamed = ""
-    return blamed

@@ -7,7 +7,7 @@ was rewritten as a whole and signed anew shows against the anchor. Explained in 
 
 from sluice.ledger.anchor import Anchoring, Copy
 from sluice.ledger.chain import GENESIS, Problem, Tampering, Verification, record_hash, verify_records
-from sluice.ledger.file import Closed, Frozen, Ledger, closed_by, frozen_by
+from sluice.ledger.file import Closed, Frozen, Ledger, blamed_by, closed_by, frozen_by
 from sluice.ledger.signing import PublicKey
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PublicKey",
     "Tampering",
     "Verification",
+    "blamed_by",
     "closed_by",
     "frozen_by",
     "record_hash",

@@ -72,6 +72,19 @@ def frozen_by(records: Iterable[Mapping[str, Any]], now: dt.datetime) -> list[Fr
     return [one for one in frozen if now < dt.datetime.fromisoformat(one.until)]
 
 
+def blamed_by(records: Iterable[Mapping[str, Any]], **what: str) -> str:
+    """The run that blamed what has these values in its record, unless a later one proved it; else "". Pure."""
+    blamed = ""
+    for record in records:
+        if any(record.get(key) != value for key, value in what.items()):
+            continue
+        if record.get("bad_release"):
+            blamed = str(record["run"])
+        elif record.get("decision") == "go":
+            blamed = ""
+    return blamed
+
+
 class Head:
     """`ledger.head` beside the ledger: number and hash of its last record.
 
@@ -183,17 +196,6 @@ class Ledger:
                     yield f"others may {may} {path.name}: its mode is {found.st_mode & 0o777:04o} and should be 0600"
                 if found.st_uid != folder.st_uid:
                     yield f"{path.name} belongs to user {found.st_uid}, and its folder to {folder.st_uid}"
-
-    def bad_run(self, artifact_key: str, env_fingerprint: str) -> str:
-        """The run that blamed this artifact in this environment, unless a later run proved it; else ""."""
-        bad = ""
-        for record in self.records():
-            if (record.get("artifact_key"), record.get("env_fingerprint")) == (artifact_key, env_fingerprint):
-                if record.get("bad_release"):
-                    bad = str(record["run"])
-                elif record.get("decision") == "go":
-                    bad = ""
-        return bad
 
     def rolled_back_from(self) -> set[str]:
         """The releases somebody left by a rollback that was done."""
