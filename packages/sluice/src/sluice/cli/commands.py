@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from sluice.cli.waiving import waive_option
 from sluice.config import EXAMPLE_HOST, EXAMPLE_SERVICE, Environment, load_service
 from sluice.config.doubts import doubts
 from sluice.config.rules import wrong
-from sluice.drive import Drive, Request, Result
+from sluice.drive import Drive, Report, Request, Result
 from sluice.drive.audit import standing_waivers
 from sluice.drive.desk import may_smoke
 from sluice.drive.planning import SPEC_PATHS
@@ -36,6 +35,7 @@ from sluice.model.text import plain
 from sluice.model.verdict import Finding, Verdict, worst
 
 Command = Callable[..., int]
+Record = dict[str, Any]  # of the ledger
 
 
 def in_environment(command: Callable[..., int]) -> Command:
@@ -83,6 +83,26 @@ def mutate(session: Session, env: Environment, use: Callable[[Drive], Any]) -> A
     return result
 
 
+def write_record(
+    session: Session, env: Environment, write: Callable[[Drive], Awaitable[Record]], show: Callable[[Record], None]
+) -> int:
+    """Write one record, and show it; what is said beside it goes to stderr, for stdout has the record alone."""
+
+    def tell(report: Report) -> None:
+        if report.event == "note":
+            click.echo(plain(report.text), err=True)
+
+    async def run() -> Record:
+        return await write(Drive(world_of(env), tell))
+
+    record = asyncio.run(run())
+    if session.json:
+        click.echo(msgspec.json.encode({"event": record["type"], "record": record}))
+    else:
+        show(record)
+    return 0
+
+
 @cli.command(short_help="Bring a branch into an environment, gate by gate.")
 @click.option("--branch", required=True, help="The branch to roll out.")
 @click.option("--owner", help="Who answers for this run (else $USER@host).")
@@ -93,7 +113,7 @@ def rollout(
     session: Session, env: Environment, branch: str, owner: str | None, override: str, waivers: dict[str, str]
 ) -> int:
     """Bring a branch into an environment, gate by gate, or leave everything as it was."""
-    request = replace(request_of(owner, branch, override), waivers=waivers)
+    request = request_of(owner, branch, override, waivers)
     result: Result = mutate(session, env, lambda drive: drive.rollout(request))
     return result.exit_code
 

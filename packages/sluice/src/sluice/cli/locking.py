@@ -6,17 +6,16 @@ import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
-from sluice.cli.commands import cli, in_environment
+from sluice.cli.commands import Record, cli, in_environment, write_record
 from sluice.cli.outlet import console
-from sluice.cli.session import Session, request_of, world_of
+from sluice.cli.session import Session, request_of
 from sluice.cli.tables import record_table
 from sluice.config import Environment
-from sluice.drive import Drive, Report
+from sluice.drive import Drive
 from sluice.hosts.notify import Notifier
 from sluice.ledger import Ledger, frozen_by
 from sluice.model.errors import ConfigError, ExitCode, UsageError
@@ -24,23 +23,9 @@ from sluice.model.secret import Redactor
 from sluice.model.text import plain
 from sluice.runner import LocalRunner
 
-Record = dict[str, Any]
-
 
 def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[Record]]) -> int:
-    def tell(report: Report) -> None:
-        if report.event == "note":  # beside the record, which is all that stdout has
-            click.echo(plain(report.text), err=True)
-
-    async def run() -> Record:
-        return await write(Drive(world_of(env), tell))
-
-    record = asyncio.run(run())
-    if session.json:
-        click.echo(msgspec.json.encode({"event": record["type"], "record": record}))
-    else:
-        console().print(record_table(record))
-    return 0
+    return write_record(session, env, write, lambda record: console().print(record_table(record)))
 
 
 @cli.command(short_help="Take no rollout until somebody unlocks.")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import click
 import msgspec
 
-from sluice.cli.commands import cli, in_environment, mutate
+from sluice.cli.commands import Record, cli, in_environment, mutate, write_record
 from sluice.cli.remote_sign import must_agree
 from sluice.cli.session import Session, request_of, world_of
 from sluice.cli.waiving import waive_option
 from sluice.config import Environment
-from sluice.drive import Drive, Report, Result
+from sluice.drive import Result
 from sluice.drive.confirmation import plan_data, plan_text
 from sluice.drive.desk import desk_for, must_be_asked, must_count
 from sluice.drive.facts import Plan
@@ -28,7 +28,6 @@ from sluice.model.errors import UsageError
 from sluice.model.policy import Role
 from sluice.model.promotion import Approval, document, expiry
 from sluice.model.spec import EnvironmentName
-from sluice.model.text import plain
 
 BEGIN = "-----BEGIN SSH SIGNATURE-----"
 MAX_SIGNED = 128 * 1024  # lines of a policy change have up to 2,000 letters; a signature, a few thousand
@@ -76,7 +75,7 @@ def promote(
     session: Session, env: Environment, branch: str, owner: str | None, override: str, waivers: dict[str, str]
 ) -> int:
     """Bring to prod the very artifact that passed test, once it is merged and approved, or change nothing."""
-    request = replace(request_of(owner, branch, override), waivers=waivers)
+    request = request_of(owner, branch, override, waivers)
     result: Result = mutate(session, env, lambda drive: drive.promote(request))
     return result.exit_code
 
@@ -154,8 +153,8 @@ def _hand_in(session: Session, env: Environment, role: Role, item: str, given: G
             must_agree(yes=given.yes, unasked=True)
         return what, await sign(env.runner, what.encode(), key, role)
 
-    request = replace(request_of(given.owner, override=given.override), waivers=given.waivers)
-    return _record(session, env, lambda drive: drive.sign(request, role, signed))
+    request = request_of(given.owner, override=given.override, waivers=given.waivers)
+    return write_record(session, env, lambda drive: drive.sign(request, role, signed), _show_signed)
 
 
 def _text(world: World, made: Plan, item: str) -> str:
@@ -180,23 +179,9 @@ def _parted(file: IO[str] | None) -> tuple[str, str]:
     return text, begin + signature
 
 
-def _aside(report: Report) -> None:
-    """What is no part of the record: that it could not be anchored, say."""
-    if report.event == "note":
-        click.echo(plain(report.text), err=True)
-
-
-def _record(session: Session, env: Environment, write: Callable[[Drive], Awaitable[dict[str, Any]]]) -> int:
-    async def run() -> dict[str, Any]:
-        return await write(Drive(world_of(env), _aside))
-
-    record = asyncio.run(run())
-    if session.json:
-        click.echo(msgspec.json.encode({"event": record["type"], "record": record}))
-    else:
-        item = f", item {record['item']}" if record["item"] else ""
-        click.echo(
-            f"\nSigned by {record['principal']} ({record['signed_with']}){item}, until {record['expires']}. "
-            f"Ledger record {record['n']}."
-        )
-    return 0
+def _show_signed(record: Record) -> None:
+    item = f", item {record['item']}" if record["item"] else ""
+    click.echo(
+        f"\nSigned by {record['principal']} ({record['signed_with']}){item}, until {record['expires']}. "
+        f"Ledger record {record['n']}."
+    )

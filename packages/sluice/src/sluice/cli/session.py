@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -193,7 +193,9 @@ def new_run_id() -> str:
     return f"{now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(2)}"
 
 
-def request_of(owner: str | None, branch: str = "", override: str = "") -> Request:
+def request_of(
+    owner: str | None, branch: str = "", override: str = "", waivers: Mapping[str, str] | None = None
+) -> Request:
     """Who asks: the principal of the SSH key first, then --owner, then the user and host of this process."""
     try:
         user = os.environ.get("USER") or getpass.getuser()
@@ -206,7 +208,7 @@ def request_of(owner: str | None, branch: str = "", override: str = "") -> Reque
     found = owner_of(os.environ, owners, owner or "", f"{user}@{socket.gethostname()}")
     if found.note and session is not None:
         session.notes.append(found.note)
-    return Request(found.name, found.source, branch, override)
+    return Request(found.name, found.source, branch, override, waivers or {})
 
 
 def missing(option: str, otherwise: str = "") -> click.MissingParameter:
