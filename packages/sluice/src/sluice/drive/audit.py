@@ -167,9 +167,7 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
     commit = plan.commit if plan else None
     return {
         "type": facts.kind.value,
-        "run": facts.run,
-        "service": world.service,
-        "environment": world.environment.value,
+        **_said(world, facts.run, (facts.owner, facts.owner_source)),
         "branch": facts.branch or (commit.branch if commit else ""),
         "commit": commit.sha if commit else "",
         "tree": commit.tree if commit else "",
@@ -195,28 +193,32 @@ def record_of(world: World, facts: Facts, outcome: State, exit_code: int, locked
         "outcome": outcome.value,
         "exit_code": exit_code,
         "locked": locked,
-        "owner": facts.owner,
-        "owner_source": facts.owner_source,
         "started": facts.started,
         "switched": facts.switched,
-        "ended": world.clock.now(),
+    }
+
+
+def _said(world: World, run: str, by: tuple[str, str], ended: str = "") -> dict[str, Any]:
+    """What every record says: which run of which environment it is about, who answers for it, and when it ended."""
+    return {
+        "run": run,
+        "service": world.service,
+        "environment": world.environment.value,
+        "owner": by[0],
+        "owner_source": by[1],
+        "ended": ended or world.clock.now(),
     }
 
 
 def _about(world: World, facts: Facts) -> dict[str, Any]:
-    """Of what a record beside the run's own speaks: which commit went where, in which run, and who answers for it."""
+    """What a record beside the run's own says: also which commit went there."""
     commit = facts.effective_plan.commit
     return {
-        "run": facts.run,
-        "service": world.service,
-        "environment": world.environment.value,
+        **_said(world, facts.run, (facts.owner, facts.owner_source)),
         "branch": commit.branch,
         "version": commit.describe,
         "commit": commit.sha,
         "tree": commit.tree,
-        "owner": facts.owner,
-        "owner_source": facts.owner_source,
-        "ended": world.clock.now(),
     }
 
 
@@ -294,16 +296,11 @@ def recovery_record(world: World, facts: Facts, by: tuple[str, str], died_in: St
     plan = facts.plan
     return {
         "type": "recovery",
-        "run": facts.run,
-        "service": world.service,
-        "environment": world.environment.value,
+        **_said(world, facts.run, by),
         "commit": plan.commit.sha if plan else "",
         "tree": plan.commit.tree if plan else "",
         "died_in": died_in.value,
         "outcome": outcome.value,
-        "owner": by[0],
-        "owner_source": by[1],
-        "ended": world.clock.now(),
     }
 
 
@@ -313,16 +310,11 @@ def lock_record(world: World, verb: str, run: str, by: tuple[str, str], reason: 
     said = {"lock": "locked", "unlock": "unlocked", "freeze": f"frozen until {until}", "unfreeze": "unfrozen"}
     return {
         "type": verb,
-        "run": run,
-        "service": world.service,
-        "environment": world.environment.value,
+        **_said(world, run, by),
         "locked": reason if verb == "lock" else "",
         "reason": reason,
         **({"until": until} if until else {}),
         "outcome": said[verb],
-        "owner": by[0],
-        "owner_source": by[1],
-        "ended": world.clock.now(),
     }
 
 
@@ -337,9 +329,7 @@ def signature_record(
     """
     return {
         "type": "approval" if text.role is Role.APPROVE else "sign-off",
-        "run": text.run,
-        "service": world.service,
-        "environment": world.environment.value,
+        **_said(world, text.run, by, text.at),
         "version": plan.commit.describe if plan else "",
         "commit": plan.commit.sha if plan else "",
         "tree": plan.commit.tree if plan else "",
@@ -351,7 +341,4 @@ def signature_record(
         "expires": shortened(world.redactor(text.says.get("expires", "")), SHOWN),
         "outcome": "refused" if denied else "signed",
         **({"refusal": denied.code, "reason": denied.what} if denied else {}),
-        "owner": by[0],
-        "owner_source": by[1],
-        "ended": text.at,
     }
