@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sluice.config.rules import is_inside
+from sluice.config.service_rules import commands_of
 from sluice.model.policy import Proof, Role
 from sluice.model.spec import ServiceSpec
 
@@ -47,17 +49,9 @@ def _is_there(root: Path, parts: Sequence[str]) -> bool:
 
 
 def _of_relative_files(spec: ServiceSpec, root: Path) -> Iterator[str]:
-    commands: dict[str, Sequence[str]] = {
-        "$.run.command": spec.run.command,
-        "$.migrate.run": spec.migrate.run,
-        "$.migrate.head": spec.migrate.head,
-    }
-    smoke = ("command", "canary", "calls", "refusals", "credentials")
-    commands |= {f"$.smoke.{key}": getattr(spec.smoke, key) for key in smoke}
-    for path, argv in commands.items():
+    for path, argv in commands_of(spec).items():
         for word in argv:
-            inside = bool(word) and not Path(word).is_absolute() and ".." not in Path(word).parts
-            if inside and (root / word).is_file():
+            if is_inside(word) and (root / word).is_file():
                 yield (
                     f"{path} has {word!r}, and programs start in a data folder, not in the checkout: "
                     f"write {{artifact}}/tree/{Path(word)}"

@@ -6,10 +6,9 @@ import datetime as dt
 import math
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sluice.config.rules import NAME, Rules
+from sluice.config.rules import NAME, Rules, is_inside
 from sluice.gates.run import GATES
 from sluice.gates.windows import DAYS
 from sluice.hosts.signing import fingerprint
@@ -68,8 +67,7 @@ class PolicyRules(Rules):
             self._must(gate in GATES, "$.gates.never_waive", f"{gate!r} is no gate; use of: {known}")
 
     def _glob(self, text: str, path: str) -> None:
-        inside = bool(text) and not text.startswith("/") and ".." not in PurePosixPath(text).parts
-        self._must(inside, path, f"{text!r} must be a path inside the repository")
+        self._must(is_inside(text), path, f"{text!r} must be a path inside the repository")
 
     def _matching(self, glob: str, path: str) -> None:
         """A glob that no path of a repository can match is a rule that never asks for anything. See also `doubts`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import urllib.parse
+from pathlib import PurePosixPath
 
 from sluice.model.errors import ConfigError
 
@@ -32,6 +33,12 @@ class Rules:
     def _must(self, holds: bool, path: str, found: str) -> None:
         if not holds:
             raise wrong(self._where, path, found)
+
+
+def is_inside(path: str) -> bool:
+    """Whether this is a path below the folder it is told from."""
+    told = PurePosixPath(path)
+    return bool(path) and not told.is_absolute() and ".." not in told.parts
 
 
 def is_http(url: str) -> bool:

@@ -5,18 +5,28 @@ from __future__ import annotations
 import math
 import re
 import signal
-from pathlib import Path
 
 import msgspec
 
 from sluice.config.policy_rules import PolicyRules
-from sluice.config.rules import LAST_PORT, NAME, Rules, wrong
+from sluice.config.rules import LAST_PORT, NAME, Rules, is_inside, wrong
 from sluice.model.spec import ChecksSpec, ComposeSpec, ServiceSpec, WatchSpec
 from sluice.runtimes.placeholders import BRACES, unknown_in
 
 PATH = re.compile(r"/[^\s]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_LOG_LINES = 10_000  # what a check reads of each service; more is an archive, not a look
+
+
+def commands_of(spec: ServiceSpec) -> dict[str, tuple[str, ...]]:
+    """What the service has run beside its containers, by the keys' paths."""
+    smoke = ("command", "canary", "calls", "refusals", "credentials")
+    return {
+        "$.run.command": spec.run.command,
+        "$.migrate.run": spec.migrate.run,
+        "$.migrate.head": spec.migrate.head,
+        **{f"$.smoke.{key}": getattr(spec.smoke, key) for key in smoke},
+    }
 
 
 class ServiceRules(Rules):
@@ -94,10 +104,8 @@ class ServiceRules(Rules):
             self._must(compose == ComposeSpec(), "$.compose.files", "is empty, and other keys of [compose] are set")
             return
         for name in compose.files:
-            inside = bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts
-            self._must(
-                inside and not name.startswith("-"), "$.compose.files", f"{name!r} must be inside the repository"
-            )
+            inside = is_inside(name) and not name.startswith("-")
+            self._must(inside, "$.compose.files", f"{name!r} must be inside the repository")
             other = next((match[0] for match in BRACES.finditer(name) if match[1] != "env"), None)
             self._must(other is None, "$.compose.files", f"has {other}; only {{env}} is known here")
         self._must(bool(compose.route), "$.compose.route", "is empty: name the service that users reach")
@@ -117,20 +125,16 @@ class ServiceRules(Rules):
         for path, names in (python | node).items():
             self._must(bool(NAME.fullmatch(path.rpartition(".")[2])), path, "is not a name of the form [a-z0-9-]")
             for name in names:
-                inside = bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts
-                self._must(inside and not name.startswith("-"), path, f"{name!r} must be a path inside the repository")
+                inside = is_inside(name) and not name.startswith("-")
+                self._must(inside, path, f"{name!r} must be a path inside the repository")
         for key, build in spec.build.node.items():
             self._must(bool(build.command), f"$.build.node.{key}.command", "is empty")
 
     def _placeholders(self, spec: ServiceSpec) -> None:
         texts = {
-            "$.run.command": spec.run.command,
-            "$.migrate.run": spec.migrate.run,
-            "$.migrate.head": spec.migrate.head,
+            **commands_of(spec),
             **{f"$.compose.{key}": getattr(spec.compose, key) for key in ("migrate", "head", "credentials")},
         }
-        smoke = ("command", "canary", "calls", "refusals", "credentials")
-        texts |= {f"$.smoke.{key}": getattr(spec.smoke, key) for key in smoke}
         texts |= {f"$.run.environment.{name}": (value,) for name, value in spec.run.environment.items()}
         texts |= {f"$.compose.environment.{name}": (value,) for name, value in spec.compose.environment.items()}
         for path, parts in texts.items():
