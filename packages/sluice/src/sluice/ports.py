@@ -14,7 +14,6 @@ from sluice.model.containers import Containers
 from sluice.model.logs import Logs
 from sluice.model.promotion import Authored
 from sluice.model.release import Artifact, Commit, Completed, Release, Slot
-from sluice.model.secret import Redactor
 from sluice.model.spec import ServiceSpec
 
 Progress = Callable[[str], None]  # one calm line of what is going on now
@@ -150,10 +149,6 @@ class Runtime(Protocol):
         """SIGTERM, grace, then SIGKILL of its group; stopping what does not run is fine."""
         ...
 
-    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
-        """A command of the release with the slot's own environment (its secrets too)."""
-        ...
-
     async def credentials(self, release: Release, slot: Slot) -> Path | None:
         """Mint smoke credentials in the slot: the path of a 0600 file that the caller removes when done, or None."""
         ...
@@ -232,9 +227,3 @@ class Releases(Protocol):
     def serving(self) -> tuple[Release, Slot] | None: ...
 
     def set_serving(self, release: Release | None, slot: Slot | None) -> None: ...
-
-
-class Redacting(Protocol):
-    """Adapters that see output share one redactor and may teach it what they learn (tickets, tokens)."""
-
-    redactor: Redactor

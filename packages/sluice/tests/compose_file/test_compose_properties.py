@@ -195,7 +195,7 @@ def test_no_interpolated_value_is_rendered(found: tuple[Document, dict[str, Serv
         base,
         slot_document(base, plans, where, slot(18100)),
         shared_document(base, plans, where),
-        migrate_document(base, plans, where, ["m"]),
+        migrate_document(base, plans, where),
     ]
     assert SENTINEL not in json.dumps(documents)
 

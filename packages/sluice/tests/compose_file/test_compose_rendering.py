@@ -233,12 +233,11 @@ def test_volumes_are_told_with_what_making_them_needs(nasty: Any) -> None:
 
 
 def test_migrations_run_once_beside_the_database(nasty: Any) -> None:
-    """One service, never restarted, judged by its exit code; a dollar in the command stays a dollar."""
+    """One service, never restarted, judged by its exit code; a dollar in a setting stays a dollar."""
     place = msgspec.structs.replace(nasty.place, settings={"SHA": "a$b"})
-    document = migrate_document(nasty.base, nasty.plans, place, ["alembic", "upgrade", "$x"])
+    document = migrate_document(nasty.base, nasty.plans, place)
     assert list(document["services"]) == ["migrate"]
     migrate = document["services"]["migrate"]
-    assert migrate["command"] == ["alembic", "upgrade", "$$x"]
     assert migrate["restart"] == "no"
     assert migrate["healthcheck"] == {"disable": True}
     assert migrate["networks"] == {"environment": None}
@@ -295,7 +294,7 @@ def test_no_value_is_in_anything_rendered(nasty: Any) -> None:
         nasty.base,
         slot_document(nasty.base, nasty.plans, place, nasty.slot()),
         shared_document(nasty.base, nasty.plans, place),
-        migrate_document(nasty.base, nasty.plans, place, ["m"]),
+        migrate_document(nasty.base, nasty.plans, place),
     ]
     assert SENTINEL not in json.dumps(documents)
 
@@ -309,7 +308,7 @@ def test_compose_accepts_everything_rendered(
         "base": nasty.base,
         "slot": slot_document(nasty.base, nasty.plans, nasty.place, nasty.slot()),
         "shared": shared_document(nasty.base, nasty.plans, nasty.place),
-        "migrate": migrate_document(nasty.base, nasty.plans, nasty.place, ["echo", "$x"]),
+        "migrate": migrate_document(nasty.base, nasty.plans, nasty.place),
     }
     read_again = {}
     for name, document in rendered.items():
@@ -324,7 +323,7 @@ def test_compose_accepts_everything_rendered(
     assert api["command"] == ["sh", "-c", f"echo $$HOME {SENTINEL}-secret"]
     assert api["environment"]["DB_URL"] == f"postgres://u:{SENTINEL}-password@shop-db/x"
     assert api["deploy"]["replicas"] == 2
-    assert read_again["migrate"]["services"]["migrate"]["command"] == ["echo", "$$x"]
+    assert read_again["migrate"]["services"]["migrate"]["command"] == api["command"]
     assert read_again["base"]["services"]["api"]["build"]["context"] == str(directory)
 
 

@@ -24,7 +24,6 @@ from sluice.engine import (
     advance,
     marks_bad,
     replay,
-    undo_of,
 )
 from sluice.model.errors import ExitCode
 
@@ -137,5 +136,3 @@ def test_every_step_is_explained_and_every_outcome_has_its_exit_code():
     # These three say that no run ended: nothing was begun, or nobody here saw the end.
     assert set(EXIT_CODES.values()) == set(ExitCode) - {ExitCode.USAGE, ExitCode.LOCKED, ExitCode.CONNECTION_LOST}
     assert all(Effect.SETTLE in t.effects for t in TABLE.values() if t.state in TERMINAL)
-    assert undo_of(State.WATCHING) is State.RESTORING
-    assert undo_of(State.RETIRING) is None

@@ -10,7 +10,7 @@ import pytest
 from sluice import disk
 from sluice.journal import canonical
 from sluice.ledger import GENESIS, Ledger, PublicKey, record_hash
-from sluice.ledger.signing import LedgerKey, armoured
+from sluice.ledger.signing import LedgerKey
 from sluice.model.errors import StateCorrupted, StepFailed
 
 
@@ -139,6 +139,12 @@ def test_the_key_is_for_its_owner_alone(ledger):
     assert told.stdout.split()[1] == ledger.key().fingerprint == ledger.records()[0]["ledger_key"]
     assert PublicKey.parse(public.read_text()) == ledger.key()
     assert b"PRIVATE" not in ledger.path.read_bytes()
+
+
+def armoured(signature):
+    """As `ssh-keygen -Y verify -s` reads it."""
+    lines = [signature[at : at + 70] for at in range(0, len(signature), 70)]
+    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
 
 
 def test_openssh_alone_can_check_a_record(ledger, tmp_path):

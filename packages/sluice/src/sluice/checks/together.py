@@ -20,6 +20,7 @@ OnFinding = Callable[[Finding], None]
 
 # Closing a connection or killing a child takes a few milliseconds; a probe that ignores its cancellation gets no more.
 CANCEL_GRACE_S = 0.2
+SHOWN = 4  # problems in one line of evidence; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ async def aside(function: Callable[[], T]) -> T:
     return await answer
 
 
-def sentence(problems: Sequence[str], limit: int = 4) -> str:
+def sentence(problems: Sequence[str]) -> str:
     """A few problems as one line of evidence, and how many more there are."""
-    shown = "; ".join(problems[:limit])
-    return f"{shown}; and {len(problems) - limit} more." if len(problems) > limit else f"{shown}."
+    shown = "; ".join(problems[:SHOWN])
+    return f"{shown}; and {len(problems) - SHOWN} more." if len(problems) > SHOWN else f"{shown}."

@@ -81,7 +81,6 @@ class Result:
     next: str
     record: dict[str, Any] = field(default_factory=dict)
     recovered: bool = False
-    internal: bool = False
     waivers: list[str] = field(default_factory=list)  # gates that were passed over for what serves now
 
 
@@ -367,7 +366,6 @@ class Drive:
             next=next_,
             record=record,
             waivers=standing_waivers(self._world),
-            internal=any(not isinstance(error, SluiceError | OSError) for error in walk.errors),
         )
 
     def _begin_walk(self, facts: Facts, journal: Journal) -> Walk:

@@ -116,10 +116,6 @@ class Facts(msgspec.Struct):
             self.reason = self.reason or str(notes.get("reason", ""))
             self.code = self.code or str(notes.get("code", ""))
 
-    def passed(self, state: State) -> bool:
-        """Whether this step was done."""
-        return (state, Event.OK) in self.observed
-
     @property
     def effective_plan(self) -> Plan:
         """The plan, for steps which only come after planning."""

@@ -3,7 +3,7 @@
 Pure: no I/O, no clock, no randomness. `sluice.drive` performs what the table says and journals it.
 """
 
-from sluice.engine.steps import STEPS, Step, undo_of
+from sluice.engine.steps import STEPS, Step
 from sluice.engine.table import (
     EXIT_CODES,
     FORWARD,
@@ -40,5 +40,4 @@ __all__ = [
     "advance",
     "marks_bad",
     "replay",
-    "undo_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice.engine.table import TABLE, TERMINAL, Event, State
+from sluice.engine.table import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,3 @@ STEPS: dict[State, Step] = {
     ),
     State.CLEANING: Step("stop the bad slot", "the new slot", "it does not run", "done again after a crash"),
 }
-
-
-def undo_of(state: State) -> State | None:
-    """Where an interrupt in this state leads, when that is somewhere else."""
-    there = TABLE[state, Event.INTERRUPT].state if state not in TERMINAL else state
-    return None if there is state else there

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +28,11 @@ class Audit:
 AUDITED = "refs/sluice/audited/"
 
 
-async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] = (), *, offline: bool) -> list[Audit]:
+async def audit_clone(folder: Path, runner: LocalRunner, *, offline: bool) -> list[Audit]:
     """Every ledger in a clone of the service's repository, by itself and against the clone's remote `origin`.
 
-    The clone remembers what it saw: `refs/sluice/audited/…` go forward in it, never back. `wanted`: SERVICE/ENV names;
-    none: all. Raises UsageError when the folder is no clone, and Refused when it cannot be read.
+    The clone remembers what it saw: `refs/sluice/audited/…` go forward in it, never back. Raises UsageError when
+    the folder is no clone, and Refused when it cannot be read.
     """
     found = await runner.run(["git", "-C", str(folder), "rev-parse", "--absolute-git-dir"], timeout_s=ANCHOR_S)
     if found.exit_code:
@@ -41,7 +40,7 @@ async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] =
     git = Git(Path(found.stdout.strip()), "origin", runner)
     try:
         async with asyncio.timeout(ANCHOR_S):
-            return await _audit(git, set(wanted), offline=offline)
+            return await _audit(git, offline=offline)
     except (TimeoutError, Unreachable) as failure:
         raise Refused(
             f"The ledgers in {folder} cannot be read: {words(failure)}.",
@@ -49,12 +48,12 @@ async def audit_clone(folder: Path, runner: LocalRunner, wanted: Sequence[str] =
         ) from failure
 
 
-async def _audit(git: Git, wanted: set[str], *, offline: bool) -> list[Audit]:
+async def _audit(git: Git, *, offline: bool) -> list[Audit]:
     seen, fetched = await git.names(AUDITED), await git.names(PREFIX)
     theirs = (
         {} if offline else {ref.removeprefix(PREFIX): head for ref, head in (await git.heads(f"{PREFIX}*")).items()}
     )
-    names = sorted(name for name in seen.keys() | fetched.keys() | theirs.keys() if not wanted or name in wanted)
+    names = sorted(seen.keys() | fetched.keys() | theirs.keys())
     if offline:
         return [await _alone(git, name, seen.get(name, ""), fetched.get(name, "")) for name in names]
     # What was fetched by hand before the first look was seen too.

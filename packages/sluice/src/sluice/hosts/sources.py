@@ -30,7 +30,6 @@ from sluice.model.spec import HostEnvironment
 
 DEADLINE_S = 30  # a vault across a slow line; every command that opens the environment waits for it
 MAX_BYTES = 256 * 1024  # as of the env file: an environment must fit exec's limits
-ORDER = "env_file, sops_file, age_file, secret_command, secret_files"
 # By its name sops knows how a file is written; what has another one is decrypted to the bytes that were encrypted.
 DOCUMENTS = {".yaml", ".yml", ".json", ".env"}
 
@@ -287,7 +286,7 @@ def _must_be_closed(file: Path, folder: Path, refused: Callable[[str, str], Refu
         must_stay(file, refused, in_git=inside)
 
 
-# In the order of ORDER: what comes later goes over what comes earlier.
+# In the order of the first line: what comes later goes over what comes earlier.
 _READERS: dict[str, Callable[[Sources], dict[str, Secret]]] = {
     "sops_file": _sops,
     "age_file": _age,

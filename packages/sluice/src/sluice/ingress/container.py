@@ -126,10 +126,6 @@ class ContainerIngress:
         """See ports.Ingress: what our file says. Raises StateCorrupted when it is damaged."""
         return self._files.read().url or None
 
-    async def network_cidr(self) -> str:
-        """The subnet of the environment's network, which is made if it is not there."""
-        return (await self._engine.ensure_network(self._network, self._labels)).subnet
-
     async def stop(self) -> None:
         """Remove the container: nothing listens on the public address then. What does not run is fine."""
         for name in (self.container + NEXT, self.container):

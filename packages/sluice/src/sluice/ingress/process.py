@@ -102,10 +102,6 @@ class ProcessIngress:
         """See ports.Ingress: what our file says. Raises StateCorrupted when it is damaged."""
         return self._files.read().url or None
 
-    async def network_cidr(self) -> str:
-        """The network the ingress dials from."""
-        return "127.0.0.1/32"
-
     async def stop(self) -> None:
         """End Traefik: nothing listens on the public address then. Stopping what does not run is fine."""
         await asyncio.to_thread(self._supervisor.stop, self._unit, STOP_GRACE_S)

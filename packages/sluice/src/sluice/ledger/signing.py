@@ -91,12 +91,6 @@ def _sshsig(key: PublicKey, bare: bytes) -> str:
     return base64.b64encode(b"SSHSIG" + (1).to_bytes(4, "big") + b"".join(map(_string, parts))).decode()
 
 
-def armoured(signature: str) -> str:
-    """As `ssh-keygen -Y verify -s` reads it."""
-    lines = [signature[at : at + 70] for at in range(0, len(signature), 70)]
-    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
-
-
 class LedgerKey:
     """The key file of one environment and the .pub file beside it. Nothing is read or made before it is asked for."""
 

@@ -69,9 +69,9 @@ class GateStanding(StrEnum):
 class Denied(Refused):
     """A promotion that will not be. `code` is a Denial, or how a signature is bad (sluice.hosts.signing)."""
 
-    def __init__(self, code: str, what: str, *, world: str = "", next: str = "") -> None:  # noqa: A002
+    def __init__(self, code: str, what: str, *, next: str = "") -> None:  # noqa: A002
         """See SluiceError."""
-        super().__init__(what, world=world, next=next)
+        super().__init__(what, next=next)
         self.code = str(code)
 
 

@@ -216,15 +216,6 @@ class ComposeRuntime:
         self._snapshots.forget(slot.unit)
         (self._folder / f"{slot.unit}.json").unlink(missing_ok=True)
 
-    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
-        """See ports.Runtime. In a container of the routed service."""
-        filled = values(release, slot, self._paths.data_dir, await self._cidr())
-        words = [render(part, filled) for part in argv]
-        for one in await self._documents(slot):
-            if service_of(one) == release.spec.compose.route:
-                return await self._engine.execute(one["Id"], words, timeout_s)
-        raise StepFailed(f"No container of {release.spec.compose.route} runs in {slot.unit}.")
-
     async def credentials(self, release: Release, slot: Slot) -> Path | None:
         """See ports.Runtime. The redactor knows every long string in them before anybody else does."""
         argv = release.spec.compose.credentials

@@ -13,7 +13,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -207,10 +207,10 @@ def shared_document(base: Document, plans: Plans, place: Placement) -> Document:
     return document
 
 
-def migrate_document(base: Document, plans: Plans, place: Placement, command: Sequence[str] = ()) -> Document:
+def migrate_document(base: Document, plans: Plans, place: Placement) -> Document:
     """One service `migrate`: the routed one's definition on the environment's network, run once and never restarted.
 
-    `command` replaces the file's own. Raises Refused when the image is missing.
+    Raises Refused when the image is missing.
     """
     plan = next(plan for plan in plans.values() if plan.routed)
     project = migrate_project(place.service, place.environment)
@@ -227,8 +227,6 @@ def migrate_document(base: Document, plans: Plans, place: Placement, command: Se
     }
     if deploy:
         definition["deploy"] = deploy
-    if command:
-        definition["command"] = [literal(word) for word in command]
     _add_settings(definition, place)
     document["services"] = {"migrate": definition}
     document["networks"] = {"environment": {"external": True, "name": place.network}}

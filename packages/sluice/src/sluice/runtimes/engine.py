@@ -207,12 +207,12 @@ class DockerEngine:
         answer = await self._http.ask("GET", "/networks", query={"filters": label_filter(labels or {})})
         return [network_of(item) for item in answer.document]
 
-    async def ensure_network(self, name: str, labels: Mapping[str, str], *, internal: bool = False) -> Network:
+    async def ensure_network(self, name: str, labels: Mapping[str, str]) -> Network:
         """A bridge network of this name. Raises Refused when one is there that has not these labels."""
         if await self.network(name) is None:
             body = {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": dict(labels)}
             # 409: another command made it in the same moment.
-            await self._http.ask("POST", "/networks/create", body=body | {"Internal": internal}, accept=(409,))
+            await self._http.ask("POST", "/networks/create", body=body, accept=(409,))
         found = await self.network(name)
         if found is None or any(found.labels.get(key) != value for key, value in labels.items()):
             raise Refused(

@@ -32,7 +32,6 @@ class Network(msgspec.Struct, frozen=True):
     name: str
     labels: dict[str, str]
     subnet: str  # CIDR of its IPv4 range; "" where it has none
-    internal: bool = False
     containers: tuple[str, ...] = ()  # ids
 
 
@@ -111,7 +110,6 @@ def network_of(item: Mapping[str, Any]) -> Network:
         str(item["Name"]),
         item.get("Labels") or {},
         next((each for each in ranges if "." in each), ""),
-        bool(item.get("Internal")),
         tuple(item.get("Containers") or {}),
     )
 

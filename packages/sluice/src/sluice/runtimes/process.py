@@ -84,10 +84,10 @@ class ProcessRuntime:
         migrate = release.spec.migrate
         if migrate.run:
             progress("migrating")
-            self._good(await self._run(release, None, migrate.run, migrate.timeout_s), "the migration")
+            self._good(await self._run(release, migrate.run, migrate.timeout_s), "the migration")
         if not migrate.head:
             return ""
-        done = self._good(await self._run(release, None, migrate.head, HEAD_S), "asking for the schema's head")
+        done = self._good(await self._run(release, migrate.head, HEAD_S), "asking for the schema's head")
         return done.stdout.strip()
 
     def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
@@ -149,10 +149,6 @@ class ProcessRuntime:
         """See ports.Runtime. Cancelled, the supervisor still ends the slot."""
         await asyncio.to_thread(self._supervisor.stop, slot.unit, release.spec.run.stop_grace_s)
         await asyncio.to_thread(self._supervisor.forget, slot.unit)
-
-    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
-        """See ports.Runtime. Placeholders in `argv` are filled in."""
-        return await self._run(release, slot, argv, timeout_s)
 
     async def credentials(self, release: Release, slot: Slot) -> Path | None:
         """Mint smoke credentials in the slot: the path of a 0600 file that the caller removes when done, or None.
@@ -218,9 +214,9 @@ class ProcessRuntime:
         known = values(release, slot, self._paths.data_dir)
         return tuple(render(part, known) for part in argv)
 
-    async def _run(self, release: Release, slot: Slot | None, argv: Sequence[str], timeout_s: float) -> Completed:
+    async def _run(self, release: Release, argv: Sequence[str], timeout_s: float) -> Completed:
         self._prepare_data()
-        launched = self._launched(release, slot, argv)
+        launched = self._launched(release, None, argv)
         return await self._runner.run(launched, timeout_s=timeout_s, environment=minimal_environment())
 
     def _launched(self, release: Release, slot: Slot | None, argv: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from sluice.model.errors import UsageError
 from sluice.model.logs import Logs
 from sluice.model.policy import GatesSpec
 from sluice.model.promotion import Authored
-from sluice.model.release import Artifact, Commit, Completed, Release, Slot
+from sluice.model.release import Artifact, Commit, Release, Slot
 from sluice.model.secret import Redactor, Secret
 from sluice.model.spec import EnvironmentName, RunSpec, ServiceSpec, WatchSpec
 from sluice.model.verdict import Finding, Verdict
@@ -240,10 +240,6 @@ class MemoryWorld:
     async def stop(self, release: Release, slot: Slot) -> None:
         await self._reach(f"stop {release.id}")
         self.running.pop(slot.unit, None)
-
-    async def run_in_slot(self, release: Release, slot: Slot, argv: Sequence[str], timeout_s: float) -> Completed:
-        await self._reach(f"run {release.id} {slot.port} within {timeout_s:g} s")
-        return Completed(tuple(argv), 0, "", "", 1)
 
     async def containers(self, release: Release, slot: Slot) -> Containers | None:
         await self._reach(f"containers of {release.id} {slot.port}")
