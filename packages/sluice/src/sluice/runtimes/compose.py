@@ -49,11 +49,10 @@ from sluice.runtimes.compose_state import (
 from sluice.runtimes.compose_values import Placement
 from sluice.runtimes.credentials import CREDENTIALS_S, keep_credentials
 from sluice.runtimes.engine import DockerEngine
+from sluice.runtimes.migration import migrated
 from sluice.runtimes.past import Past
 from sluice.runtimes.placeholders import HOST, render, values
 from sluice.runtimes.prune import prune_artifacts
-
-HEAD_S = 60  # printing the schema's head opens the database and reads one row
 
 
 @dataclass(frozen=True)
@@ -115,15 +114,11 @@ class ComposeRuntime:
         rendered = self._rendered(project, migrate_document(known.base, known.plans, place), place)
         filled = values(release, None, self._paths.data_dir, await self._cidr())
         means = (self._engine, self._cli, rendered, {**self._ours, PROJECT: project})
-        if compose.migrate:
-            progress("migrating")
-            argv = [render(part, filled) for part in compose.migrate]
-            _good(await run_once(*means, argv, release.spec.migrate.timeout_s), "the migration")
-        if not compose.head:
-            return ""
-        argv = [render(part, filled) for part in compose.head]
-        done = _good(await run_once(*means, argv, HEAD_S), "asking for the schema's head")
-        return done.stdout.strip()
+
+        async def run(argv: Sequence[str], timeout_s: float) -> Completed:
+            return await run_once(*means, [render(part, filled) for part in argv], timeout_s)
+
+        return await migrated(run, compose.migrate, release.spec.migrate.timeout_s, compose.head, progress)
 
     def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
         """See ports.Runtime. The caller records the slot before it starts anything in it."""
@@ -376,11 +371,3 @@ def _has_done_its_work(document: Mapping[str, Any]) -> bool:
     policy = (document["HostConfig"].get("RestartPolicy") or {}).get("Name", "")
     state = document["State"]
     return policy in {"", "no"} and state["Status"] == "exited" and state["ExitCode"] == 0
-
-
-def _good(done: Completed, what: str) -> Completed:
-    if done.exit_code or done.timed_out:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()[-10:]
-        reason = "did not end within its deadline" if done.timed_out else f"ended with {done.exit_code}"
-        raise StepFailed(f"{what} {reason}.\n" + "\n".join(lines), bad_release=not done.timed_out)
-    return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import os
 import signal
@@ -24,13 +25,13 @@ from sluice.runtimes.build import Builder
 from sluice.runtimes.client import SupervisorClient, UnitStatus
 from sluice.runtimes.credentials import CREDENTIALS_S, keep_credentials
 from sluice.runtimes.launch import launch_argv, user
+from sluice.runtimes.migration import migrated
 from sluice.runtimes.overlap import shared_data
 from sluice.runtimes.past import Past
 from sluice.runtimes.placeholders import HOST, render, values
 from sluice.runtimes.prune import prune_artifacts
 from sluice.runtimes.units import BEFORE, UnitSpec
 
-HEAD_S = 60  # printing the schema's head opens the database and reads one row
 TAIL_BYTES = 256 * 1024  # hundreds of long lines; a log may be megabytes
 KEPT_LOGS = 20  # of slots long gone, for the question that comes a week later
 
@@ -82,13 +83,8 @@ class ProcessRuntime:
     async def migrate(self, release: Release, progress: Progress) -> str:
         """See ports.Runtime. Raises StepFailed with the command's last lines."""
         migrate = release.spec.migrate
-        if migrate.run:
-            progress("migrating")
-            self._good(await self._run(release, migrate.run, migrate.timeout_s), "the migration")
-        if not migrate.head:
-            return ""
-        done = self._good(await self._run(release, migrate.head, HEAD_S), "asking for the schema's head")
-        return done.stdout.strip()
+        run = functools.partial(self._run, release)
+        return await migrated(run, migrate.run, migrate.timeout_s, migrate.head, progress)
 
     def choose_slot(self, release: Release, taken: Sequence[Slot]) -> Slot:
         """See ports.Runtime. The caller records the slot before it starts anything in it."""
@@ -232,13 +228,6 @@ class ProcessRuntime:
     def _settings(self, release: Release, slot: Slot | None) -> dict[str, str]:
         known: Mapping[str, str] = values(release, slot, self._paths.data_dir)
         return {name: render(value, known) for name, value in release.spec.run.environment.items()}
-
-    def _good(self, done: Completed, what: str) -> Completed:
-        if done.exit_code or done.timed_out:
-            lines = (done.stderr.strip() or done.stdout.strip()).splitlines()[-10:]
-            reason = "did not end within its deadline" if done.timed_out else f"ended with {done.exit_code}"
-            raise StepFailed(f"{what} {reason}.\n" + "\n".join(lines), bad_release=not done.timed_out)
-        return done
 
     def _check_user(self) -> None:
         """Refuse before anything is built when the release could not be run as its user."""
