@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sluice.gates.context import Asked
-from sluice.model.errors import Refused
+from sluice.model.errors import CodedRefusal
 from sluice.model.policy import GatesSpec
 from sluice.model.spec import EnvironmentName
 from sluice.model.text import one_line
@@ -24,13 +24,8 @@ TO_WAIVE = frozenset({Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE})
 MAX_REASON = 500  # a sentence; it is shown in every later report
 
 
-class BadWaiver(Refused):
+class BadWaiver(CodedRefusal):
     """`code` says why: WaiverUnknown, WaiverEmpty, WaiverForbidden."""
-
-    def __init__(self, code: str, what: str, next: str = "") -> None:  # noqa: A002
-        """See SluiceError."""
-        super().__init__(what, next=next)
-        self.code = code
 
 
 def must_be_waivable(

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice.model.errors import Refused, StepFailed
+from sluice.model.errors import CodedRefusal, Refused, StepFailed
 from sluice.model.policy import Role, Signer
 from sluice.ports import Runner
 from sluice.runner import minimal_environment
@@ -34,13 +34,8 @@ MAX_SIGNATURE = 64 * 1024  # an RSA-16384 signature with a certificate is far be
 GOOD = re.compile(r'^Good "[^"]*" signature with \S+ key (SHA256:\S+)', re.MULTILINE)
 
 
-class BadSignature(Refused):
+class BadSignature(CodedRefusal):
     """`code` says how: SignatureAltered, SignatureForeign or SignatureRole."""
-
-    def __init__(self, code: str, what: str, next: str = "") -> None:  # noqa: A002
-        """See SluiceError."""
-        super().__init__(what, next=next)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

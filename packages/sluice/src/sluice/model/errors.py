@@ -4,7 +4,8 @@ SluiceError
 ├── UsageError          2   the command line names something that does not exist
 ├── ConfigError         2   host.toml or sluice.toml: `path` says which key
 ├── Refused             1   before the switch: the world is as it was
-│   └── OriginUnreachable   the repository cannot be fetched
+│   ├── OriginUnreachable   the repository cannot be fetched
+│   └── CodedRefusal        a promotion, a signature or a waiver that is not taken: `code` says why
 ├── Locked              6   another run holds the environment: who, what, since when
 ├── StepFailed              a step of a run failed; the engine decides what follows from where it stood
 │   └── ProbeBroken         the step could not be judged (a probe broke): never a bad release
@@ -73,6 +74,15 @@ class OriginUnreachable(Refused):
     """The service's repository cannot be fetched."""
 
     code = "OriginUnreachable"
+
+
+class CodedRefusal(Refused):
+    """A refusal that comes with a code of its own."""
+
+    def __init__(self, code: str, what: str, next: str = "") -> None:  # noqa: A002
+        """See SluiceError."""
+        super().__init__(what, next=next)
+        self.code = str(code)
 
 
 class Locked(SluiceError):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.model.errors import Refused
+from sluice.model.errors import CodedRefusal
 from sluice.model.policy import BY_KEY, ChecklistItem, GatesSpec, PromotionSpec, Role, Signer
 from sluice.model.text import one_line, shortened, told_apart
 
@@ -66,13 +66,8 @@ class GateStanding(StrEnum):
     WAIVED = "waived"  # it judges, and is passed over
 
 
-class Denied(Refused):
+class Denied(CodedRefusal):
     """A promotion that will not be. `code` is a Denial, or how a signature is bad (sluice.hosts.signing)."""
-
-    def __init__(self, code: str, what: str, *, next: str = "") -> None:  # noqa: A002
-        """See SluiceError."""
-        super().__init__(what, next=next)
-        self.code = str(code)
 
 
 class Authored(msgspec.Struct, frozen=True):
