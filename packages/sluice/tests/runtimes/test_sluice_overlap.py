@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -145,17 +146,34 @@ def test_what_is_read_and_ways_to_servers_may_be_common(tmp_path, line):
     [
         *("DATA_PATH={folder}", "DATABASE_URL=sqlite:////run/shop.db", "DB_CA_DB=/srv/x", "STORAGE_TMP=/tmp/shop"),
         *("DATA_DIR={folder}/mixed", "DATA_DIR={folder}/empty", "DATA=/srv/not-there-yet"),
+        *("DATABASE_URL=/srv/shop.db", "DB_PATH=/srv/not-there-yet.sqlite3", "SPOOL_DIR={folder}/locked"),
     ],
 )
 def test_data_that_looks_like_something_else_is_seen(tmp_path, line):
-    """A folder that is there, a database by its URL wherever it lies, a socket among a server's own files."""
-    for name in ("mixed", "empty"):
+    """A folder that is there, a database by URL or file wherever it lies, a socket or a lock among files or alone."""
+    for name in ("mixed", "empty", "locked"):
         (tmp_path / name).mkdir()
+    (tmp_path / "locked" / "queue.lock").touch()
     (tmp_path / "mixed" / "ibdata1").touch()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "mixed" / "mysql.sock"))
         both = (environment(tmp_path, name, line.format(folder=tmp_path)) for name in ("test", "prod"))
         assert len(shared_data(next(both), {"shop/prod": next(both)})) == 1
+
+
+def test_what_lies_where_we_may_not_look_is_there(tmp_path, monkeypatch):
+    """A folder of the service's own user may be closed to ours: that ends no gate, and the data in it is shared."""
+
+    def closed(path, **_follow):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    test, prod = (environment(tmp_path, name, "STORAGE_PATH=/srv/closed/files") for name in ("test", "prod"))
+    for look in ("stat", "lstat"):
+        original = getattr(Path, look)
+        monkeypatch.setattr(
+            Path, look, lambda path, _o=original, **f: closed(path) if "closed" in str(path) else _o(path, **f)
+        )
+    assert len(shared_data(test, {"shop/prod": prod})) == 1
 
 
 def test_a_file_that_neither_may_write_may_be_common(tmp_path):

@@ -118,9 +118,22 @@ def files_of(values: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _says_data(variable: str, path: Path) -> bool:
-    if _NO_DATA.search(variable) or path.suffix in _NO_DATA_ENDS or (_ADDRESS.search(variable) and not path.exists()):
+    if path.suffix in _FILE_ENDS:
+        return True  # also of DATABASE_URL and DB_PATH: no address ends so
+    if _NO_DATA.search(variable) or path.suffix in _NO_DATA_ENDS or (_ADDRESS.search(variable) and not is_there(path)):
         return False
-    return bool(_FILES.search(variable)) or path.suffix in _FILE_ENDS
+    return bool(_FILES.search(variable))
+
+
+def is_there(path: Path) -> bool:
+    """Whether something lies there; also when it is another user's, and not ours to look at."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _is_way(path: Path) -> bool:
@@ -129,10 +142,10 @@ def _is_way(path: Path) -> bool:
         if not path.is_dir():
             return path.is_socket()
         with os.scandir(path) as inside:
-            kinds = {entry.name.endswith(".lock") or stat.S_ISSOCK(entry.stat().st_mode) for entry in inside}
+            sockets = {stat.S_ISSOCK(entry.stat().st_mode) for entry in inside if not entry.name.endswith(".lock")}
     except OSError:
         return False
-    return kinds == {True}
+    return sockets == {True}
 
 
 def is_written(path: Path, users: Iterable[str]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sluice.hosts.sources import ServerValues, sources_of
 from sluice.model.errors import Refused, StepFailed
 from sluice.model.spec import HostEnvironment
-from sluice.runtimes.data_places import databases_of, files_of, is_written
+from sluice.runtimes.data_places import databases_of, files_of, is_there, is_written
 
 
 def shared_data(own: HostEnvironment, others: Mapping[str, HostEnvironment]) -> list[str]:
@@ -22,7 +22,7 @@ def shared_data(own: HostEnvironment, others: Mapping[str, HostEnvironment]) -> 
     for name, other in sorted(others.items()):
         same = list(_same_sources(own, other))
         found += [f"{what} is also that of {name}" for what in same]
-        if f"the env file {own.env_file}" not in same and _is_there(Path(other.env_file)):
+        if f"the env file {own.env_file}" not in same and is_there(Path(other.env_file)):
             found += _same_places(mine, _values(other), name, {own.run_as, other.run_as})
     return found
 
@@ -63,16 +63,6 @@ def _same_places(mine: Mapping[str, str], theirs: Mapping[str, str], name: str, 
         )
         if near:
             yield f"{variable} names a file or folder that {near[0]} of {name} names, or one inside the other"
-
-
-def _is_there(file: Path) -> bool:
-    try:
-        file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        pass  # somebody else's: there, and not ours to read
-    return True
 
 
 def _values(host: HostEnvironment) -> dict[str, str]:
