@@ -112,6 +112,44 @@ async def test_a_fetch_by_hand_does_not_let_a_clone_forget(place, clone, tmp_pat
         assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-rewritten", 1)]
 
 
+@pytest.mark.parametrize("planted", [True, False])
+async def test_no_fetch_of_a_mirror_clone_moves_or_removes_its_memory(place, tmp_path, planted):
+    """It takes every ref as the origin has it: also one that somebody pushed under the memory's name, or nobody."""
+    await place.anchored(1, 2, 3)
+    folder = tmp_path / "mirror"
+    git(tmp_path, "clone", "-q", "--mirror", str(place.origin), str(folder))
+    await audit_clone(folder, RUNNER, offline=False)
+    mallory = LedgerKey(tmp_path / "mallory")
+    place.force(place.rewritten(mallory), mallory.make().line)
+    if planted:
+        git(place.origin, "update-ref", f"{AUDITED}shop/test", place.head())
+    git(folder, "fetch", "-q", "--prune")
+    (audit,) = await audit_clone(folder, RUNNER, offline=False)
+    assert [(p.code.value, p.number) for p in audit.anchoring.problems] == [("anchor-rewritten", 1)]
+    git(folder, "reflog", "expire", "--expire=now", "--all")
+    git(folder, "gc", "-q", "--prune=now")
+    for _ in range(2):
+        (audit,) = await audit_clone(folder, RUNNER, offline=False)
+        assert [p.code.value for p in audit.anchoring.problems] == ["anchor-rewritten"]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_what_was_fetched_between_two_looks_was_seen_too(place, clone, holds):
+    """Where it goes on from what was seen and is signed; what anybody put there for a while accuses nobody."""
+    await place.anchored(1, 2)
+    await audit_clone(clone, RUNNER, offline=False)
+    before = place.head()
+    if holds:
+        await place.anchored(3)
+    else:
+        place.force([*place.ledger.lines(), b'{"n":3}'])
+    git(clone, "fetch", "-q", "origin", "+refs/sluice/ledger/*:refs/sluice/ledger/*")
+    git(place.origin, "update-ref", REF, before)
+    (audit,) = await audit_clone(clone, RUNNER, offline=False)
+    found = [(p.code.value, p.number) for p in audit.anchoring.problems]
+    assert found == ([("anchor-cut", 3)] if holds else [])
+
+
 async def test_what_was_fetched_by_hand_first_is_what_the_clone_saw(place, clone):
     """Before any look: the origin then has less, and that shows; offline it is judged as it is."""
     await place.anchored(1, 2)

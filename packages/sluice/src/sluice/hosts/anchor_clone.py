@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sluice.hosts.anchor_git import ANCHOR_S, PREFIX, Git, Unreachable, words
-from sluice.ledger import Anchoring, PublicKey, Verification, verify_records
+from sluice.ledger import Anchoring, Copy, Problem, PublicKey, Tampering, Verification, verify_records
 from sluice.ledger.anchor import common, judge_origin
 from sluice.model.errors import Refused, UsageError
 from sluice.runner import LocalRunner
@@ -24,15 +24,16 @@ class Audit:
     seen: int = 0  # records that the clone had before this look
 
 
-# What a clone saw of a ledger. Not the ref itself: a fetch of it, or a mirror clone's, would let the clone forget.
+# Keeps here what a clone saw of a ledger. Which commit that is, its settings say: a mirror clone's fetch moves and
+# prunes every ref as the origin has it, also one that somebody pushed there under this name.
 AUDITED = "refs/sluice/audited/"
 
 
 async def audit_clone(folder: Path, runner: LocalRunner, *, offline: bool) -> list[Audit]:
     """Every ledger in a clone of the service's repository, by itself and against the clone's remote `origin`.
 
-    The clone remembers what it saw: `refs/sluice/audited/…` go forward in it, never back. Raises UsageError when
-    the folder is no clone, and Refused when it cannot be read.
+    The clone remembers what it saw: `sluice.SERVICE/ENV.audited` in its settings goes forward, never back. Raises
+    UsageError when the folder is no clone, and Refused when it cannot be read.
     """
     found = await runner.run(["git", "-C", str(folder), "rev-parse", "--absolute-git-dir"], timeout_s=ANCHOR_S)
     if found.exit_code:
@@ -49,15 +50,15 @@ async def audit_clone(folder: Path, runner: LocalRunner, *, offline: bool) -> li
 
 
 async def _audit(git: Git, *, offline: bool) -> list[Audit]:
-    seen, fetched = await git.names(AUDITED), await git.names(PREFIX)
+    seen, fetched = await git.noted(), await git.names(PREFIX)
     theirs = (
         {} if offline else {ref.removeprefix(PREFIX): head for ref, head in (await git.heads(f"{PREFIX}*")).items()}
     )
     names = sorted(seen.keys() | fetched.keys() | theirs.keys())
+    had = [(name, seen.get(name, ""), fetched.get(name, "")) for name in names]
     if offline:
-        return [await _alone(git, name, seen.get(name, ""), fetched.get(name, "")) for name in names]
-    # What was fetched by hand before the first look was seen too.
-    return [await _one(git, name, seen.get(name) or fetched.get(name, ""), theirs.get(name, "")) for name in names]
+        return [await _alone(git, *one) for one in had]
+    return [await _one(git, *one, theirs.get(one[0], "")) for one in had]
 
 
 async def _alone(git: Git, name: str, seen: str, fetched: str) -> Audit:
@@ -71,11 +72,15 @@ async def _alone(git: Git, name: str, seen: str, fetched: str) -> Audit:
     return Audit(name, _shown(mine.key), verdict, anchoring, len(mine.lines))
 
 
-async def _one(git: Git, name: str, own: str, head: str) -> Audit:
-    mine = await git.copy(own)
+async def _one(git: Git, name: str, seen: str, fetched: str, head: str) -> Audit:
     if head:
         await git.bring(PREFIX + name, head)
     origin = await git.copy(head)
+    if seen and not await git.has(seen):  # pruned here, and in nothing that the origin has
+        lost = f"commit {seen[:12]}, up to which this clone saw it, is neither there nor here any more"
+        anchoring = Anchoring(0, (Problem(Tampering.ANCHOR_REWRITTEN, 0, lost),))
+        return Audit(name, _shown(origin.key), verify_records(origin.lines, origin.key, _place(name)), anchoring)
+    mine = await _saw(git, name, seen, fetched)
     problem = judge_origin(origin, mine, None)
     anchoring = Anchoring(common(mine.lines, origin.lines), (problem,) if problem else ())
     # What the clone saw first is what it trusts; the origin's own word counts where it saw nothing yet.
@@ -83,7 +88,17 @@ async def _one(git: Git, name: str, own: str, head: str) -> Audit:
     verdict = verify_records(judged.lines, key, _place(name))
     if problem is None and verdict.ok:
         await git.remember(AUDITED + name, head, await git.ref(AUDITED + name))
+        await git.note(name, head)
     return Audit(name, _shown(key), verdict, anchoring, len(mine.lines))
+
+
+async def _saw(git: Git, name: str, seen: str, fetched: str) -> Copy:
+    """What was fetched by hand was seen too: before the first look, or where it goes on from that and holds."""
+    if not seen or fetched in ("", seen):
+        return await git.copy(seen or fetched)
+    mine, got = await git.copy(seen), await git.copy(fetched)
+    goes_on = common(mine.lines, got.lines) == len(mine.lines)
+    return replace(got, key=mine.key) if goes_on and verify_records(got.lines, mine.key, _place(name)).ok else mine
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ MAX_LEDGER = 512 * 1024 * 1024  # a hundred thousand records of 5 KB; git's answ
 MAX_RECORD = 4 * 1024 * 1024
 MAX_SAID = 300  # letters of what git says went wrong; the origin may say anything in between
 PREFIX = "refs/sluice/ledger/"
+NOTE = "audited"  # the setting of a clone that names the last commit it saw of a ledger
 NO_RECORD = b""  # the line of what is none
 
 
@@ -87,9 +88,13 @@ class Git:
         # A pattern also matches the end of a longer name: refs/heads/refs/sluice/ledger/… is somebody's branch.
         return {name: head for head, _, name in pairs if name.startswith(PREFIX)}
 
+    async def has(self, head: str) -> bool:
+        """Whether this commit is here."""
+        return (await self.run("cat-file", "-e", f"{head}^{{commit}}")).exit_code == 0
+
     async def bring(self, ref: str, head: str) -> None:
         """Have the origin's commits of this ref here, under no ref. Raises Unreachable."""
-        if (await self.run("cat-file", "-e", f"{head}^{{commit}}")).exit_code == 0:
+        if await self.has(head):
             return
         quiet = ("--quiet", "--no-tags", "--no-auto-gc", "--no-write-fetch-head", "--no-recurse-submodules")
         await self.need("fetch", *quiet, "--", self.url, ref, network=True)
@@ -137,6 +142,18 @@ class Git:
         """The record of the commit that a ref of this repository names; of none, what is no record."""
         done = await self.run("cat-file", "blob", f"{ref}:{RECORD_FILE}")
         return _line(done.stdout) if done.exit_code == 0 else NO_RECORD
+
+    async def noted(self) -> dict[str, str]:
+        """The commits that this repository's own settings name, by the ledger. Raises Unreachable."""
+        done = await self.run("config", "--local", "--null", "--get-regexp", rf"^sluice\..*\.{NOTE}$")
+        if done.exit_code not in (0, 1):  # 1: there is none
+            raise Unreachable(f"git config: {self.said(done)}")
+        pairs = (one.partition("\n") for one in done.stdout.decode(errors="surrogateescape").split("\0") if one)
+        return {key.removeprefix("sluice.").removesuffix(f".{NOTE}"): head for key, _, head in pairs}
+
+    async def note(self, name: str, head: str) -> None:
+        """Let this repository's own settings name a commit of a ledger. Raises Unreachable."""
+        await self.need("config", "--local", f"sluice.{name}.{NOTE}", head)
 
     async def remember(self, ref: str, head: str, was: str) -> None:
         """Let a ref of this repository name another commit. Raises Unreachable."""
