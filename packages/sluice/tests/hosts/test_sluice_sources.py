@@ -312,3 +312,22 @@ def test_a_folder_of_secrets_that_git_sees_is_refused(folder):
         ServerValues(known).check()
     subprocess.run(["git", "rm", "-q", "--cached", "secrets/E"], check=True, cwd=folder)
     ServerValues(known).check()
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "told"),
+    [
+        ("API_TOKENS=correct-horse-battery,other-horse-staple", "by other-horse-staple", "by [redacted]"),
+        ("ADMIN_PASSWORDS=ann:correcthorsebattery;bob:otherhorsestaple", "otherhorsestaple", "[redacted]"),
+        ('SIGNING_KEYS=["correct/horse/battery","other/horse/staple"]', "other/horse/staple", "[redacted]"),
+        ("FEATURES=correct-horse-battery,other-horse-staple", "other-horse-staple", "other-horse-staple"),
+        ("TOKEN_HOSTS=some.example.org,other.example.org", "other.example.org", "other.example.org"),
+        ("API_TOKENS=some.example.org,other.example.org", "other.example.org", "other.example.org"),
+        ('SA_CREDENTIALS={"type": "service_account", "a": 1}', "service_account", "service_account"),
+    ],
+)
+def test_words_in_a_list_are_hidden_where_its_name_says_so(tmp_path, line, said, told):
+    """A passphrase is made of words, as features are: only what the variable is called tells them apart."""
+    (tmp_path / "test.env").write_text(f"{line}\n")
+    (tmp_path / "test.env").chmod(0o600)
+    assert Redactor(ServerValues(Sources(env_file=str(tmp_path / "test.env"))).secrets())(said) == told

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sluice.hosts.places import exchangeable, seen_by_git
 from sluice.model.errors import Refused
-from sluice.model.secret import Secret
+from sluice.model.secret import Secret, with_members
 from sluice.model.secret_forms import is_bare_address
 
 MAX_BYTES = 256 * 1024  # an environment must fit exec's limits anyway; more than this is some other file
@@ -138,5 +138,5 @@ def must_stay(path: Path, refused: Callable[[str, str], Refused], *, in_git: boo
 
 
 def secrets_of(values: Mapping[str, Secret]) -> list[Secret]:
-    """Every value that may be secret, for the redactor; a bare address is not."""
-    return [value for value in values.values() if not is_bare_address(value.reveal())]
+    """Every value that may be secret, for the redactor; a bare address is not. Beside it the members of a list."""
+    return [value for value in with_members(values) if not is_bare_address(value.reveal())]

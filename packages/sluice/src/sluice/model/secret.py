@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from sluice.model.secret_forms import Form, forms_of
+from sluice.model.secret_forms import Form, forms_of, members_of
 from sluice.model.secret_search import LONGEST_ESCAPE, Search, Span
 
 REDACTED = "[redacted]"
@@ -39,6 +39,12 @@ class Secret:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a Secret is not pickled: it would leave the process in the clear")
+
+
+def with_members(values: Mapping[str, Secret]) -> list[Secret]:
+    """What these variables hold, and beside a list of secrets, as its name says, each of its members."""
+    members = (Secret(one) for name, value in values.items() for one in members_of(name, value.reveal()))
+    return [*values.values(), *members]
 
 
 class Redactor:

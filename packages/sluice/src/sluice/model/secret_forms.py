@@ -30,6 +30,7 @@ _SURE = (
 _NAMED = rf"[\w.-]*(?:{_SURE}|key|sig(?:nature)?)"
 _IS_NAMED = re.compile(_NAMED, re.IGNORECASE)
 _IS_SURE = re.compile(f"{_SURE}$", re.IGNORECASE)
+_ARE_SURE = re.compile(f"{_SURE}s?$", re.IGNORECASE)
 _GIVEN = re.compile(rf"(?<![\w.-])({_NAMED})\s*=\s*('[^']*'|\"[^\"]*\"|\{{[^}}]*\}}|[^\s;,&#'\"]+)", re.IGNORECASE)
 _DRAWN = re.compile(r"(?=.*[0-9]).*[A-Za-z]", re.DOTALL)
 _HOST = r"[a-z0-9*-]+(?:\.[a-z0-9-]+)+(?::\d+)?(?:/\d+)?"
@@ -56,6 +57,13 @@ def forms_of(value: str, shown: Collection[str] = ()) -> set[Form]:
     """
     parts = (part for part in _parts(value) if len(part) >= MIN_LENGTH and part.rstrip("/") not in shown)
     return {form for part in parts for form in _written(part) if len(form.raw) >= MIN_LENGTH}
+
+
+def members_of(name: str, value: str) -> Iterator[str]:
+    """Members of a list whose variable's name says that they are secrets, as `API_TOKENS`: then also words are."""
+    for member, named in _members(value) if _ARE_SURE.search(name) else ():
+        if not named and len(member) >= MIN_PART and not _is_known(member):
+            yield member
 
 
 def is_bare_address(value: str) -> bool:
@@ -108,9 +116,11 @@ def _says_secret(name: str, value: str) -> bool:
 def _is_secret(member: str, name: str) -> bool:
     if _says_secret(name, member):
         return True
-    return len(member) >= MIN_PART and not (
-        is_bare_address(member) or _NO_SECRET.fullmatch(member) or _is_plain(member)
-    )
+    return len(member) >= MIN_PART and not _is_known(member) and not _is_plain(member)
+
+
+def _is_known(member: str) -> bool:
+    return is_bare_address(member) or _NO_SECRET.fullmatch(member) is not None
 
 
 def _is_plain(value: str) -> bool:

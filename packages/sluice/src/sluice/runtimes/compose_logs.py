@@ -12,7 +12,7 @@ import msgspec
 
 from sluice.model.logs import Logs
 from sluice.model.release import Release, Slot
-from sluice.model.secret import Secret
+from sluice.model.secret import Secret, with_members
 from sluice.runtimes.compose_state import PROJECT, labels_of, name_of, service_of
 from sluice.runtimes.compose_values import Document, as_list, as_mapping
 from sluice.runtimes.engine import DockerEngine
@@ -89,7 +89,7 @@ def created_with(
             found[name] = value
         elif parts := {key: part for key, part in _parts(str(template), value) if key not in settings}:
             found |= {**parts, f"{name}=": value}
-    return list(found.values()), set(_elsewhere(made_from, definition)) - found.keys() - set(settings)
+    return with_members(found), set(_elsewhere(made_from, definition)) - found.keys() - set(settings)
 
 
 def _parts(template: str, value: Secret) -> Iterator[tuple[str, Secret]]:

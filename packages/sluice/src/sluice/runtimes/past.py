@@ -13,7 +13,7 @@ from sluice.hosts.sources import ServerValues
 from sluice.hosts.state import StatePaths
 from sluice.model.errors import SluiceError
 from sluice.model.release import Release
-from sluice.model.secret import Redactor, Secret
+from sluice.model.secret import Redactor, Secret, with_members
 from sluice.model.spec import HostEnvironment
 
 BASE = frozenset({"PATH", "LANG", "HOME", "PYTHONDONTWRITEBYTECODE"})  # what the launcher gives to every service
@@ -66,5 +66,5 @@ class Past:
         found = dict(entry.partition("=")[::2] for entry in raw.split("\0"))
         if "PATH" not in found:
             return False  # a service may write over its own environment, to change its title
-        self.learn(Secret(value) for name, value in found.items() if name not in BASE.union(settings))
+        self.learn(with_members({n: Secret(value) for n, value in found.items() if n not in BASE.union(settings)}))
         return True
