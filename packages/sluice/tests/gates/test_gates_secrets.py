@@ -136,6 +136,15 @@ async def test_a_secret_in_a_files_name_is_found_and_not_shown(origin, content):
     assert finding.metrics["allowed"] == 1
 
 
+async def test_a_name_that_is_allowed_in_one_folder_is_a_find_in_another(origin):
+    """Both are said in the same words, because neither shows its path; the allow-list tells them apart."""
+    name = "gh" + "p_" + noise(36, 5)
+    origin.commit({f"tests/{name}.txt": "x\n", f"backup/{name}.txt": "x\n"})
+    for path, found in (("tests/**", 1), ("**", 0)):
+        policy = GatesSpec(allowed_secrets=(allowed(path, name),))
+        assert (await no_secrets(await origin.context(policy=policy))).metrics["found"] == found
+
+
 async def test_a_secret_in_a_message_is_found(origin):
     """A message is pushed as files are; the allow-list names it `message`."""
     origin.commit({"a.txt": "x\n"})

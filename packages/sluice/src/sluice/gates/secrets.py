@@ -162,8 +162,9 @@ def _verdict(seen: Seen, allowed: Sequence[AllowedSecret]) -> Finding:
         for one in by_digest.get(place.digest, ())
         if matches(place.path, (one.path,))
     ]
-    good = {place.said for place, _ in excused}
-    found = list(dict.fromkeys(place.said for place in seen.places if place.said not in good))
+    # By the path as well: of a name that is a find, the sentence does not show it.
+    good = {(place.path, place.said) for place, _ in excused}
+    found = list(dict.fromkeys(place.said for place in seen.places if (place.path, place.said) not in good))
     counts = {
         "commits": seen.commits,
         "files": seen.files,
