@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 
@@ -14,12 +15,12 @@ from sluice.engine import State
 from sluice.journal import Entry, read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import OriginUnreachable, StateCorrupted
-from sluice.model.policy import Role
+from sluice.model.policy import FreezeWindow, Role
 from sluice.model.promotion import document, expiry
 from sluice.model.verdict import Finding, Verdict
 from sluice.testing import ASKED, Killed, MemoryWorld, killer
 
-from .pair import ASK, MAIN
+from .pair import ASK, MAIN, later
 
 
 def meanwhile(world, port, happens):
@@ -96,6 +97,47 @@ async def test_another_proof_is_not_the_one_that_was_signed(pair):
     await pair.signed("bob")
     meanwhile(pair.prod, "migrate", lambda: pair.test.drive().rollout(MAIN))
     await stopped(pair, "PlanAltered")
+
+
+@pytest.mark.parametrize("what", ["away", "frozen"])
+async def test_what_is_refused_before_the_migration_uses_up_no_signature(pair, what):
+    """The origin is away when the build has ended, or a window has begun: the same command goes when that is over."""
+    window = FreezeWindow(name="evening", start="00:20", end="00:30")  # the clock of these tests begins at midnight
+    gates = msgspec.structs.replace(pair.prod.specs["main"].gates, freeze=(window,))
+    pair.prod.specs["main"] = msgspec.structs.replace(pair.prod.specs["main"], gates=gates)
+    await pair.signed("bob")
+    if what == "away":
+        meanwhile(pair.prod, "build", lambda: pair.prod.broken.update(fetch=OriginUnreachable("away")))
+    else:
+        meanwhile(pair.prod, "build", lambda: later(pair, 1300))
+    await pair.denied("OriginUnreachable" if what == "away" else "FreezeWindow")
+    assert not Ledger(pair.prod.paths.ledger).records()[-1]["touched"]
+    pair.prod.broken.pop("fetch", None)
+    later(pair, 900)
+    pair.prod.__dict__.pop("build")
+    result = await pair.promote()
+    assert result.exit_code == 0, result.what
+
+
+async def test_who_waits_for_the_second_look_may_interrupt(pair):
+    """An origin that does not answer holds nobody: nothing is announced yet, and the signature still holds."""
+    await pair.signed("bob")
+    asked, original = asyncio.Event(), pair.prod.fetch
+
+    async def hanging():
+        asked.set()
+        await asyncio.Event().wait()
+
+    meanwhile(pair.prod, "build", lambda: setattr(pair.prod, "fetch", hanging))
+    drive = pair.prod.drive()
+    promotion = asyncio.create_task(drive.promote(ASK))
+    await asked.wait()
+    drive.interrupt()
+    result = await promotion
+    assert (result.outcome, result.record["touched"]) == (State.REFUSED, False)
+    pair.prod.__dict__.pop("build")
+    pair.prod.fetch = original
+    assert (await pair.promote()).exit_code == 0
 
 
 async def test_a_branch_that_is_gone_has_moved(pair):

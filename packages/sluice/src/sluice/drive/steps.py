@@ -95,12 +95,16 @@ class Steps:
         return await self._do[state]()
 
     async def intent(self, state: State) -> dict[str, Any]:
-        """What the intent of a step must hold, decided before the step begins. Touches nothing."""
+        """What the intent of a step must hold, decided before the step begins. Touches nothing. Raises Denied."""
         facts, plan = self._facts, self._facts.plan
         old = plan.old[1] if plan and plan.old else None
         new = facts.slot
         told: dict[str, Any] = {"plan_hash": plan.hash if plan else ""}
         if state is State.MIGRATING:
+            # A build takes minutes: what was confirmed before it must hold still. What is refused here has announced
+            # nothing, so its signatures still hold.
+            await must_hold_still(self._world, facts.effective_plan, facts.signatures)
+            must_not_be_frozen(self._world, facts.effective_plan, self._asked())
             told["touched"] = True  # before anything is: whatever becomes of the run, it may have been
         elif state is State.STARTING:
             told["slot"] = msgspec.to_builtins(new or await self._choose_slot())
@@ -184,9 +188,6 @@ class Steps:
         release = self._facts.release
         if release is None:
             raise LookupError("nothing built yet")
-        # A build takes minutes: what was confirmed before it must hold still, and nothing is touched yet.
-        await must_hold_still(self._world, self._facts.effective_plan, self._facts.signatures)
-        must_not_be_frozen(self._world, self._facts.effective_plan, self._asked())
         head = await self._world.runtime.migrate(release, self._on_progress)
         migrated = msgspec.structs.replace(release, migration_head=head)
         return Outcome(Event.OK, {"release": msgspec.to_builtins(migrated)}, {"head": head})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from sluice.engine import PASSED_OVER, STEPS, TERMINAL, UNSTOPPABLE, Event, Stat
 from sluice.journal import Journal, redact_tree
 from sluice.model.errors import ConfigError, ExitCode, ProbeBroken, Refused, SluiceError, StepFailed, UsageError
 from sluice.model.verdict import Finding
+
+T = TypeVar("T")
 
 # Before the switch a broken probe gets one more chance (sluice.md). An undo is worth three tries: what stands in its
 # way is often the very trouble that is passing.
@@ -36,7 +38,7 @@ class Walk:
         self._world, self.facts, self._journal, self._tell = world, facts, journal, tell
         self._steps = Steps(world, facts, self._on_finding, self._on_progress, self._on_reading, self._on_plan)
         self._state = State.PLANNING
-        self._step: asyncio.Task[Outcome] | None = None
+        self._step: asyncio.Task[Any] | None = None
         self._interrupted = False
         self._tries = 0
         self._first_broken = 0.0
@@ -90,14 +92,11 @@ class Walk:
         if self._interrupted and state not in UNSTOPPABLE:
             return Outcome(Event.INTERRUPT, notes={"reason": "interrupted"})
         try:
-            intent = await self._steps.intent(state)
+            intent = await self._stoppable(state, self._steps.intent(state))
             if not self._write(self._journal.intent, state, intent) and state not in UNSTOPPABLE:
                 return Outcome(Event.GIVE_UP, notes={"reason": str(self.journal_lost)})
             self.facts.absorb(intent)
-            self._step = asyncio.ensure_future(self._steps.perform(state))
-            if self._interrupted and state not in UNSTOPPABLE:
-                self._step.cancel()
-            return await self._step
+            return await self._stoppable(state, self._steps.perform(state))
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -106,6 +105,13 @@ class Walk:
             return self._failed(state, failure)
         finally:
             self._step = None
+
+    async def _stoppable(self, state: State, doing: Coroutine[Any, Any, T]) -> T:
+        step: asyncio.Task[T] = asyncio.ensure_future(doing)
+        self._step = step
+        if self._interrupted and state not in UNSTOPPABLE:
+            step.cancel()
+        return await step
 
     def _failed(self, state: State, failure: Exception) -> Outcome:
         self.errors.append(failure)
