@@ -252,6 +252,14 @@ def test_what_is_no_secret_in_a_diff_may_be_a_real_value(name, value):
     assert not is_unfilled(name, value)
 
 
+@pytest.mark.parametrize("name", ["JWT_SECRET", "DB_PASSWORD", "SMTP_PASS", "PASSWORD_SALT"])
+@pytest.mark.parametrize("value", ["0", "1", "on", "off", "no", "id"])
+def test_a_flag_is_no_password(name, value):
+    """A key or a token may be a setting by its name's end; what is called a password or a secret is none."""
+    assert is_unfilled(name, value)
+    assert not is_unfilled("USE_TOKEN", value)
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -37,11 +37,11 @@ _TEMPLATE = re.compile(
     r"|(?:[a-z]+[-_])*[a-z]{0,4}(?:\*{3,}|x{6,}|•{3,}|\.{3,}|…)",
     re.IGNORECASE,
 )
-# Where the secret lies, which the service itself looks up; or a setting whose name only ends like a secret's.
-_FILLED = re.compile(
-    r"(?:/|\.{1,2}/|~/).+|[a-z][a-z0-9+.-]*://.+|(?:arn|file):.+|\d|id|on|off|yes|no|true|false|(?:en|dis)abled",
-    re.IGNORECASE,
-)
+# Where the secret lies, which the service itself looks up.
+_FILLED = re.compile(r"(?:/|\.{1,2}/|~/).+|[a-z][a-z0-9+.-]*://.+|(?:arn|file):.+", re.IGNORECASE)
+# A setting whose name only ends like a secret's: `USE_TOKEN=1`, `SORT_KEY=id`. Nobody means that by `JWT_SECRET=1`.
+_FLAG = re.compile(r"\d|id|on|off|yes|no|true|false|(?:en|dis)abled", re.IGNORECASE)
+_OF_A_FLAG = re.compile(r"(?:key|token|credential)s?(?:_?\d+)?$", re.IGNORECASE)
 _WORDS = frozenset(
     {"none", "null", "nil", "secret", "password", "passwd", "example", "fill", "set", "change", "replace"}
 )
@@ -94,5 +94,7 @@ def is_unfilled(name: str, value: str) -> bool:
     if _MARKER.search(value):
         return True
     if re.fullmatch(r"\$\w+", value) or _FILLED.fullmatch(value):  # a password may begin with a dollar sign
+        return False
+    if _OF_A_FLAG.search(name) and _FLAG.fullmatch(value):
         return False
     return says_so(value) or bool(_TEMPLATE.fullmatch(value))
