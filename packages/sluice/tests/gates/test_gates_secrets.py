@@ -393,6 +393,8 @@ def test_the_place_of_every_key_is_found_without_counting_its_lines_again():
         "| API_KEY | see1password | required |",
         "The secret is base64encoded33 by Kubernetes",
         "The secret is Sha256Base64url of it",
+        "The secret is sha256base64url of it",
+        "| token | x509certpem | yes |",
         "token is A1b2C3d4E5 in the example",
         f'xsrfToken: "{hashlib.sha256(b"x").hexdigest()[:32]}"',
         f'xsrf_token = "{hashlib.sha256(b"x").hexdigest()[:32]}"',
@@ -404,9 +406,12 @@ def test_words_with_a_number_in_sentences_and_tables_are_no_secrets(line):
 
 
 @pytest.mark.parametrize("shape", ["| `token` | {} | yes |", "The secret is {} by now", "the password is `{}`."])
-@pytest.mark.parametrize("value", [noise(11, 3), noise(12, 4), noise(24).lower()])
+@pytest.mark.parametrize(
+    "value",
+    [noise(11, 3), noise(12, 4), noise(24).lower(), "x7k2m9q4w8" + "z3", "4F9QW2" + "X7KD3M", "9e4d" + "07c1b8f2"],
+)
 def test_what_is_drawn_is_found_in_sentences_and_tables(shape, value):
-    """Letters of all kinds from ten on, and of fewer kinds from sixteen on."""
+    """Letters of all kinds, or of one among digits, from ten on; whatever it is made of, from sixteen on."""
     assert len(scan([Text("docs/x.md", shape.format(value))])) == 1
 
 

@@ -15,6 +15,8 @@ from sluice.model.words import are_words
 DIGEST_DIGITS = 16  # of SHA-256, hex: enough to tell finds apart, and what [[gates.allowed_secrets]] names
 LONGEST = 1000  # a key of 512 bytes in hex fits; a longer text is looked at by the rules that know its shape
 SPOKEN = 16  # letters of what is no word of a sentence, however few kinds of them it has
+TURNS = 4  # from a letter to a digit or back, in words with numbers: `sha256base64url`
+_TURN = re.compile(r"(?<=[0-9])[A-Za-z]|(?<=[A-Za-z])[0-9]")
 _ONE_WORD = re.compile(r"[!-~]+")
 _WORD = r"(?:[A-Z]{0,4}[a-z_]{2,}(?:[A-Z]{1,4}[a-z_]+)*|[A-Z_]{2,})\d{0,2}"
 # What stands beside a name like `token` and is none: code, places, dates, colours, digests, files, addresses of chains.
@@ -80,8 +82,10 @@ def unquoted(value: str) -> bool:
 def spoken(value: str) -> bool:
     """As `unquoted`, in a sentence or a table: there words with a number in them stand, and sequences as a sample."""
     letters = re.sub("[^A-Za-z]", "", value)
-    mixed = not (letters.islower() or letters.isupper() or are_words(letters) or is_stand_in(letters))
-    return (mixed or len(value) >= SPOKEN) and unquoted(value)
+    turns, words = len(_TURN.findall(value)), are_words(letters)
+    mixed = not (letters.islower() or letters.isupper() or words)
+    generated = mixed or turns > TURNS or (turns >= TURNS - 1 and not words)
+    return (len(value) >= SPOKEN or (generated and not is_stand_in(letters))) and unquoted(value)
 
 
 def chosen(value: str) -> bool:
