@@ -367,6 +367,19 @@ async def test_a_filter_of_the_clone_leaves_the_export_clean(desk):
     assert [one.exit_code for one in done.results] == [0, 0]
 
 
+async def test_attributes_of_the_clone_alone_leave_the_export_clean(desk):
+    """What its .git/info/attributes makes of line ends is no change to who asks git in the export either."""
+    info = desk.folder / ".git" / "info"
+    info.mkdir(exist_ok=True)
+    (info / "attributes").write_text("*.txt text eol=crlf\n")
+    (desk.folder / "b.txt").write_text("x\n")
+    desk.git("add", ".")
+    desk.git("commit", "--quiet", "-m", "line ends")
+    clean = ("sh", "-c", 'test -z "$(git status --porcelain)"')
+    done = await desk.record(policy=GatesSpec(checks=(clean,)), push=False)
+    assert [one.exit_code for one in done.results] == [0]
+
+
 async def test_nothing_leads_a_check_back_into_the_clone(desk, monkeypatch):
     """Variables by which git, Python or Node would read what is not committed are not there, and git stops above."""
     for name in ("PYTHONPATH", "NODE_PATH", "VIRTUAL_ENV"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import Iterator
@@ -125,14 +126,15 @@ class Clone(GitMirror):
 
         For commands that ask git: which files there are, since when, by which tag, against origin/main. It borrows our
         objects, and has no remote and no hooks: what is done in it stays in it. How files are read (filters, line
-        ends) it has from us, or git would see a change in each of them.
+        ends, attributes) it has from us, or git would see a change in each of them.
         """
         mine = folder / ".git"
         clone = ["clone", "--quiet", "--shared", "--mirror", "--template=", "--", str(self._git_dir), str(mine)]
         made = ["git", *SAFE, f"--git-dir={mine}", f"--work-tree={folder}"]
         settings = await self._how_files_are_read()
+        await self._make(["git", *SAFE, *clone], folder)
+        await asyncio.to_thread(_copy_attributes, self._git_dir, mine)
         for argv in (
-            ["git", *SAFE, *clone],
             [*made, "config", "core.bare", "false"],
             [*made, "config", "--remove-section", "remote.origin"],  # a push in there must not reach this one
             *([*made, "config", "--add", key, value] for key, value in settings),
@@ -140,10 +142,13 @@ class Clone(GitMirror):
             [*made, "read-tree", sha],
             [*made, "update-index", "-q", "--refresh"],
         ):
-            with _of_anybody() as environment:
-                done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
-            if done.exit_code:
-                raise StepFailed(f"{folder} cannot be made a clone of {self._git_dir}: {_said(done)}.")
+            await self._make(argv, folder)
+
+    async def _make(self, argv: list[str], folder: Path) -> None:
+        with _of_anybody() as environment:
+            done = await self._runner.run(argv, timeout_s=FETCH_S, cwd=folder, environment=environment)
+        if done.exit_code:
+            raise StepFailed(f"{folder} cannot be made a clone of {self._git_dir}: {_said(done)}.")
 
     async def _how_files_are_read(self) -> list[tuple[str, str]]:
         """The clone's own settings of filters and line ends. Raises StepFailed."""
@@ -215,6 +220,18 @@ def _of_anybody() -> Iterator[dict[str, str]]:
         settings.write("[safe]\n\tdirectory = *\n")
         settings.flush()
         yield local_environment() | {"GIT_CONFIG_GLOBAL": settings.name}
+
+
+def _copy_attributes(of: Path, to: Path) -> None:
+    """Raises StepFailed when they cannot be read."""
+    try:
+        told = (of / "info" / "attributes").read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as failure:
+        raise StepFailed(f"{of}/info/attributes cannot be read: {failure.strerror}.") from failure
+    (to / "info").mkdir(exist_ok=True)
+    (to / "info" / "attributes").write_bytes(told)
 
 
 def _said(done: Completed) -> str:
