@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import random
+import string
 
 import msgspec
 import pytest
@@ -15,7 +17,7 @@ from sluice.gates.environment import server_env
 from sluice.gates.placeholder import is_placeholder
 from sluice.gates.run import GATES, run_gates
 from sluice.gates.standing import RULES, switched_on
-from sluice.model.policy import DocsRule, GatesSpec
+from sluice.model.policy import DocsRule, GatesSpec, SummarySource
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
 
@@ -153,6 +155,19 @@ async def test_a_gate_that_hangs_is_an_error_with_a_code_and_a_fix(origin, monke
     assert finding.verdict is Verdict.ERROR
     assert finding.metrics["codes"] == ["GateTimeout"]
     assert "ask again" in finding.fix
+
+
+async def test_no_gate_shows_a_name_that_is_a_secret(origin):
+    """What no-secrets does not say, the gates that name files do not say either; other files they name."""
+    name = "gh" + "p_" + "".join(random.Random(7).choices(string.ascii_letters + string.digits, k=36))
+    origin.commit({f"src/{name}.py": "x = 1\n", f"news/{name}.md": "short", "src/plain.py": "x = 1\n"})
+    policy = GatesSpec(
+        docs=(DocsRule(code=("src/**",), docs=("docs/**",)),), summary=(SummarySource.FRAGMENT,), fragments="news"
+    )
+    findings = {one.name: one for one in await run_gates(await origin.context(policy=policy), lambda _: None)}
+    assert [findings[gate].verdict for gate in ("no-secrets", "docs-changed", "pr-summary")] == [Verdict.FAIL] * 3
+    assert name not in f"{findings}"
+    assert "a file's name, src/plain.py changed" in findings["docs-changed"].detail
 
 
 async def test_no_name_of_a_file_or_branch_writes_on_the_terminal(origin):

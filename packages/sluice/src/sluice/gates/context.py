@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sluice.gates.added import NAMED
 from sluice.hosts.forge import CommitStatus, PullRequest
 from sluice.model.errors import ProbeBroken, Refused
 from sluice.model.policy import GatesSpec, Signer
@@ -98,6 +100,20 @@ class Asked:
     before: Sequence[Former] = ()  # of a promotion: the policies that its candidate must keep too
 
 
+@dataclass
+class Names:
+    """Paths of the branch that are secrets themselves. `no-secrets` finds them, and no gate shows them."""
+
+    secret: set[str] = field(default_factory=set)
+    read: asyncio.Event | None = None  # None: nobody looks for them
+
+    async def shown(self, path: str) -> str:
+        """The path as evidence may show it: waits until it was looked at."""
+        if self.read is not None:
+            await self.read.wait()
+        return NAMED if path in self.secret else path
+
+
 def _no_records() -> Sequence[Mapping[str, Any]]:
     return ()
 
@@ -121,4 +137,5 @@ class GateContext:
     asked: Asked = Asked()
     records: Callable[[], Sequence[Mapping[str, Any]]] = _no_records  # the environment's ledger, oldest first
     startable: Callable[[Release, bool], Awaitable[str]] | None = None  # by the runtime: why not, or ""
+    names: Names = field(default_factory=Names)
     disk: Callable[[], Awaitable[Finding]] | None = None  # the check `disk` of this host

@@ -26,7 +26,8 @@ async def docs_changed(context: GateContext) -> Finding:
         touched += bool(code)
         if code and not await _documented(context, [one for one in changed if matches(one.path, rule.docs)]):
             more = f" and {len(code) - SHOWN} more" if len(code) > SHOWN else ""
-            problems.append(f"{', '.join(code[:SHOWN])}{more} changed, and nothing of {', '.join(rule.docs)}")
+            named = [await context.names.shown(path) for path in code[:SHOWN]]
+            problems.append(f"{', '.join(named)}{more} changed, and nothing of {', '.join(rule.docs)}")
     if problems:
         return Finding(
             NAME,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from sluice.gates.branch import branch_policy, contains_main
-from sluice.gates.context import GateContext, OnFinding
+from sluice.gates.context import GateContext, Names, OnFinding
 from sluice.gates.disk import disk_space
 from sluice.gates.docs import docs_changed
 from sluice.gates.environment import server_env
@@ -57,6 +58,8 @@ async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding
     A gate that is waived runs all the same. Never raises for a gate's own fault: that is the verdict `error`.
     Cancellation ends what the gates started.
     """
+    read = asyncio.Event()
+    context = dataclasses.replace(context, names=Names(read=read))
 
     async def one(name: str, gate: Gate) -> Finding:
         started = context.clock.monotonic()
@@ -73,6 +76,9 @@ async def run_gates(context: GateContext, on_finding: OnFinding) -> list[Finding
             # Only the kind of error: the text of an unforeseen one may quote what the gate was reading.
             fix = "ask again; where it breaks again, it is a fault of Sluice: report this kind of error and the command"
             finding = _broken(name, f"unexpected {type(error).__name__}", fix)
+        finally:
+            if name == "no-secrets":
+                read.set()
         # A millisecond that began counts: 0 would read as not measured.
         ms = math.ceil((context.clock.monotonic() - started) * 1000)
         finding = waived(finding, context.asked)

@@ -84,6 +84,8 @@ async def no_secrets(context: GateContext) -> Finding:
             f"{seen.commits} of {counted(len(seen.span.commits), 'commit')} were read within {deadline:g} s",
             next="ask again when the machine has less to do; of a branch: bring it to the policy's branch in parts",
         ) from None
+    finally:
+        context.names.secret |= seen.named
     return _verdict(seen, context.policy.allowed_secrets)
 
 

@@ -184,10 +184,11 @@ async def _fragment(context: GateContext) -> Look:
         raw = await context.repo.read(context.commit.sha, path)
         count = 0 if raw is None or raw in old or b"\0" in raw else letters(raw.decode(errors="replace"))
         if count >= enough:
-            return Look(True, f"{_shown(path)} says what changes, in {count} letters.")
+            return Look(True, f"{_shown(await context.names.shown(path))} says what changes, in {count} letters.")
     fix = f"add a file under {folder} that says what changes for whom, in {enough} letters or more"
     if added:
-        detail = f"The files added under {folder} ({_shown(', '.join(added))}) have fewer than {enough} letters."
+        named = _shown(", ".join([await context.names.shown(path) for path in added]))
+        detail = f"The files added under {folder} ({named}) have fewer than {enough} letters."
         return Look(False, detail, fix, "FragmentShort")
     return Look(False, f"The branch adds no file under {folder}", fix, "FragmentMissing")
 
