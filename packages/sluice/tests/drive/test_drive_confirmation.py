@@ -241,3 +241,15 @@ def test_a_long_line_is_shown_from_where_it_differs():
         must_be_of_plan(text, f"{head}gates: {gates}, another\n")
     assert "another, was …" in denied.value.what
     assert "one-more" in denied.value.what
+
+
+@pytest.mark.parametrize(("was", "now"), [(", one-more", ""), ("", ", one-more")])
+def test_a_long_line_that_goes_on_is_shown_from_its_other_end(was, now):
+    """What was added to a list, or taken from its end, is the difference; both alike would say that there is none."""
+    gates = ", ".join(f"gate-{n}" for n in range(30))
+    head = f"Sluice approval\nplan: p\ngates: {gates}"
+    with pytest.raises(Denied) as denied:
+        must_be_of_plan(Approval(Role.APPROVE, f"{head}{was}\n", "", "", "", "", "r"), f"{head}{now}\n")
+    end = "gate-29"
+    assert f"{end}{now}, was " in denied.value.what
+    assert f"{end}{was}." in denied.value.what

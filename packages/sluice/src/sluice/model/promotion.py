@@ -325,7 +325,8 @@ def _differences(signed: str, expected: str) -> str:
 
 def _apart(now: str, was: str) -> str:
     """Both from a little before the first letter that differs: a list may be long, and alike at its beginning."""
-    same = next((at for at, (one, other) in enumerate(zip(now, was, strict=False)) if one != other), 0)
+    shorter = min(len(now), len(was))  # where one goes on as the other ended, they differ there
+    same = next((at for at, (one, other) in enumerate(zip(now, was, strict=False)) if one != other), shorter)
     begin = max(0, same - SHOWN // 2) if max(len(now), len(was)) > SHOWN else 0
     mark = "…" if begin else ""
     return f"now {mark}{_said(now[begin:])}, was {mark}{_said(was[begin:])}"
