@@ -125,6 +125,13 @@ def test_a_rollback_that_did_not_go_through_first_does_not_clear_its_change():
         assert found.restore == Measured(1, 1, 3.25 * 3600, 3.25 * 3600)
 
 
+def test_a_rollback_that_reached_nobody_left_nothing():
+    """The old release did not come up, and its slot did not go away either: the change went on serving."""
+    stuck = back(6, "b", "a", outcome="degraded") | {"decision": "refused"}
+    assert measured([change("a", 1), change("b", 5), stuck]).failed == 0
+    assert measured([change("a", 1), change("b", 5), stuck, back(8, "b", "a")]).restore.median_s == 3.25 * 3600
+
+
 def test_a_rollback_behind_a_rollback_counts_for_the_change_that_served_between():
     """From c to b and on to a: both were left while they served."""
     records = [change("a", 1), change("b", 5), change("c", 7), back(8, "c", "b"), back(9, "b", "a")]

@@ -62,17 +62,21 @@ def _hurt(record: Record) -> bool:
     return record.get("decision") == "rollback"
 
 
+ENDED = {"done", "degraded"}  # of a rollback that users were brought back by
+
+
 def _left(records: Sequence[Record]) -> dict[int, Record]:
     """Of each change whose release a rollback left while it served, the first such rollback.
 
-    One that failed or was undone left nothing. After C went back to B, going on from B to A leaves B as well.
+    One that failed, was undone or reached no user left nothing. After C went back to B, going on from B to A leaves B
+    as well.
     """
     brought: dict[str, int] = {}
     left: dict[int, Record] = {}
     for place, record in enumerate(records):
         if _seen(record) and not _hurt(record):
             brought[str(record.get("release"))] = place
-        elif record.get("type") == "rollback" and record.get("outcome") in {"done", "degraded"}:
+        elif record.get("type") == record.get("decision") == "rollback" and record.get("outcome") in ENDED:
             was = brought.get(str(record.get("from_release")))
             if was is not None and record.get("from_release") != record.get("release"):
                 left.setdefault(was, record)
