@@ -193,6 +193,21 @@ def test_a_file_that_neither_may_write_may_be_common(tmp_path):
     assert shared_data(test, {"shop/prod": msgspec.structs.replace(prod, run_as="is-no-account")}) != []
 
 
+def test_a_file_that_one_may_exchange_is_data(tmp_path, monkeypatch):
+    """Who may write in its folder puts another in its place, and an access list lets in whom the mode does not name."""
+    (tmp_path / "lists").mkdir(mode=0o755)
+    (tmp_path / "lists" / "words.db").touch(mode=0o644)
+    line = f"WORDS={tmp_path}/lists/words.db"
+    given = ((name, environment(tmp_path, name, line)) for name in ("nobody", "daemon"))
+    test, prod = (msgspec.structs.replace(one, run_as=user) for user, one in given)
+    assert shared_data(test, {"shop/prod": prod}) == []
+    (tmp_path / "lists").chmod(0o777)
+    assert shared_data(test, {"shop/prod": prod}) != []
+    (tmp_path / "lists").chmod(0o755)
+    monkeypatch.setattr(os, "listxattr", lambda _path: ["system.posix_acl_access"])
+    assert shared_data(test, {"shop/prod": prod}) != []
+
+
 def test_another_source_of_values_is_not_shared_either(tmp_path):
     """One folder of secrets, and one env file under two names."""
     place = tmp_path / "secrets"

@@ -38,6 +38,9 @@ _NOBODYS = ("/usr", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run")
 _COMMON = {Path("/"), Path("/tmp"), Path("/var/tmp")}  # noqa: S108 - what lies in them is somebody's, they are nobody's
 
 
+ACCESS_LIST = "system.posix_acl_access"
+
+
 def databases_of(values: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Variable -> the database it names, by a URL, or by a host beside a name (`PGHOST`, `DB_HOST` and their kin)."""
     found = {name: place for name, value in values.items() if (place := database_of(value)) is not None}
@@ -151,10 +154,11 @@ def _is_way(path: Path) -> bool:
 def is_written(path: Path, users: Iterable[str]) -> bool:
     """Whether one of these accounts ("": our own) may write what lies there. A file none may write is nobody's data.
 
-    A folder may hold what is written though itself is not, and what is not there yet will be.
+    Nor may they put another in its place. A folder may hold what is written though itself is not, and what is not there
+    yet will be.
     """
     try:
-        return not path.is_file() or any(_may_write(path, user) for user in users)
+        return not path.is_file() or any(_may_write(one, user) for user in users for one in (path, path.parent))
     except OSError:
         return True
 
@@ -162,6 +166,8 @@ def is_written(path: Path, users: Iterable[str]) -> bool:
 def _may_write(file: Path, user: str) -> bool:
     if not user:
         return os.access(file, os.W_OK)
+    if _has_access_list(file):
+        return True  # the mode does not say who
     try:
         account = pwd.getpwnam(user)
     except KeyError:
@@ -172,3 +178,10 @@ def _may_write(file: Path, user: str) -> bool:
     if status.st_gid in os.getgrouplist(user, account.pw_gid):
         return bool(status.st_mode & stat.S_IWGRP)
     return bool(status.st_mode & stat.S_IWOTH) or account.pw_uid == 0
+
+
+def _has_access_list(file: Path) -> bool:
+    try:
+        return ACCESS_LIST in os.listxattr(file)
+    except OSError:
+        return False  # a file system without such lists
