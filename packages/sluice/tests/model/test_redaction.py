@@ -93,6 +93,8 @@ def test_a_text_without_secrets_is_left_as_it_is(text, secrets):
         ("keyexampleAAAAA1,keyexampleBBBBB2", "by keyexampleBBBBB2", "by [redacted]"),
         ("k1:keyexampleAAAAA1, k2:keyexampleBBBBB2", "by keyexampleBBBBB2", "by [redacted]"),
         ("abcdefgh;xqzkwvbnjhgfqtrd", "by xqzkwvbnjhgfqtrd", "by [redacted]"),  # letters, and no words
+        ('{"api_tokens": ["correct-horse-example"]}', "by correct-horse-example", "by [redacted]"),
+        ('{"passwords": {"ann": "correct-horse-example"}}', "by correct-horse-example", "by [redacted]"),
         ("-Dcache.key=k3yexample", "by k3yexample", "by [redacted]"),
         ('{"key": "longerexample"}', "by longerexample", "by [redacted]"),
         ("app.api.key=example", "by example", "by [redacted]"),
@@ -116,6 +118,7 @@ def test_a_part_that_is_a_secret_of_its_own_is_hidden_alone(value, said, told):
         ("https://example.org:8080/users/@ann", "https://example.org:8080/users/"),
         ("-----BEGIN X-----\nMIIEpAIBAAKCAQEA\n-----END X-----", "-----BEGIN X-----"),
         ("short", "a short one"),
+        ('{"credentials": {"type": "service_account"}}', "of a service_account"),
         ("service.name=rooms,partition_key=session", "session opened, session_id=3"),
         ('{"cache": {"key": "default"}, "sort": {"key": "status"}}', "HTTP status 200 of the default pool"),
         ("-Xmx1g -Dcache.key=production", "running in production mode"),
