@@ -1,10 +1,11 @@
-"""Real git repositories with a policy branch, and gates that look at them."""
+"""Real git repositories with a policy branch, forges over real HTTP, and gates that look at them."""
 
 from __future__ import annotations
 
 import dataclasses
 import subprocess
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from sluice.hosts.git import GitMirror
 from sluice.hosts.system import SystemClock
 from sluice.model.policy import GatesSpec, Role, Signer
 from sluice.model.secret import Redactor
-from sluice.model.spec import EnvironmentName, RunSpec, ServiceSpec
+from sluice.model.spec import EnvironmentName, ForgeName, RunSpec, ServiceSpec
 from sluice.runner import LocalRunner
+
+from .forge_server import Server
 
 
 class Origin:
@@ -115,3 +118,17 @@ def keyring(tmp_path: Path) -> Keyring:
     folder = tmp_path / "keys"
     folder.mkdir()
     return Keyring(folder)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A forge without pull requests and statuses."""
+    made = Server()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=list(ForgeName))
+def kind(request: pytest.FixtureRequest) -> ForgeName:
+    """Each of the three."""
+    return request.param
