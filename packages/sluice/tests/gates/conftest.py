@@ -19,6 +19,7 @@ from sluice.model.secret import Redactor
 from sluice.model.spec import EnvironmentName, ForgeName, RunSpec, ServiceSpec
 from sluice.runner import LocalRunner
 
+from .desk import Desk
 from .forge_server import Server
 
 
@@ -118,6 +119,12 @@ def keyring(tmp_path: Path) -> Keyring:
     folder = tmp_path / "keys"
     folder.mkdir()
     return Keyring(folder)
+
+
+@pytest.fixture
+def desk(origin: Origin, keyring: Keyring) -> Desk:
+    """A clone at the tip of feature/x."""
+    return Desk(origin, keyring)
 
 
 @pytest.fixture
