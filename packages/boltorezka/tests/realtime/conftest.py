@@ -309,3 +309,10 @@ async def rooms(rooms_on):
     """A running server."""
     async with rooms_on() as running:
         yield running
+
+
+@pytest.fixture
+async def two(rooms_on):
+    """Two servers on one database."""
+    async with rooms_on("one") as first, rooms_on("two") as second:
+        yield first, second

@@ -13,8 +13,8 @@ import pytest
 
 from boltorezka.protocol import MAX_FRAME, CloseCode
 
-ORIGIN = "https://rooms.example"
-DEADLINE_S = 15.0
+from .conftest import DEADLINE_S, ORIGIN
+
 MASK = b"\x01\x02\x03\x04"
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10

@@ -13,7 +13,7 @@ from boltorezka.ports import NewEvent
 from boltorezka.rooms.effects import PresenceChanged
 from boltorezka.rooms.model import EventKind
 
-DEADLINE_S = 15.0
+from .conftest import DEADLINE_S
 
 
 class Gate:
