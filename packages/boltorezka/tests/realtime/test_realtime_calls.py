@@ -1,8 +1,7 @@
-"""Voice over real sockets: seats, signals, microphones and moderators; one process and two on one database."""
+"""Voice over real sockets: seats, signals, microphones and moderators, in one process."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -14,6 +13,8 @@ from boltorezka.ports import NewEvent
 from boltorezka.rooms.model import EventKind, Role, Room
 from boltorezka.voice.turn import IceServers
 
+from .calling import asked, cut, heard, in_voice, one_is_held, seats_become
+
 TURN_SECRET = "a-turn-secret-for-tests"
 
 
@@ -23,50 +24,6 @@ async def rooms(rooms_on):
     async with rooms_on() as running:
         await running.store.ensure_room(Room("room-other", "other", "Other", True, running.clock.now(), "e1", 0))
         yield running
-
-
-async def asked(talker, kind: str, payload: dict | None = None) -> dict:
-    """Ask, and answer the payload of the ack or nack; whatever comes before it is passed over."""
-    request_id = await talker.say(kind, payload)
-    while True:
-        frame = (await talker.until("ack", "nack"))[-1]
-        if frame["payload"]["requestId"] == request_id:
-            return frame["payload"]
-
-
-async def heard(talker, kind: str) -> dict:
-    """The payload of the next frame of this type."""
-    return (await talker.until(kind))[-1]["payload"]
-
-
-async def in_voice(rooms, name: str, room: str = "general"):
-    """Somebody with a seat; answers the socket and the ack."""
-    talker = await rooms.talker(name, room)
-    ack = await asked(talker, "call.join")
-    assert "seatId" in ack, ack
-    assert (await heard(talker, "call.joined"))["seatId"] == ack["seatId"]
-    return talker, ack
-
-
-async def seats_become(rooms, *users: str) -> list:
-    """Wait until exactly these users have seats in the store."""
-    async with asyncio.timeout(15):
-        while True:
-            seats = await rooms.store.seats(rooms.clock.now())
-            if sorted(seat.user_id for seat in seats) == sorted(f"user-{name}" for name in users):
-                return seats
-
-
-async def one_is_held(rooms) -> None:
-    """Wait until some seat is without its socket."""
-    async with asyncio.timeout(15):
-        while not any(seat.held_until for seat in await rooms.store.seats(rooms.clock.now())):
-            pass
-
-
-def cut(talker) -> None:
-    """Lose the connection without a goodbye."""
-    talker.ws.transport.abort()
 
 
 # refusals
@@ -339,85 +296,3 @@ async def test_setups_are_counted_as_their_clients_report_them(rooms):
     assert rooms.metrics.seconds == [0.25]
     await asked(ann, "call.offer", {"signal": 1})
     assert counts["relayed call.offer"] == 1
-
-
-# two processes
-
-
-async def test_seats_and_signals_cross_two_processes(rooms_on):
-    """Seats, signals, microphones and moderation of one process reach the voice of the other."""
-    async with rooms_on("one") as one, rooms_on("two") as two:
-        ann, mine = await in_voice(one, "ann")
-        bob = await two.talker("bob")
-        theirs = await asked(bob, "call.join")
-        assert (await heard(ann, "call.joined"))["seatId"] == theirs["seatId"]
-        # The other process learns of a seat by a hint, or by looking a moment later.
-        async with asyncio.timeout(15):
-            while {each["userId"] for each in (await asked(bob, "call.join"))["participants"]} != {
-                "user-ann",
-                "user-bob",
-            }:
-                pass
-        offer = {"targetSeatId": theirs["seatId"], "signal": {"sdp": "v=0"}}
-        assert (await asked(ann, "call.offer", offer))["relayedTo"] == 1
-        assert (await heard(bob, "call.offer"))["fromSeatId"] == mine["seatId"]
-        await asked(ann, "call.mic_state", {"speaking": True})
-        assert (await heard(bob, "call.mic_state"))["speaking"] is True
-        await asked(ann, "call.mic_state", {"muted": True})
-        while not (await heard(bob, "call.mic_state"))["muted"]:
-            pass
-        await asked(bob, "call.leave")
-        assert (await heard(ann, "call.left"))["reason"] == "left"
-        await seats_become(one, "ann")
-
-
-async def test_a_seat_is_reclaimed_through_the_other_process(rooms_on):
-    """Dropped here and reclaimed there within the hold: the same seat, and nobody on either side hears a word."""
-    async with rooms_on("one") as one, rooms_on("two") as two:
-        ann, first = await in_voice(one, "ann")
-        bob, _ = await in_voice(one, "bob")
-        cid, _ = await in_voice(two, "cid")
-        await bob.until("call.joined")
-        cut(ann)
-        await one_is_held(two)
-        again = await two.talker("ann")
-        assert (await asked(again, "call.join"))["seatId"] == first["seatId"]
-        await asked(again, "call.hangup", {"reason": "marker"})
-        between = await cid.until("call.hangup")
-        assert "call.left" not in {frame["type"] for frame in between}
-        seats = await seats_become(two, "ann", "bob", "cid")
-        assert {seat.user_id: seat.instance for seat in seats}["user-ann"] == "two"
-
-
-async def test_a_move_to_the_other_process_ends_the_seat_here(rooms_on):
-    """The old tab hears that its seat moved, and has none any more."""
-    async with rooms_on("one") as one, rooms_on("two") as two:
-        ann, first = await in_voice(one, "ann")
-        tab = await two.talker("ann")
-        await asked(tab, "call.join", {"move": True})
-        left = await heard(ann, "call.left")
-        assert (left["seatId"], left["reason"]) == (first["seatId"], "moved")
-        assert (await asked(ann, "call.offer", {"signal": 1}))["code"] == "Forbidden"
-
-
-async def test_a_process_that_stops_leaves_its_seats_held(rooms_on):
-    """A clean stop gives no seat up: its user comes back to the other process and has it."""
-    async with rooms_on("one") as one:
-        async with rooms_on("two") as two:
-            _, first = await in_voice(two, "ann")
-        again = await one.talker("ann")
-        assert (await asked(again, "call.join"))["seatId"] == first["seatId"]
-
-
-@pytest.mark.drill
-async def test_the_voice_of_a_killed_process_is_lost_after_its_hold(rooms_on, process_on, monkeypatch):
-    """A killed process cannot hold anything: its lease runs out, then the hold, and the others are told."""
-    monkeypatch.setattr("boltorezka.adapters.sqlite.instances.SEAT_HOLD_US", 200_000)
-    async with rooms_on("one") as one:
-        bob = await one.talker("bob")
-        two = await process_on("two", "ann")
-        ann = await two.talker("ann")
-        await asked(ann, "call.join")
-        assert (await heard(bob, "call.joined"))["userId"] == "user-ann"
-        two.process.kill()
-        assert (await heard(bob, "call.left"))["reason"] == "lost"

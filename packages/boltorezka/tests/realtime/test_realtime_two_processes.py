@@ -46,30 +46,30 @@ async def test_presence_crosses_and_a_killed_process_takes_its_people_with_it(pr
     assert (left["userName"], left["presenceCount"]) == ("Bob", 1)
 
 
-async def test_a_session_ended_elsewhere_closes_the_sockets_here(rooms_on):
+async def test_a_session_ended_elsewhere_closes_the_sockets_here(two):
     """A logout through one server reaches the sockets of the same session on the other."""
-    async with rooms_on("one") as one, rooms_on("two") as two:
-        session_id = await one.person("ann")
-        ann = await one.dial(await one.ticket("ann", session_id))
-        await ann.hear()
-        await two.store.revoke_session(session_id, two.clock.now())
-        assert (await ann.closed())[1] == 4009
+    one, other = two
+    session_id = await one.person("ann")
+    ann = await one.dial(await one.ticket("ann", session_id))
+    await ann.hear()
+    await other.store.revoke_session(session_id, other.clock.now())
+    assert (await ann.closed())[1] == 4009
 
 
-async def test_a_client_that_moves_over_misses_nothing(rooms_on):
+async def test_a_client_that_moves_over_misses_nothing(two):
     """A client that saw a seq here joins there with it at once: the other catches up first, and answers no reset."""
-    async with rooms_on("one") as one, rooms_on("two") as two:
-        mover, ann = await two.talker("mover", room=None), await one.talker("ann")
-        await two.talker("mover")  # a member by this other tab, so that joining adds nothing to the log
-        for number in range(20):
-            await ann.say("chat.send", {"text": str(number)})
-            seen = (await ann.messages(1))[0]
-            frames = await mover.join(after={"epoch": seen["epoch"], "seq": seen["seq"]})
-            # being in the room already, it may hear the message live before its answer begins
-            start = [frame["type"] for frame in frames].index("room.joined")
-            joined, delta = frames[start], frames[start + 1]
-            assert (joined["payload"]["lastSeq"], delta["type"]) == (seen["seq"], "room.delta")
-            assert delta["payload"]["events"] == []
+    one, other = two
+    mover, ann = await other.talker("mover", room=None), await one.talker("ann")
+    await other.talker("mover")  # a member by this other tab, so that joining adds nothing to the log
+    for number in range(20):
+        await ann.say("chat.send", {"text": str(number)})
+        seen = (await ann.messages(1))[0]
+        frames = await mover.join(after={"epoch": seen["epoch"], "seq": seen["seq"]})
+        # being in the room already, it may hear the message live before its answer begins
+        start = [frame["type"] for frame in frames].index("room.joined")
+        joined, delta = frames[start], frames[start + 1]
+        assert (joined["payload"]["lastSeq"], delta["type"]) == (seen["seq"], "room.delta")
+        assert delta["payload"]["events"] == []
 
 
 async def test_the_lease_is_given_back(rooms_on):
