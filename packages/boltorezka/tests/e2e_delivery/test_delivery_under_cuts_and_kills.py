@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from .follower import Follower, check_log
+
 CUTS, KILLS = 1000, 20
 PEOPLE = 8
 ROOMS = ("general", "den")
@@ -33,7 +35,7 @@ async def until_quiet(fleet, followers, tasks) -> None:
 
 
 @pytest.mark.e2e
-async def test_a_thousand_cuts_and_twenty_kills_lose_and_double_nothing(fleet, checked_log, capsys):
+async def test_a_thousand_cuts_and_twenty_kills_lose_and_double_nothing(fleet, capsys):
     """Eight people in two rooms send, edit and delete over connections that are cut after a random number of bytes.
 
     Servers are killed inside the transaction, after the commit, after the hint, after the ack. In the end every ack
@@ -44,7 +46,7 @@ async def test_a_thousand_cuts_and_twenty_kills_lose_and_double_nothing(fleet, c
     for number in range(PEOPLE):
         slug = ROOMS[number % 2]
         token = await fleet.person(f"p{number}", slug)
-        followers.append(type(fleet).follower(f"p{number}", token, slug, fleet.wires, fleet.dice))
+        followers.append(Follower(f"p{number}", token, slug, fleet.wires, fleet.dice))
     fleet.kill(KILLS)
     servers = [asyncio.create_task(slot.live()) for slot in fleet.slots]
     clients = [asyncio.create_task(follower.run()) for follower in followers]
@@ -60,7 +62,7 @@ async def test_a_thousand_cuts_and_twenty_kills_lose_and_double_nothing(fleet, c
         await fleet.eventually("enough was cut and killed", enough)
         await until_quiet(fleet, followers, tasks)
         for slug in ROOMS:
-            checked_log(await fleet.events(slug), [each for each in followers if each.slug == slug])
+            check_log(await fleet.events(slug), [each for each in followers if each.slug == slug])
     finally:
         for task in tasks:
             task.cancel()

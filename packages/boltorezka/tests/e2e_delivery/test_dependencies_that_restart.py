@@ -7,6 +7,8 @@ import asyncio
 import httpx
 import pytest
 
+from .follower import Follower, check_log
+
 
 async def health(fleet) -> list[tuple[int, str, dict]]:
     """Status code, status and checks of every server."""
@@ -34,9 +36,7 @@ async def until_health(fleet, failing: str | None) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("fleet", ["postgres"], indirect=True)
-async def test_restarts_of_the_bus_and_the_database_lose_nothing_acked(
-    fleet, postgres_server, nats_server, checked_log
-):
+async def test_restarts_of_the_bus_and_the_database_lose_nothing_acked(fleet, postgres_server, nats_server):
     """Without NATS messages are acked and cross a little later; without PostgreSQL nothing is acked; then all is well.
 
     /health answers 503 with the name of the check while each is away, and 200 by itself when it is back.
@@ -47,7 +47,7 @@ async def test_restarts_of_the_bus_and_the_database_lose_nothing_acked(
     for number in range(6):
         token = await fleet.person(f"p{number}", "general")
         wires = [fleet.wires[number % len(fleet.wires)]]
-        people.append(type(fleet).follower(f"p{number}", token, "general", wires, fleet.dice))
+        people.append(Follower(f"p{number}", token, "general", wires, fleet.dice))
     tasks = [asyncio.create_task(slot.live()) for slot in fleet.slots]
     tasks += [asyncio.create_task(person.run()) for person in people]
 
@@ -80,7 +80,7 @@ async def test_restarts_of_the_bus_and_the_database_lose_nothing_acked(
         await fleet.eventually("every message is acked", lambda: not any(person.pending for person in people))
         head = len(await fleet.events("general"))
         await fleet.eventually("everybody has the whole log", lambda: all(person.last == head for person in people))
-        checked_log(await fleet.events("general"), people)
+        check_log(await fleet.events("general"), people)
     finally:
         for task in tasks:
             task.cancel()
