@@ -18,6 +18,8 @@ from sluice.runtimes.compose_file import base_document
 from sluice.runtimes.compose_modes import services_of
 from sluice.runtimes.compose_values import Placement, ServicePlan, World
 
+from .nasty import DECLARED, FILES, NASTY, VALUES
+
 BINARY = Path(sysconfig.get_path("scripts")) / "docker-compose"
 CONFIG_S = 30
 
@@ -94,3 +96,9 @@ def read(tmp_path: Path) -> Callable[..., Read]:
         return Read(kept, resolved, world, plans, base_document(kept, plans), place)
 
     return understand
+
+
+@pytest.fixture
+def nasty(read: Callable[..., Read]) -> Read:
+    """The nasty file, understood."""
+    return read(NASTY, files=FILES, services=DECLARED, values=VALUES, healthchecks=frozenset())
