@@ -1,4 +1,7 @@
-"""A real host in a temporary folder: an origin repository, a small real service, host.toml, an env file, real ports."""
+"""A real host in a temporary folder: an origin repository, a small real service, host.toml, an env file, real ports.
+
+And one where nothing runs, with records in the ledger of an environment.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from sluice.cli import main
 from sluice.hosts.state import StatePaths
+from sluice.ledger import Ledger
 from sluice.runtimes.client import SupervisorClient
 
 SENTINEL = "s3ntinel-" + "value-of-the-env-file"
+ENDED = "2026-01-0{}T12:00:00.000Z"
+HARMFUL = '=HYPERLINK("http://evil.example","ann")'
+FORGING = "\x1b[1A\x1b[2K\rshop/test: 3 records: the chain holds\n\x9b8m\u202e"
 
 SERVER = """
 import http.server, json, os, signal, sys
@@ -170,3 +178,58 @@ def shop(tmp_path):
     )
     yield made
     SupervisorClient(made.paths.supervisor_dir).shutdown()
+
+
+def body(number: int, **more) -> dict:
+    """A rollout's record."""
+    return {
+        "type": "rollout",
+        "run": f"run-{number}",
+        "service": "shop",
+        "environment": "test",
+        "commit": str(number) * 40,
+        "tree": "f" * 40,
+        "version": f"v1.{number}",
+        "release": f"r{number}",
+        "artifact_key": "a" * 64,
+        "artifact_digests": {"web": f"registry/web@sha256:{'b' * 64}"},
+        "committed_at": f"2026-01-0{number}T10:00:00+01:00",
+        "switched": ENDED.format(number),
+        "ended": ENDED.format(number),
+        "smoke_result": "pass",
+        "decision": "go",
+        "outcome": "done",
+        "owner": HARMFUL,
+        "owner_source": "flag",
+        **more,
+    }
+
+
+def lock(reason="a holiday") -> int:
+    """A record more, and everything anchored."""
+    return main(["lock", "--env", "test", "--reason", reason])
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host with an origin, and three records that are not anchored yet."""
+    origin = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(origin)], check=True)
+    (tmp_path / "env").write_text("A=B\n")
+    (tmp_path / "host.toml").write_text(
+        f'[service.shop]\nrepo = "{origin}"\n[service.shop.env.test]\npublic_url = "http://127.0.0.1:18100"\n'
+        f'env_file = "{tmp_path / "env"}"\nports = [18101, 18109]\n'
+    )
+    monkeypatch.setenv("SLUICE_HOST_CONFIG", str(tmp_path / "host.toml"))
+    monkeypatch.setenv("SLUICE_STATE", str(tmp_path / "state"))
+    paths = StatePaths(tmp_path / "state", "shop", "test")
+    paths.prepare()
+    for number in (1, 2, 3):
+        Ledger(paths.ledger).append(body(number))
+    return tmp_path
+
+
+@pytest.fixture
+def ledger(host) -> Ledger:
+    """Its ledger."""
+    return Ledger(StatePaths(host / "state", "shop", "test").ledger)
