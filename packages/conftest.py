@@ -1,11 +1,14 @@
 """Property tests give the same answer every time, also on a slow machine: fixed seeds, no deadline per example.
 
-And the servers that tests of several parts share: started when the first test asks for one, stopped at the end.
+And what tests of several parts share: servers, started when the first test asks for one and stopped at the end, and an
+image, which the engine keeps.
 """
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +17,8 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from boltorezka.adapters.addresses import PostgresAddress
     from boltorezka.testing_servers import NatsServer, PostgresServer
+
+IMAGES = Path(__file__).resolve().parents[1] / "tests" / "e2e" / "images.py"
 
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
@@ -58,3 +63,9 @@ def nats_server(_nats_process: NatsServer) -> Generator[NatsServer]:
     _nats_process.start()
     yield _nats_process
     _nats_process.start()
+
+
+@pytest.fixture(scope="session")
+def python_image() -> str:
+    """This machine's Python as an image."""
+    return str(runpy.run_path(str(IMAGES))["make_python"]())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -33,19 +31,7 @@ BAR_S = 3.0
 SOCKET = "/var/run/docker.sock"
 NAME = f"checks{os.getpid()}"
 LABELS = {"dev.sluice.service": NAME}
-IMAGES = Path(__file__).resolve().parents[4] / "tests" / "e2e" / "images.py"
 TALKS = "import signal; [print('request', n, 'done, 0 errors', flush=True) for n in range(200)]; signal.pause()"
-
-
-@pytest.fixture(scope="session")
-def python_image() -> str:
-    """This machine's Python as an image."""
-    spec = importlib.util.spec_from_file_location("sluice_e2e_images", IMAGES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module._python()
 
 
 @dataclass

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -21,18 +18,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 NAME = f"engapi{os.getpid()}"
 LABELS = {"dev.sluice.service": NAME}
 SECRET = "hunter2-swordfish"
-IMAGES = Path(__file__).resolve().parents[4] / "tests" / "e2e" / "images.py"
-
-
-@pytest.fixture(scope="session")
-def python_image() -> str:
-    """This machine's Python as an image."""
-    spec = importlib.util.spec_from_file_location("sluice_e2e_images", IMAGES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module._python()
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -25,7 +23,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 RATE = 200  # requests a second
 DEADLINE_S = 20
 CLOSED_S = 6  # on a busy machine; a second and a half is usual: Traefik's last requests, and one start of a container
-IMAGES = Path(__file__).resolve().parents[4] / "tests" / "e2e" / "images.py"
 SERVER = """
 import asyncio, sys
 NAME = sys.argv[1].encode()
@@ -60,17 +57,6 @@ asyncio.run(main())
 """
 
 Start = Callable[[str], Awaitable[Slot]]
-
-
-@pytest.fixture(scope="session")
-def python_image() -> str:
-    """This machine's Python as an image."""
-    spec = importlib.util.spec_from_file_location("sluice_e2e_images", IMAGES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module._python()
 
 
 @pytest.fixture
