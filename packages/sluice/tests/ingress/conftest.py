@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sluice.hosts.state import StatePaths
+from sluice.ingress.container import ContainerIngress
 from sluice.model.release import Slot
+from sluice.model.secret import Redactor
 from sluice.model.spec import HostEnvironment
 from sluice.runtimes.client import SupervisorClient
+from sluice.runtimes.engine import DockerEngine
+
+from .answering import SERVER
 
 Pair = tuple[Path, Path]
+Start = Callable[[str], Awaitable[Slot]]
 
 
 @pytest.fixture
@@ -133,3 +140,49 @@ def _answering(name: bytes):
             writer.close()
 
     return answer
+
+
+@pytest.fixture
+def engine() -> DockerEngine:
+    """The engine of this machine."""
+    return DockerEngine("/var/run/docker.sock", Redactor())
+
+
+@pytest.fixture
+async def here(tmp_path: Path, engine: DockerEngine) -> AsyncIterator[StatePaths]:
+    """State folders of an environment of this test alone; every container and the network are removed afterwards."""
+    paths = StatePaths(tmp_path / "state", f"ingr{os.getpid()}", "test")
+    paths.prepare()
+    yield paths
+    for container in await engine.containers({"dev.sluice.service": paths.service}):
+        await engine.remove_container(container.id)
+    await engine.remove_network(f"sluice-{paths.service}-test")
+
+
+@pytest.fixture
+def make(here: StatePaths, engine: DockerEngine, host) -> Callable[..., ContainerIngress]:
+    """Makes the ingress for a public URL and other settings of host.toml."""
+
+    def ingress(public_url: str, **more: str) -> ContainerIngress:
+        return ContainerIngress(here, host(public_url, **more), engine, f"sluice-{here.service}-test")
+
+    return ingress
+
+
+@pytest.fixture
+def start(here: StatePaths, engine: DockerEngine, python_image: str) -> Start:
+    """Starts a slot of this name on the environment's network, once the network is there."""
+
+    async def run(name: str) -> Slot:
+        container = f"{here.service}-{name}"
+        spec = {
+            "Image": python_image,
+            "Cmd": ["python3", "-c", SERVER, name],
+            "Labels": {"dev.sluice.service": here.service},
+            "HostConfig": {"NetworkMode": f"sluice-{here.service}-test"},
+        }
+        await engine.create_container(container, spec)
+        await engine.start(container)
+        return Slot(f"release-{name}", container, 1, "http://127.0.0.1:1", f"http://{container}:8000")
+
+    return run

@@ -14,21 +14,11 @@ from sluice.ingress.process import ProcessIngress
 from sluice.model.errors import Refused
 from sluice.model.release import Slot
 
+from .answering import ask
+
 RATE = 100  # requests a second
 ROUNDS = 3
 DEADLINE_S = 15
-
-
-async def ask(port: int, path: str = "/", extra: str = "", tls: ssl.SSLContext | None = None) -> tuple[str, str]:
-    """One request on a connection of its own: head and body."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
-    try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{extra}Connection: close\r\n\r\n".encode())
-        raw = await asyncio.wait_for(reader.read(), DEADLINE_S)
-    finally:
-        writer.close()
-    head, _, body = raw.decode().partition("\r\n\r\n")
-    return head, body
 
 
 async def get(port: int) -> tuple[int, str]:
