@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from images import Images
-from tiny import COMPOSE, TinyWorld
+from tiny import TinyWorld
+from tiny_service import COMPOSE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 

