@@ -25,8 +25,9 @@ from boltorezka.app import running_server
 from boltorezka.auth.sessions import SECOND
 from boltorezka.testing import InProcess, VirtualClock, _serving, environment, loopback_listener
 
+from .answers import CALLBACK
+
 HERE = Path(__file__).parent
-CALLBACK = "/v1/auth/sso/callback"
 
 CLIENT_ID = "rooms of ours"
 CLIENT_SECRET = "s3cret:of the+client/that%never&shows"

@@ -9,35 +9,7 @@ from starlette.responses import Response
 from boltorezka.adapters import oidc_provider
 from boltorezka.testing import METRICS_TOKEN, bearer
 
-CALLBACK = "/v1/auth/sso/callback"
-SESSION_COOKIE = "boltorezka_session"
-SENTINELS = ("s3cret", "at-sentinel", "code-sentinel")
-
-
-async def _come_back(browser, hostile, **answer):
-    """Go to the provider and come back with its answer; what our server makes of it."""
-    location = await browser.start()
-    hostile.nonce = location.params["nonce"]
-    given = {"code": "code-sentinel", "state": location.params["state"], "iss": hostile.issuer, **answer}
-    params = {name: value for name, value in given.items() if value is not None}
-    return await browser.http.get(CALLBACK, params=params)
-
-
-def _reason(answer):
-    """Why the browser was sent home without a session."""
-    assert answer.status_code == 302, answer.text
-    assert SESSION_COOKIE not in answer.cookies
-    return httpx.URL(answer.headers["location"]).params.get("authError")
-
-
-def _signed_in(answer):
-    """Whether the browser was sent home with one."""
-    return (answer.status_code, SESSION_COOKIE in answer.cookies, "authError" in answer.headers["location"]) == (
-        302,
-        True,
-        False,
-    )
-
+from .answers import CALLBACK, SENTINELS, SESSION_COOKIE, come_back, sent_home_for, signed_in
 
 DISCOVERIES = [
     {"issuer": "https://evil.example"},
@@ -81,10 +53,10 @@ async def test_nonsense_is_sso_unavailable(deceived, hostile, clock, path):
         if path.startswith("/.well-known"):
             answer = await deceived.http.get("/v1/auth/sso/start", params={"provider": "oidc"})
         else:
-            answer = await _come_back(deceived, hostile)
+            answer = await come_back(deceived, hostile)
         assert (answer.status_code, answer.json()["error"]) == (503, "SsoUnavailable")
         hostile.answers.clear()
-        assert _signed_in(await _come_back(deceived, hostile))
+        assert signed_in(await come_back(deceived, hostile))
 
 
 async def test_a_provider_that_is_away(serving, browse, closed_port):
@@ -135,9 +107,9 @@ async def test_nothing_secret_is_logged_or_counted(deceived, hostile, caplog):
     hostile.claims = {"nonce": "another"}
     await deceived.start()
     sealed = deceived.http.cookies["boltorezka_sign_in"]
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     hostile.claims = {}
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     token = (await deceived.session())["token"]
     metrics = (await deceived.http.get("/metrics", headers=bearer(METRICS_TOKEN))).text
     assert 'boltorezka_auth_failures_total{reason="invalid_id_token"} 1.0' in metrics
@@ -150,15 +122,15 @@ async def test_nothing_secret_is_logged_or_counted(deceived, hostile, caplog):
 
 async def test_a_banned_person_comes_back_with_the_reason(deceived, hostile, banned):
     """The provider says who they are; we say that they may not come in."""
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     await banned((await deceived.session())["user"]["id"])
     deceived.http.cookies.clear()
-    assert _reason(await _come_back(deceived, hostile)) == "banned"
+    assert sent_home_for(await come_back(deceived, hostile)) == "banned"
 
 
 async def test_a_page_goes_on_with_its_session(deceived, hostile, clock):
     """The token itself while it is good, then the next generation's; an old one ends the session."""
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     first = await deceived.session()
     clock.advance(60)
     again = await deceived.session()

@@ -5,45 +5,18 @@ import json
 import logging
 from urllib.parse import parse_qs
 
-import httpx
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from starlette.responses import Response
 
-CALLBACK = "/v1/auth/sso/callback"
-SESSION_COOKIE = "boltorezka_session"
+from .answers import CALLBACK, SENTINELS, come_back, sent_home_for, signed_in
+
 SECOND_KEY = RSAKey.generate_key(2048, parameters={"use": "sig", "kid": "second"})
-SENTINELS = ("s3cret", "at-sentinel", "code-sentinel")
-
-
-async def _come_back(browser, hostile, **answer):
-    """Go to the provider and come back with its answer; what our server makes of it."""
-    location = await browser.start()
-    hostile.nonce = location.params["nonce"]
-    given = {"code": "code-sentinel", "state": location.params["state"], "iss": hostile.issuer, **answer}
-    params = {name: value for name, value in given.items() if value is not None}
-    return await browser.http.get(CALLBACK, params=params)
-
-
-def _reason(answer):
-    """Why the browser was sent home without a session."""
-    assert answer.status_code == 302, answer.text
-    assert SESSION_COOKIE not in answer.cookies
-    return httpx.URL(answer.headers["location"]).params.get("authError")
-
-
-def _signed_in(answer):
-    """Whether the browser was sent home with one."""
-    return (answer.status_code, SESSION_COOKIE in answer.cookies, "authError" in answer.headers["location"]) == (
-        302,
-        True,
-        False,
-    )
 
 
 async def test_an_honest_answer_signs_in(deceived, hostile):
     """The very steps that are spoiled below lead to a session when they are not."""
-    answer = await _come_back(deceived, hostile)
+    answer = await come_back(deceived, hostile)
     assert (answer.status_code, answer.headers["location"]) == (302, f"{deceived.url}/")
     session = await deceived.session()
     assert (session["user"]["name"], session["user"]["role"]) == ("Ann", "super_admin")
@@ -72,7 +45,7 @@ async def test_the_hostile_provider_has_the_real_ones_shapes(hostile, provider, 
 
 async def test_the_exchange_proves_who_we_are(deceived, hostile):
     """Name and secret encoded as RFC 6749 wants them, the code's verifier, the registered address."""
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     _, headers, body = next(asked for asked in hostile.asked if asked[0] == "/token")
     name, _, secret = base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode().partition(":")
     assert (name, secret) == ("rooms+of+ours", "s3cret%3Aof+the%2Bclient%2Fthat%25never%26shows")
@@ -85,7 +58,7 @@ async def test_the_exchange_proves_who_we_are(deceived, hostile):
 async def test_a_secret_may_be_wanted_in_the_form(deceived, hostile):
     """A provider that takes it only there gets it there."""
     hostile.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_post"]
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     _, headers, body = next(asked for asked in hostile.asked if asked[0] == "/token")
     assert "authorization" not in headers
     assert parse_qs(body)["client_id"] == ["rooms of ours"]
@@ -122,7 +95,7 @@ async def test_a_wrong_claim_signs_nobody_in(deceived, hostile):
     """Each rule of OpenID Connect Core 3.1.3.7 is kept, whatever the others say."""
     for claims in WRONG_CLAIMS:
         hostile.claims = claims
-        assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+        assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
         assert (await deceived.session())["authenticated"] is False
 
 
@@ -140,7 +113,7 @@ async def test_what_the_rules_allow_signs_in(deceived, hostile):
     for claims in ALLOWED_CLAIMS:
         deceived.http.cookies.clear()
         hostile.claims = claims
-        assert _signed_in(await _come_back(deceived, hostile))
+        assert signed_in(await come_back(deceived, hostile))
         assert (await deceived.session())["authenticated"] is True
 
 
@@ -167,7 +140,7 @@ async def test_a_token_the_provider_did_not_sign_signs_nobody_in(deceived, hosti
     """No signature, another key, another algorithm, a changed byte, nonsense."""
     for forge in FORGERIES:
         hostile.id_token = lambda forge=forge: forge(hostile)
-        assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+        assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
 
 
 WEAK = [["none"], ["HS256"], ["none", "HS256", "dir"], []]
@@ -179,9 +152,9 @@ async def test_no_weak_algorithm_is_taken_from_the_discovery(deceived, hostile, 
         hostile.id_token = hostile.signed
         clock.advance(3600)
         hostile.metadata["id_token_signing_alg_values_supported"] = algorithms
-        assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+        assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
         hostile.id_token = hostile.signed_with_public_key
-        assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+        assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
 
 
 @pytest.mark.parametrize(
@@ -200,35 +173,35 @@ async def test_other_good_algorithms_and_keys_we_do_not_know(deceived, hostile, 
     hostile.metadata["id_token_signing_alg_values_supported"] = ["RS256", alg]
     hostile.published = [*odd, encrypting, hostile.key, key]
     hostile.id_token = lambda: hostile.signed(key, alg=alg, kid=key.kid)
-    assert _signed_in(await _come_back(deceived, hostile))
+    assert signed_in(await come_back(deceived, hostile))
     hostile.id_token = lambda: hostile.signed(encrypting, kid="enc")
-    assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+    assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
 
 
 async def test_a_new_key_is_looked_for_but_not_too_often(deceived, hostile, clock):
     """One more look for a key id that is new; somebody who invents them cannot make us hammer the provider."""
-    assert _signed_in(await _come_back(deceived, hostile))
+    assert signed_in(await come_back(deceived, hostile))
     hostile.key = SECOND_KEY
     hostile.published.append(hostile.key)
-    assert _signed_in(await _come_back(deceived, hostile))
+    assert signed_in(await come_back(deceived, hostile))
     invented = iter(range(100))
     hostile.id_token = lambda: hostile.signed(kid=f"invented-{next(invented)}")
     for _ in range(10):
-        assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+        assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
     assert sum(path == "/jwks" for path, _, _ in hostile.asked) == 3
     clock.advance(10)
-    assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+    assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
     assert sum(path == "/jwks" for path, _, _ in hostile.asked) == 4
 
 
 async def test_a_key_that_was_withdrawn_is_forgotten_within_the_hour(deceived, hostile, clock):
     """What the provider publishes is read again after an hour, discovery and keys."""
-    assert _signed_in(await _come_back(deceived, hostile))
+    assert signed_in(await come_back(deceived, hostile))
     stolen = hostile.signed
     hostile.published = [SECOND_KEY]
     clock.advance(3600)
     hostile.id_token = stolen
-    assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+    assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
 
 
 ANSWERS = [
@@ -246,15 +219,15 @@ ANSWERS = [
 async def test_answers_without_a_code(deceived, hostile):
     """The reason is one of a fixed set, whatever the provider wrote; and an error counts only from who was asked."""
     for answer, reason in ANSWERS:
-        assert _reason(await _come_back(deceived, hostile, **answer)) == reason
+        assert sent_home_for(await come_back(deceived, hostile, **answer)) == reason
         assert not any(path == "/token" for path, _, _ in hostile.asked)
 
 
 async def test_a_provider_that_never_names_itself_need_not(deceived, hostile):
     """The name in the answer is required where it is announced; a wrong one is refused everywhere."""
     hostile.metadata["authorization_response_iss_parameter_supported"] = False
-    assert _signed_in(await _come_back(deceived, hostile, iss=None))
-    assert _reason(await _come_back(deceived, hostile, iss="https://evil.example")) == "wrong_issuer"
+    assert signed_in(await come_back(deceived, hostile, iss=None))
+    assert sent_home_for(await come_back(deceived, hostile, iss="https://evil.example")) == "wrong_issuer"
 
 
 async def test_a_sign_in_takes_ten_minutes_at_most(deceived, hostile, clock):
@@ -262,7 +235,7 @@ async def test_a_sign_in_takes_ten_minutes_at_most(deceived, hostile, clock):
     location = await deceived.start()
     clock.advance(600)
     params = {"code": "c", "state": location.params["state"], "iss": hostile.issuer}
-    assert _reason(await deceived.http.get(CALLBACK, params=params)) == "sign_in_expired"
+    assert sent_home_for(await deceived.http.get(CALLBACK, params=params)) == "sign_in_expired"
 
 
 REFUSALS = [
@@ -283,10 +256,10 @@ async def test_an_exchange_that_fails(deceived, hostile, caplog):
         deceived.http.cookies.clear()
         caplog.set_level(logging.DEBUG)
         hostile.token_refusal = refusal
-        answer = await _come_back(deceived, hostile)
+        answer = await come_back(deceived, hostile)
         assert answer.status_code == status
         if reason:
-            assert _reason(answer) == reason
+            assert sent_home_for(answer) == reason
         else:
             assert answer.json()["error"] == "SsoUnavailable"
         assert not any(word in caplog.text + answer.text + str(answer.headers) for word in SENTINELS[:2])
@@ -299,7 +272,7 @@ async def test_an_exchange_that_fails(deceived, hostile, caplog):
 async def test_userinfo_of_somebody_else_signs_nobody_in(deceived, hostile, userinfo):
     """It must speak of the subject of the ID token (OpenID Connect Core 5.3.2)."""
     hostile.userinfo = userinfo
-    assert _reason(await _come_back(deceived, hostile)) == "invalid_id_token"
+    assert sent_home_for(await come_back(deceived, hostile)) == "invalid_id_token"
 
 
 ADDRESSES = [
@@ -319,25 +292,25 @@ async def test_an_address_counts_only_where_the_provider_verified_it(deceived, h
         # Somebody new each time: a role once given stays.
         subject = {"sub": f"person-{len(hostile.asked)}"}
         hostile.claims, hostile.userinfo = {**subject, **claims}, {**subject, **userinfo}
-        assert _signed_in(await _come_back(deceived, hostile))
+        assert signed_in(await come_back(deceived, hostile))
         assert (await deceived.session())["user"]["role"] == role
 
 
 async def test_names_are_shown_plain_and_short(deceived, hostile):
     """What people may choose freely at the provider cannot break a line or a layout here; there always is one."""
     hostile.userinfo = {"sub": "ann", "email": "a\r\n@x.example", "name": " \x1b[31mAnn\u202e\n" + "n" * 500}
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     user = (await deceived.session())["user"]
     assert user["name"].startswith("[31mAnn n")
     assert len(user["name"]) == 80
     assert user["email"] == "a @x.example"
     hostile.claims, hostile.userinfo = {"sub": "nameless"}, {"sub": "nameless", "name": 7, "email": ["x"]}
-    await _come_back(deceived, hostile)
+    await come_back(deceived, hostile)
     assert (await deceived.session())["user"]["name"] == "nameless"
 
 
 async def test_claims_in_the_id_token_save_a_question(deceived, hostile):
     """A provider that says everything there is not asked for its userinfo."""
     hostile.claims = {"name": "Ann", "email": "ann@people.example", "email_verified": True}
-    assert _signed_in(await _come_back(deceived, hostile))
+    assert signed_in(await come_back(deceived, hostile))
     assert not any(path == "/me" for path, _, _ in hostile.asked)

@@ -7,7 +7,9 @@ import pytest
 
 from boltorezka.testing import bearer
 
-SESSION_COOKIE, FLOW_COOKIE = "boltorezka_session", "boltorezka_sign_in"
+from .answers import SESSION_COOKIE
+
+FLOW_COOKIE = "boltorezka_sign_in"
 
 
 def _ended_with(answer, reason):
