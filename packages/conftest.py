@@ -1,7 +1,7 @@
 """Property tests give the same answer every time, also on a slow machine: fixed seeds, no deadline per example.
 
-And what tests of several parts share: servers, started when the first test asks for one and stopped at the end, and an
-image, which the engine keeps.
+And what tests of several parts share: servers, started when the first test asks for one and stopped at the end; a
+database to copy; and an image, which the engine keeps.
 """
 
 from __future__ import annotations
@@ -22,6 +22,16 @@ IMAGES = Path(__file__).resolve().parents[1] / "tests" / "e2e" / "images.py"
 
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database to copy: migrating is slower than most tests."""
+    from boltorezka.adapters.sqlite import migrate
+
+    path = tmp_path_factory.mktemp("migrated") / "boltorezka.sqlite3"
+    migrate(path)
+    return path
 
 
 @pytest.fixture(scope="session")

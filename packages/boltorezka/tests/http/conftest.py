@@ -11,7 +11,6 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from boltorezka.adapters.sqlite import migrate
 from boltorezka.adapters.system import SystemIds
 from boltorezka.adapters.tokens import Tokens
 from boltorezka.auth.model import Identity
@@ -32,14 +31,6 @@ async def sso():
     """The address of a development SSO."""
     async with dev_sso() as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    """A migrated database to copy: migrating is slower than most tests."""
-    path = tmp_path_factory.mktemp("migrated") / "boltorezka.sqlite3"
-    migrate(path)
-    return path
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from starlette.routing import Route
 
 from boltorezka import config
 from boltorezka.adapters.oidc_provider import OidcProvider
-from boltorezka.adapters.sqlite import migrate
 from boltorezka.app import running_server
 from boltorezka.auth.sessions import SECOND
 from boltorezka.testing import InProcess, VirtualClock, _serving, environment, loopback_listener
@@ -226,14 +225,6 @@ def provider(provider_process):
     """The provider as it is at the beginning: Ann signs in."""
     provider_process.obey(account="ann", deny=False, claimsInIdToken=False)
     return provider_process
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    """A migrated database to copy."""
-    path = tmp_path_factory.mktemp("migrated") / "boltorezka.sqlite3"
-    migrate(path)
-    return path
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from boltorezka.adapters.authorities import authorities
 from boltorezka.adapters.smoke_sessions import smoke_sessions
-from boltorezka.adapters.sqlite import migrate
 from boltorezka.smoke.report import Report
 from boltorezka.smoke.target import Target
 from boltorezka.testing import InProcess, dev_sso, in_process_server, loopback_listener
@@ -115,18 +114,10 @@ class Place:
         return {line["name"]: line for line in map(json.loads, out.getvalue().splitlines())}
 
 
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory) -> Path:
-    """A migrated database to copy: migrating is slower than most tests."""
-    path = tmp_path_factory.mktemp("migrated") / "boltorezka.sqlite3"
-    migrate(path)
-    return path
-
-
 @pytest.fixture
-async def place(tmp_path: Path, migrated_database: Path) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, migrated: Path) -> AsyncIterator[Place]:
     """Everything real and good, until the proxy is told otherwise."""
-    shutil.copy(migrated_database, tmp_path)
+    shutil.copy(migrated, tmp_path)
     async with dev_sso() as sso, in_process_server(tmp_path, sso) as server:
         proxy = Proxy(server.url)
         application = Starlette(
