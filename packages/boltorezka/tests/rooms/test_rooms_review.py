@@ -189,19 +189,25 @@ def test_nobody_is_moderated_in_another_room_than_the_right_was_read_of(world, a
     assert not any(isinstance(effect, do.DropSeat) for effect in asked)
 
 
-def test_a_repaired_seat_does_not_answer_a_request(world, asked):
-    """While the store is told that a seat is ours still, its user asks for one elsewhere: that answer is theirs."""
+def repaired_while_moving(world, asked):
+    """Ann's seat is given back to her while she asks for one elsewhere: what the store is asked for each."""
     world.joined(1, "ann")
     world.say(1, "call.join", {})
-    world.run(world.core.seats.taken(take(asked, do.TakeSeat), Taken(seat("ann", "s1")), {}, 1, 0.0))
     core = world.core.seats
+    world.run(core.taken(take(asked, do.TakeSeat), Taken(seat("ann", "s1")), {}, 1, 0.0))
     world.run(core.seen([seat("ann", "s1", held_until=99)], core.mark(), 1))
     repair = take(asked, do.TakeSeat)
     world.members.add(("r1", "ann"))
     world.say(1, "room.join", {"roomSlug": "secret"})
     world.settle()
     world.say(1, "call.join", {}, requestId="move")
-    moving = take(asked, do.TakeSeat)
+    return repair, take(asked, do.TakeSeat)
+
+
+def test_a_repaired_seat_does_not_answer_a_request(world, asked):
+    """While the store is told that a seat is ours still, its user asks for one elsewhere: that answer is theirs."""
+    core = world.core.seats
+    repair, moving = repaired_while_moving(world, asked)
     world.run(core.taken(repair, Taken(seat("ann", "s1"), reclaimed=True), {}, 1, 0.0))
     assert "ack" not in world.kinds(1)
     moved = Taken(seat("ann", "s2", "r1"), left=seat("ann", "s1"))
@@ -213,17 +219,8 @@ def test_a_repaired_seat_does_not_answer_a_request(world, asked):
 
 def test_a_refused_repair_does_not_refuse_a_request(world, asked):
     """The store does not give the old seat back, and the request for another one still waits for its own answer."""
-    world.joined(1, "ann")
-    world.say(1, "call.join", {})
-    world.run(world.core.seats.taken(take(asked, do.TakeSeat), Taken(seat("ann", "s1")), {}, 1, 0.0))
     core = world.core.seats
-    world.run(core.seen([seat("ann", "s1", held_until=99)], core.mark(), 1))
-    repair = take(asked, do.TakeSeat)
-    world.members.add(("r1", "ann"))
-    world.say(1, "room.join", {"roomSlug": "secret"})
-    world.settle()
-    world.say(1, "call.join", {}, requestId="move")
-    moving = take(asked, do.TakeSeat)
+    repair, moving = repaired_while_moving(world, asked)
     world.run(core.refused(repair, Conflict("Another tab."), 1, 0.0))
     assert "nack" not in world.kinds(1)
     world.run(core.taken(moving, Taken(seat("ann", "s2", "r1")), {}, 1, 0.0))
