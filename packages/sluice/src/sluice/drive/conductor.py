@@ -54,6 +54,7 @@ from sluice.model.release import Release
 # After these the world is known and one good release serves, or none did: another command may go on.
 SETTLED = frozenset({State.DONE, State.REFUSED, State.ROLLED_BACK})
 Before = tuple[Release | None, bool | None]  # what served when the run began, and whether it ran then
+UNWRITTEN = "what came of it could not be written down, and nothing new begins before it is."
 PRUNE_S = 120  # removing a few old artifacts of a gigabyte from a slow disk; what is left is removed after the next run
 
 
@@ -119,7 +120,10 @@ class Drive:
     async def resume(self, request: Request) -> list[Result]:
         """Finish or undo what a killed run left. An empty list: there was nothing."""
         with self._held("resume", "", request) as asked:
-            return await self._recover(asked)
+            results = await self._recover(asked)
+            if all(one.outcome in SETTLED for one in results):
+                self._keeper.must_have_ended(UNWRITTEN, {one.run: one.world for one in results})
+            return results
 
     async def lock(self, request: Request, reason: str) -> dict[str, Any]:
         """Take no rollout until somebody unlocks. The ledger's record of it."""
@@ -179,12 +183,7 @@ class Drive:
         with self._held(verb, run, request) as asked:
             await self._keeper.must_hold()
             if verb == "unlock":
-                open_runs = [r.run for r in read_all(world.paths.journal_dir, repair=False) if not r.ended]
-                if open_runs:
-                    raise Refused(
-                        f"Run {open_runs[0]} did not end; what comes of it may be a reason to stay locked.",
-                        next=command(world, "resume"),
-                    )
+                self._keeper.must_have_ended("what comes of it may be a reason to stay locked.")
                 if self._keeper.ledger.closed() is None:
                     raise Refused("The environment is not locked.", next=command(world, "status"))
             now = dt.datetime.fromisoformat(world.clock.now())
@@ -198,9 +197,12 @@ class Drive:
     async def _run(self, kind: Kind, request: Request) -> Result:
         run = self._world.new_run_id()
         with self._held(f"{kind.value} {request.branch}".strip(), run, request) as asked:
-            for recovered in await self._recover(asked):
+            results = await self._recover(asked)
+            for recovered in results:
                 if recovered.outcome not in SETTLED | {State.NONE_SERVING}:
                     return recovered
+            # Its record may be one that locks, and a later recovery would take users to what was its old release.
+            self._keeper.must_have_ended(UNWRITTEN, {one.run: one.world for one in results})
             facts = Facts(run, kind, asked.owner, asked.owner_source, asked.branch, asked.override)
             facts.waivers = dict(asked.waivers)
             facts.started = self._world.clock.now()

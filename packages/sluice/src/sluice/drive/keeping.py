@@ -10,9 +10,9 @@ from sluice.drive.audit import record_of
 from sluice.drive.facts import Facts
 from sluice.drive.world import World, command
 from sluice.engine import Kind, State
-from sluice.journal import recorded_runs
+from sluice.journal import read_all, recorded_runs
 from sluice.ledger import Ledger
-from sluice.model.errors import StateCorrupted
+from sluice.model.errors import Refused, StateCorrupted
 
 
 class Keeper:
@@ -45,6 +45,13 @@ class Keeper:
                 line=problem.number,
             )
         self.ledger.must_sign()
+
+    def must_have_ended(self, why: str, recovered: Mapping[str, str] | None = None) -> None:
+        """Raises Refused where a run is unfinished. `recovered`: what the world is after those it was tried with."""
+        runs = [one.run for one in read_all(self._world.paths.journal_dir, repair=False) if not one.ended]
+        if runs:
+            world = (recovered or {}).get(runs[0], "")
+            raise Refused(f"Run {runs[0]} did not end; {why}", world=world, next=command(self._world, "resume"))
 
     async def must_be_open(self, facts: Facts) -> None:
         """Raises Locked while no rollout may follow, and StateCorrupted.
