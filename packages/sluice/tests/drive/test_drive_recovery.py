@@ -1,4 +1,4 @@
-"""A recovery that cannot be written down."""
+"""A recovery that cannot be written down, and signatures while somebody's command was killed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import errno
 import pytest
 
 from sluice import disk
+from sluice.drive.desk import desk_for
 from sluice.engine import State
+from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused
 from sluice.model.verdict import Verdict
 from sluice.testing import ASKED, Killed, killer
 
+from .pair import ASK, later
 from .test_drive_matrix import BAD, established, settled
 
 
@@ -60,3 +63,50 @@ async def test_a_recovery_that_could_not_be_written_down_did_not_come_to_its_end
     monkeypatch.undo()
     await memory.drive().resume(ASKED)
     settled(memory, serving={first})
+
+
+async def test_nobody_signs_while_a_promotion_is_unfinished(pair):
+    """Its record, which comes with the recovery, would use that signature up, though nothing acted upon it."""
+    await pair.signed("bob")
+    with pytest.raises(Killed):
+        await pair.prod.drive(killer("intent:migrating")).promote(ASK)
+    with pytest.raises(Refused, match="did not end") as refused:
+        await pair.signed("bob")
+    assert refused.value.next == "sluice resume --env prod --service shop"
+    await pair.prod.drive().resume(ASK)
+    await pair.signed("eve")
+    assert (await pair.promote()).exit_code == 0
+    assert all(record.ended for record in read_all(pair.prod.paths.journal_dir, repair=False))
+
+
+@pytest.mark.parametrize(("entry", "approvers"), [("observed:building", ["bob"]), ("intent:migrating", [])])
+async def test_a_killed_promotion_has_used_up_what_it_acted_upon_before_it_is_recovered(pair, entry, approvers):
+    """Who looks at the plan meanwhile is not told of an approval that no run would take any more."""
+    await pair.signed("bob")
+    with pytest.raises(Killed):
+        await pair.prod.drive(killer(entry)).promote(ASK)
+    desk = await desk_for(pair.prod.world(), await pair.plan())
+    assert [one.principal for one in await desk.given()] == approvers
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_signature_whose_command_was_killed_before_its_record_counts_for_nothing(pair, monkeypatch, again):
+    """The ledger does not know it, so no run would use it up; who signed was told of nothing and signs again."""
+
+    def dies(*_):
+        raise Killed("before the record")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "append", dies)
+        with pytest.raises(Killed):
+            await pair.signed("bob")
+    later(pair, 2)
+    if again:
+        await pair.signed("bob")
+        with pytest.raises(Killed):
+            await pair.prod.drive(killer("intent:migrating")).promote(ASK)
+    refused = await pair.denied("ApprovalUsed" if again else "ApprovalMissing")
+    assert again or "never recorded" in refused.what
+    later(pair, 2)
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0

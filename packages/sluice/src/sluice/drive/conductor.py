@@ -158,6 +158,7 @@ class Drive:
         world, run = self._world, self._world.new_run_id()
         with self._held(f"{role.value} of a promotion", run, request) as asked:
             await self._keeper.must_hold()
+            self._keeper.must_have_ended("whatever is signed for its plan before it is recovered, its record uses up.")
             exceptions = exceptions_of(world, asked.waivers, asked.override)
             by, given, plan = (asked.owner, asked.owner_source), ("", ""), None
             try:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
 from sluice.drive.authorship import Person, must_be_no_author, person_of, policies_of
-from sluice.drive.facts import Plan
+from sluice.drive.facts import Plan, facts_of
 from sluice.drive.promotion import means_of, plan_promotion
 from sluice.drive.world import PromotionMeans, World
+from sluice.engine import Kind
 from sluice.hosts.signing import Signed, whose
+from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.model.errors import Refused, UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role
@@ -25,6 +28,7 @@ from sluice.model.promotion import (
     is_over,
     must_be_of_plan,
     must_hold_now,
+    recorded_in,
     used_in,
 )
 from sluice.model.release import Release
@@ -116,7 +120,8 @@ class Desk:
         """Reads what was signed so far."""
         self._world, self._means, self._plan = world, means, plan
         self._texts = means.approvals.all()
-        self._used = used_in(Ledger(world.paths.ledger).records())
+        records = Ledger(world.paths.ledger).records()
+        self._taken_in, self._used = recorded_in(records), used_in([*records, *_unrecorded(world)])
 
     async def item(self, item: ChecklistItem) -> tuple[Finding, list[Approval]]:
         """One item of the checklist that a person signs off."""
@@ -153,14 +158,14 @@ class Desk:
         policies = policies_of(self._plan.policy.signers, self._about)
         for text in self._standing(Role.APPROVE):
             try:
-                signed = await self.accept(text)
+                signed, proven = await self._counts(text)
             except Denied as failure:
                 denied = denied or failure
                 continue
             person = person_of(signed, policies)
             if not any(person.is_also(other) for other in people):
                 people.append(person)
-                accepted.append(_proven(text, signed))
+                accepted.append(proven)
         return accepted, denied
 
     async def take_in(self, role: Role, text: str, signature: str, at: str, run: str) -> Approval:
@@ -193,6 +198,22 @@ class Desk:
         if text.role is Role.APPROVE:
             must_be_no_author(signed, self._plan.policy.signers, self._about)
         return signed
+
+    async def _counts(self, text: Approval) -> tuple[Signed, Approval]:
+        """Who signed a text that was kept, and it as that proves it. Raises Denied, as `accept`.
+
+        Only the ledger says what was taken in: what it does not know, no run would use up.
+        """
+        signed = await self.accept(text)
+        proven = _proven(text, signed)
+        if proven.digest not in self._taken_in:
+            raise Denied(
+                Denial.APPROVAL_MISSING if text.role is Role.APPROVE else Denial.CHECKLIST_OPEN,
+                f"The signature of {signed.principal} was never recorded: the command that took it in did not come to "
+                "its end.",
+                next="sign the plan anew",
+            )
+        return signed, proven
 
     async def _may_sign(self, text: Approval) -> Signed:
         raw = text.document.encode()
@@ -249,7 +270,7 @@ class Desk:
         denied: Denied | None = None
         for text in self._standing(role, item):
             try:
-                return _proven(text, await self.accept(text))
+                return (await self._counts(text))[1]
             except Denied as failure:
                 denied = denied or failure
         raise denied or Denied(
@@ -274,6 +295,16 @@ class Desk:
         last = ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.exit_code}"])[-1][:TAIL]
         denied = Denied(Denial.CHECKLIST_OPEN, f"{item.text} Not so: {last}", next=shlex.join(item.command))
         return msgspec.structs.replace(_open(name, denied.what, denied), ms=done.ms)
+
+
+def _unrecorded(world: World) -> Iterator[dict[str, Any]]:
+    """What the records of unfinished promotions will say of the signatures they acted upon."""
+    for record in read_all(world.paths.journal_dir, repair=False):
+        facts = None if record.ended else facts_of(record)
+        if facts is not None and facts.plan is not None and facts.kind is Kind.PROMOTION:
+            signed = [{"digest": one.digest} for one in facts.signatures]
+            told = {"plan": facts.plan.hash, "touched": facts.touched, "approvals": signed}
+            yield {"type": facts.kind.value, "decision": "refused", **told}
 
 
 def _proven(text: Approval, signed: Signed) -> Approval:

@@ -356,6 +356,12 @@ def _expires(text: Approval) -> dt.datetime:
         ) from None
 
 
+def recorded_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The signatures that were taken in, by their digests."""
+    taken = (one for one in records if one["type"] in ("approval", "sign-off") and one.get("outcome") == "signed")
+    return frozenset(str(one["digest"]) for one in taken)
+
+
 def used_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """The signatures that promotions acted upon, and all others that were handed in for the same plan before.
 
