@@ -370,3 +370,17 @@ async def test_users_come_back_to_an_old_release_that_was_changed_and_are_told(t
     assert (result.outcome, result.exit_code, memory.serving_release()) == (State.DEGRADED, 4, "run-0001")
     journal = str(read_all(memory.paths.journal_dir, repair=False)[-1])
     assert "its artifact was changed: tree/app.py is another" in journal
+
+
+async def test_a_clock_that_was_set_back_changes_nothing_about_which_release_came_last(tmp_path):
+    """A run's id has the clock's time; the ledger tells which release came after which, to go back to and to keep."""
+    memory = MemoryWorld(tmp_path, keep=2)
+    memory.branches |= {"a", "b", "c"}
+    ids = iter(["run-1200", "run-0800", "run-0900", "run-1000"])
+    drive = memory.drive()
+    drive._world = replace(memory.world(), new_run_id=lambda: next(ids))
+    for branch in ("a", "b", "c"):
+        assert (await drive.rollout(Request("ann@host", "test", branch))).exit_code == 0
+    assert "run-0800" in memory.kept
+    result = await drive.rollback(ASKED)
+    assert (result.exit_code, result.record["release"]) == (0, "run-0800")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sluice.drive.facts import Plan, facts_of, steps_of, with_hash
-from sluice.drive.unchanged import forged, must_be_recorded
+from sluice.drive.unchanged import arrivals, forged, must_be_recorded
 from sluice.drive.world import World, forward
 from sluice.engine import Kind
 from sluice.journal import read_all
@@ -176,7 +176,8 @@ def rollback_target(world: World, serving: tuple[Release, Slot] | None, *, alive
             world=now,
             next=forward(world),
         )
-    target = max(candidates, key=lambda release: (not forged(records, world.releases, release.id), release.id))
+    came = arrivals(records)
+    target = max(candidates, key=lambda one: (not forged(records, world.releases, one.id), came.get(one.id, 0), one.id))
     if not Path(target.artifact.path).is_dir():
         raise Refused(
             f"The artifact of {target.id} ({target.commit.sha[:12]}) is gone: {target.artifact.path}.",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sluice.drive.facts import Facts, facts_of
+from sluice.drive.unchanged import arrivals
 from sluice.drive.world import Sibling, World
 from sluice.engine import Event, State
 from sluice.journal import Record, read_all
@@ -36,7 +37,8 @@ def needed_by(sibling: Sibling, records: Sequence[Record]) -> list[Release]:
     ledger, serving = Ledger(sibling.paths.ledger), sibling.releases.serving()
     touched = {release.id: release for facts in _recent(records) for release in _named_by(facts)}
     known = {release.id: release for release in sibling.releases.all()}
-    everything = sorted((touched | known).values(), key=lambda release: release.id)
+    came = arrivals(ledger.records())
+    everything = sorted((touched | known).values(), key=lambda release: (came.get(release.id, 0), release.id))
     return needed(everything, serving[0].id if serving else "", ledger.rolled_back_from(), touched, sibling.keep)
 
 

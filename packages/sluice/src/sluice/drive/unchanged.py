@@ -48,6 +48,18 @@ def _left(record: Mapping[str, Any]) -> bool:
     return record.get("outcome") == "done" or (record.get("outcome"), record.get("decision")) == ("degraded", "go")
 
 
+def arrivals(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Each release that a run left with users, and the number of its first record: which came after which.
+
+    Its id has the time of a clock that somebody may have set back since. Pure.
+    """
+    numbers: dict[str, int] = {}
+    for record in records:
+        if _left(record) and record.get("release"):
+            numbers.setdefault(str(record["release"]), int(record["n"]))
+    return numbers
+
+
 def must_be_recorded(world: World, release: Release, override: str) -> str:
     """Before anything is read out of a release's file: "", or its id where an override lets a forged one pass.
 
