@@ -54,6 +54,21 @@ def test_an_unreadable_info_file_blocks_nothing_but_is_said(tmp_path):
     assert read_holder(info) is None
 
 
+def test_a_disk_that_only_reads_at_the_end_keeps_the_note_and_takes_nothing_from_the_run(tmp_path, monkeypatch):
+    """The file system was made read-only meanwhile, and what the run came to is told all the same."""
+    lock, info = tmp_path / "lock", tmp_path / "lock.json"
+
+    def read_only(_path, **_options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", read_only)
+        with hold(lock, info, ANN):
+            pass
+    assert read_holder(info) == ANN
+    assert not is_held(lock)
+
+
 def test_the_kernel_frees_the_lock_of_a_killed_holder(tmp_path):
     """A holder that dies without a word leaves its info file behind, but no lock."""
     lock, info = tmp_path / "lock", tmp_path / "lock.json"
