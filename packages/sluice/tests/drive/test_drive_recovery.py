@@ -65,6 +65,33 @@ async def test_a_recovery_that_could_not_be_written_down_did_not_come_to_its_end
     settled(memory, serving={first})
 
 
+@pytest.mark.parametrize("died", ["observed:watching", "intent:retiring"])
+async def test_an_old_slot_that_alone_still_serves_is_not_stopped_by_a_recovery(tmp_path, died):
+    """The tool died when the watch had passed, and the new release after it: users go back, and nobody is blamed."""
+    memory, first = await established(tmp_path)
+    with pytest.raises(Killed):
+        await memory.drive(killer(died)).rollout(ASKED)
+    memory.running = {unit: release for unit, release in memory.running.items() if release == first}
+    (result,) = await memory.drive().resume(ASKED)
+    assert (result.outcome, result.exit_code) == (State.ROLLED_BACK, 3)
+    assert "passed its watch, and serves no more" in result.what
+    settled(memory, serving={first})
+    record = next(one for one in Ledger(memory.paths.ledger).records() if one["run"] == "run-0002")
+    assert (record["decision"], record["bad_release"]) == ("rollback", False)
+    assert "serves no more" in record["locked"]
+
+
+async def test_a_machine_that_was_restarted_after_the_watch_takes_nothing_back(tmp_path):
+    """Neither slot runs yet, so the run is finished with the release that was proven."""
+    memory, _ = await established(tmp_path)
+    with pytest.raises(Killed):
+        await memory.drive(killer("intent:retiring")).rollout(ASKED)
+    memory.running.clear()
+    (result,) = await memory.drive().resume(ASKED)
+    assert result.outcome is State.DONE
+    assert memory.releases.serving()[0].id == "run-0002"
+
+
 async def test_nobody_signs_while_a_promotion_is_unfinished(pair):
     """Its record, which comes with the recovery, would use that signature up, though nothing acted upon it."""
     await pair.signed("bob")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, Event, Kind, State
+from sluice.engine import FORWARD, PASSED_OVER, TERMINAL, UNSTOPPABLE, Event, Kind, State
 from sluice.journal import Record, canonical
 from sluice.model.changes import POLICY_PARTS
 from sluice.model.errors import StateCorrupted
@@ -112,7 +112,8 @@ class Facts(msgspec.Struct):
         self.partly = self.partly or event is Event.PARTLY
         if "findings" in notes:
             self.findings[state.value] = msgspec.convert(notes["findings"], list[Finding])
-        if event not in {Event.OK, Event.SKIP, Event.BROKEN, Event.NONE}:
+        goes_on = event is Event.RECOVER and state in UNSTOPPABLE  # the death turned nothing back there
+        if not goes_on and event not in {Event.OK, Event.SKIP, Event.BROKEN, Event.NONE}:
             self.reason = self.reason or str(notes.get("reason", ""))
             self.code = self.code or str(notes.get("code", ""))
 

@@ -83,10 +83,10 @@ async def to_go_back_to(world: World, progress: Progress) -> tuple[Release | Non
     one: else a rollout that fails would leave them with nothing.
     """
     remembered = world.releases.serving()
-    if remembered is not None and await _serves(world, *remembered):
+    if remembered is not None and await serves(world, *remembered):
         return *remembered, True
     unrecorded = await what_serves(world)
-    if unrecorded is not None and await _serves(world, *unrecorded):
+    if unrecorded is not None and await serves(world, *unrecorded):
         return *unrecorded, True
     if remembered is None:
         return None, None, False
@@ -94,7 +94,7 @@ async def to_go_back_to(world: World, progress: Progress) -> tuple[Release | Non
     return *remembered, False
 
 
-async def _serves(world: World, release: Release, slot: Slot) -> bool:
+async def serves(world: World, release: Release, slot: Slot) -> bool:
     """One whose side container crashed is not alive, and users are on it all the same."""
     if await world.runtime.alive(slot):
         return True

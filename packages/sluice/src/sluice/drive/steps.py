@@ -15,7 +15,7 @@ from sluice.drive.confirmation import plan_data, plan_text
 from sluice.drive.desk import confirm, desk_for
 from sluice.drive.facts import Facts, Plan
 from sluice.drive.outcome import Outcome, evidence, judged, refusal
-from sluice.drive.planning import last_promoted, plan_rollback, plan_rollout
+from sluice.drive.planning import last_promoted, plan_rollback, plan_rollout, serves
 from sluice.drive.promotion import adopted, carried_images, exceptions_of, plan_promotion
 from sluice.drive.recheck import (
     must_be_proven_still,
@@ -270,7 +270,12 @@ class Steps:
         return Outcome(Event.GIVE_UP if event is Event.BROKEN else event, notes=evidence(findings))
 
     async def _retire(self) -> Outcome:
-        plan = self._facts.effective_plan
+        (release, slot), plan = self._facts.running, self._facts.effective_plan
+        # A recovery may come hours after the watch: whoever is without the new release needs the old one.
+        old = plan.old
+        if old is not None and not await serves(self._world, release, slot) and await self._world.runtime.alive(old[1]):
+            why = f"{release.id} passed its watch, and serves no more at {slot.url}"
+            return Outcome(Event.FAIL, notes={"reason": why})
         if plan.old_release is not None and plan.old_slot is not None:
             # Also when it did not run: a supervisor may be about to start it again.
             await self._world.runtime.stop(plan.old_release, plan.old_slot)

@@ -68,7 +68,12 @@ STEPS: dict[State, Step] = {
         "one verdict per criterion",
         "point the ingress at the old slot and read back",
     ),
-    State.RETIRING: Step("stop the old slot", "the old slot", "it does not run", "none: only forward from here"),
+    State.RETIRING: Step(
+        "stop the old slot",
+        "the old slot",
+        "it does not run",
+        "where it alone still serves: point the ingress at it and read back; else none, only forward from here",
+    ),
     State.RECORDING: Step(
         "record",
         "the release that serves from now on",

@@ -3,7 +3,8 @@
 A run walks forward through the steps of a rollout. Until the switch nobody has seen the new release, so its undo is to
 stop the new slot (`discarding`). From the switch up to the end of the watch users may be on it, so its undo is to point
 the ingress back at the old slot and prove it (`restoring`), and only then to stop the new one (`cleaning`). Once the
-watch has passed the old slot is stopped (`retiring`): from there a run can only be finished.
+watch has passed the old slot is stopped (`retiring`): from there a run can only be finished. It is not stopped where it
+alone still serves by then, as may be hours after a kill: that is undone too, and blames nobody.
 
 A rollback is the same walk with another release as the new one; the steps it does not have are passed over by `skip`.
 A promotion has every step of a rollout: its gates ask for approvals too, and its artifact is the one that passed test.
@@ -58,7 +59,7 @@ class Event(StrEnum):
     """What came of a step."""
 
     OK = "ok"
-    FAIL = "fail"  # the step's answer is no; from `starting` on that is the release's fault
+    FAIL = "fail"  # the step's answer is no; from `starting` to `watching` that is the release's fault
     BROKEN = "broken"  # the step could not be judged: it is tried again
     GIVE_UP = "give_up"  # it still could not be judged, or the world failed it: nobody blames the release
     SKIP = "skip"  # this kind of run has no such step
@@ -155,6 +156,8 @@ def _build_table() -> dict[tuple[State, Event], Transition]:
         for event in (Event.BROKEN, Event.INTERRUPT, Event.RECOVER):
             table[here, event] = _to(here)
     table |= {
+        # What passed its watch and serves no more may have been stopped by anybody since: users go back.
+        (State.RETIRING, Event.FAIL): _to(State.RESTORING),
         # An old slot that will not stop harms nobody: the run is recorded and says so.
         (State.RETIRING, Event.GIVE_UP): _to(State.RECORDING),
         # The new release serves and is proven; only its memory could not be written.
