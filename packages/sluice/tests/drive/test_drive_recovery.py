@@ -11,7 +11,7 @@ from sluice.drive.desk import desk_for
 from sluice.engine import State
 from sluice.journal import read_all
 from sluice.ledger import Ledger
-from sluice.model.errors import Refused
+from sluice.model.errors import Refused, StepFailed
 from sluice.model.verdict import Verdict
 from sluice.testing import ASKED, Killed, killer
 
@@ -50,6 +50,28 @@ async def test_nothing_begins_upon_a_recovery_that_could_not_be_written_down(tmp
     assert (result.run, result.outcome) == ("run-0002", State.ROLLED_BACK)
     settled(memory, serving={first})
     assert Ledger(memory.paths.ledger).closed() is not None
+
+
+async def test_a_recovery_is_recorded_though_the_disk_was_full_behind_the_record_of_its_run(tmp_path, monkeypatch):
+    """The run has its record then, and stays open until somebody's recovery of it has one, too."""
+    memory, first = await established(tmp_path)
+    with pytest.raises(Killed):
+        await memory.drive(killer("intent:starting")).rollout(ASKED)
+    append = Ledger.append
+
+    def full(ledger, body):
+        if body["type"] == "recovery":
+            raise StepFailed("No space left on device")
+        return append(ledger, body)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "append", full)
+        with pytest.raises(Refused, match="could not be written down"):
+            await memory.drive().resume(ASKED)
+    await memory.drive().resume(ASKED)
+    settled(memory, serving={first})
+    told = [(one["type"], one["run"]) for one in Ledger(memory.paths.ledger).records()]
+    assert told[1:] == [("rollout", "run-0002"), ("recovery", "run-0002")]
 
 
 async def test_a_recovery_that_could_not_be_written_down_did_not_come_to_its_end(tmp_path, monkeypatch):

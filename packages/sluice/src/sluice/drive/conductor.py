@@ -273,22 +273,19 @@ class Drive:
         if outcome is State.REFUSED and facts.exit_code is not None:
             exit_code = facts.exit_code
         seen = await look(self._world, facts) if outcome in {State.DEGRADED, State.ROLLBACK_FAILED} else None
-        record: dict[str, Any] = {}
         written: list[dict[str, Any]] = []
+        whole = False
         try:
-            # A command that names what does not exist decided nothing about any release.
-            if exit_code != ExitCode.USAGE:
-                written += self._recorded(facts, outcome, exit_code)
-                record = written[-1]
-            if recovered is not None:
-                by = (recovered[0].owner, recovered[0].owner_source)
-                written.append(self._keeper.append(recovery_record(self._world, facts, by, recovered[1], outcome)))
+            for body in self._bodies(facts, outcome, exit_code, recovered):
+                written.append(self._keeper.append(body))  # noqa: PERF401 - it is there also where the next one fails
+            whole = True
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
+        record = next((one for one in written if one["type"] == facts.kind.value), {})
         was = await served_before(facts, self._world)
         told = await self._told(walk, outcome, seen, was)
         try:
-            if walk.journal_lost is None and (record or exit_code == ExitCode.USAGE):
+            if whole and walk.journal_lost is None:
                 journal.end(outcome, exit_code, written, as_notes(seen, told))
         except SluiceError as failure:
             outcome, exit_code = self._unwritten(walk, failure, outcome, exit_code)
@@ -303,11 +300,17 @@ class Drive:
         self._say("result", facts.run, result.world, msgspec.to_builtins(result))
         return result
 
-    def _recorded(self, facts: Facts, outcome: State, exit_code: int) -> list[dict[str, Any]]:
-        """The run's record, after those of what it passed over."""
-        beside = (waiver_record(self._world, facts), override_record(self._world, facts))
-        own = record_of(self._world, facts, outcome, exit_code, locks(facts, outcome))
-        return [self._keeper.append(body) for body in (*filter(None, beside), own)]
+    def _bodies(
+        self, facts: Facts, outcome: State, exit_code: int, recovered: tuple[Request, State] | None
+    ) -> Iterator[dict[str, Any]]:
+        """The run's record, after those of what it passed over, and before that of its recovery."""
+        # A command that names what does not exist decided nothing about any release.
+        if exit_code != ExitCode.USAGE:
+            yield from filter(None, (waiver_record(self._world, facts), override_record(self._world, facts)))
+            yield record_of(self._world, facts, outcome, exit_code, locks(facts, outcome))
+        if recovered is not None:
+            by = (recovered[0].owner, recovered[0].owner_source)
+            yield recovery_record(self._world, facts, by, recovered[1], outcome)
 
     def _unwritten(self, walk: Walk, failure: SluiceError, outcome: State, exit_code: int) -> tuple[State, int]:
         """What a run ended as when that could not be written down."""
