@@ -10,13 +10,14 @@ import string
 import msgspec
 import pytest
 
-from sluice.gates import run
+from sluice.gates import run, secrets
 from sluice.gates.branch import branch_policy, contains_main
 from sluice.gates.context import Asked
 from sluice.gates.environment import server_env
 from sluice.gates.placeholder import is_placeholder
 from sluice.gates.run import GATES, run_gates
 from sluice.gates.standing import RULES, switched_on
+from sluice.model.errors import ProbeBroken
 from sluice.model.policy import DocsRule, GatesSpec, SummarySource
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
@@ -168,6 +169,21 @@ async def test_no_gate_shows_a_name_that_is_a_secret(origin):
     assert [findings[gate].verdict for gate in ("no-secrets", "docs-changed", "pr-summary")] == [Verdict.FAIL] * 3
     assert name not in f"{findings}"
     assert "a file's name, src/plain.py changed" in findings["docs-changed"].detail
+
+
+async def test_no_gate_shows_a_name_that_nobody_could_look_at(origin, monkeypatch):
+    """Where no-secrets broke, any new name may be a secret; the gates that name files judge them all the same."""
+
+    async def breaks(_context, _batch):
+        raise ProbeBroken("the secret scanner did not end well")
+
+    monkeypatch.setattr(secrets, "_ask", breaks)
+    origin.commit({"src/may-be-one.py": "x = 1\n"})
+    policy = GatesSpec(docs=(DocsRule(code=("src/**",), docs=("docs/**",)),))
+    findings = {one.name: one for one in await run_gates(await origin.context(policy=policy), lambda _: None)}
+    assert findings["no-secrets"].verdict is Verdict.ERROR
+    assert findings["docs-changed"].verdict is Verdict.FAIL
+    assert "may-be-one" not in f"{findings}"
 
 
 async def test_no_name_of_a_file_or_branch_writes_on_the_terminal(origin):

@@ -106,12 +106,14 @@ class Names:
 
     secret: set[str] = field(default_factory=set)
     read: asyncio.Event | None = None  # None: nobody looks for them
+    whole: bool = False  # they were looked at to the end; else any of them may be one
 
     async def shown(self, path: str) -> str:
         """The path as evidence may show it: waits until it was looked at."""
-        if self.read is not None:
-            await self.read.wait()
-        return NAMED if path in self.secret else path
+        if self.read is None:
+            return path
+        await self.read.wait()
+        return path if self.whole and path not in self.secret else NAMED
 
 
 def _no_records() -> Sequence[Mapping[str, Any]]:

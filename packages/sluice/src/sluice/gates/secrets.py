@@ -79,6 +79,7 @@ async def no_secrets(context: GateContext) -> Finding:
     try:
         async with asyncio.timeout(deadline):
             await _look(context, seen)
+        context.names.whole = True
     except TimeoutError:
         raise ProbeBroken(
             f"{seen.commits} of {counted(len(seen.span.commits), 'commit')} were read within {deadline:g} s",
