@@ -29,17 +29,16 @@ from sluice.drive.audit import (
     record_of,
     recovery_record,
     served_before,
-    signature_record,
     standing_waivers,
     state_of_world,
     waiver_record,
 )
-from sluice.drive.desk import desk_for
 from sluice.drive.facts import Facts, Plan, facts_of
 from sluice.drive.keeping import Keeper
 from sluice.drive.outcome import Outcome, worst_first
-from sluice.drive.promotion import exceptions_of, means_of, plan_promotion
+from sluice.drive.promotion import exceptions_of
 from sluice.drive.pruning import prune
+from sluice.drive.reception import Reception
 from sluice.drive.walk import Walk, explain
 from sluice.drive.world import Report, Tell, World, command
 from sluice.engine import EXIT_CODES, TERMINAL, Event, Kind, State
@@ -48,7 +47,7 @@ from sluice.ledger import frozen_by
 from sluice.lock import Holder, hold
 from sluice.model.errors import ExitCode, Refused, SluiceError, UsageError
 from sluice.model.policy import Role
-from sluice.model.promotion import Approval, Denied
+from sluice.model.promotion import Denied
 from sluice.model.release import Release
 
 # After these the world is known and one good release serves, or none did: another command may go on.
@@ -152,29 +151,22 @@ class Drive:
     ) -> dict[str, Any]:
         """Take in somebody's signature of what would be promoted now. The ledger's record of it.
 
-        `signed` gives the text and its signature, for the plan. Raises Denied: the signature is not kept then, and that
-        somebody handed it in is recorded.
+        `signed` gives the text and its signature, for the plan; the environment is not held meanwhile. Raises Denied:
+        the signature is not kept then, and that somebody handed it in is recorded.
         """
-        world, run = self._world, self._world.new_run_id()
-        with self._held(f"{role.value} of a promotion", run, request) as asked:
-            await self._keeper.must_hold()
-            self._keeper.must_have_ended("whatever is signed for its plan before it is recovered, its record uses up.")
-            exceptions = exceptions_of(world, asked.waivers, asked.override)
-            by, given, plan = (asked.owner, asked.owner_source), ("", ""), None
-            try:
-                plan = await plan_promotion(world, "", lambda _text: None, exceptions)
-                desk, given = await desk_for(world, plan), await signed(plan)
-                text = await desk.take_in(role, *given, at=world.clock.now(), run=run)
-            except Denied as denied:
-                given = given if given[0] else (denied.data.get("text", ""), "")  # its key was known not to count
-                refused = Approval(role, *given, principal="", fingerprint="", at=world.clock.now(), run=run)
-                self._keeper.append(signature_record(world, plan, refused, by, denied))
-                await self._keeper.anchor(run)
-                raise
-            means_of(world).approvals.add(text)
-            record = self._keeper.append(signature_record(world, plan, text, by))
-            await self._keeper.anchor(run)
-            return record
+        run, what = self._world.new_run_id(), f"{role.value} of a promotion"
+        with self._held(what, run, request) as asked:
+            reception = Reception(self._world, self._keeper, role, run, (asked.owner, asked.owner_source))
+            exceptions = exceptions_of(self._world, asked.waivers, asked.override)
+            plan = await reception.plan(exceptions)
+        try:
+            given = await signed(plan)
+        except Denied as denied:
+            with self._held(what, run, request):
+                await reception.refuse(plan, denied)
+            raise
+        with self._held(what, run, request):
+            return await reception.take_in(await reception.plan(exceptions), given)
 
     async def _say_lock(self, verb: str, request: Request, reason: str, until: str = "") -> dict[str, Any]:
         world = self._world
