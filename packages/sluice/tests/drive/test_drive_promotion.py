@@ -257,7 +257,7 @@ async def test_an_approval_is_no_sign_off(pair):
 
 
 async def test_refs_are_looked_at_again(pair):
-    """Main moved while the gates ran: what was approved is not its tip any more."""
+    """Main moved while the gates ran: what was approved is not its tip any more. What was asked is recorded."""
     await pair.signed("bob")
     original = pair.prod.resolve
 
@@ -267,7 +267,10 @@ async def test_refs_are_looked_at_again(pair):
         return msgspec.structs.replace(commit, sha="f" * 40) if asked else commit
 
     pair.prod.resolve = moved
-    await pair.denied("RefsMoved")
+    record = (await pair.denied("RefsMoved")).record
+    assert [one["name"] for one in record["gates"]] == ["branch-policy", "approval"]
+    assert [one["principal"] for one in record["approvals"]] == ["bob"]
+    assert not record["touched"]
 
 
 async def test_what_serves_already_is_not_promoted_again(pair):

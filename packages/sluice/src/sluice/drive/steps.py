@@ -32,7 +32,7 @@ from sluice.gates.run import GATES
 from sluice.gates.waivers import must_be_waivable
 from sluice.journal import read_all
 from sluice.ledger import Ledger, blamed_by
-from sluice.model.errors import StepFailed
+from sluice.model.errors import Refused, StepFailed
 from sluice.model.promotion import Denial, Denied
 from sluice.model.release import Release, Slot
 from sluice.model.verdict import Finding, Verdict
@@ -148,11 +148,16 @@ class Steps:
             confirmed = await confirm(self._world, plan, self._on_finding)
             findings = [*findings, *confirmed.findings]
             facts["signatures"] = msgspec.to_builtins(confirmed.signatures)
-            await must_be_there_still(self._world, plan)
-        event = judged(findings)
-        if event is Event.OK:
-            must_have_its_env(self._world, plan)
-        return Outcome(event, facts, {**evidence(findings), "code": refusal(findings)})
+        event, notes = judged(findings), evidence(findings)
+        try:
+            if plan.promotion is not None:
+                await must_be_there_still(self._world, plan)
+            if event is Event.OK:
+                must_have_its_env(self._world, plan)
+        except Refused as refused:
+            refused.data["judged"] = facts, notes  # what was asked and signed is recorded all the same
+            raise
+        return Outcome(event, facts, {**notes, "code": refusal(findings)})
 
     def _asked(self) -> Asked:
         told = self._facts

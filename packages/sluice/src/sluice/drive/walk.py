@@ -117,13 +117,14 @@ class Walk:
         self.errors.append(failure)
         self._unreachable = isinstance(failure, StepFailed) and bool(failure.data.get("unreachable"))
         code = failure.code if isinstance(failure, SluiceError) else ""
-        notes = {"reason": explain(failure), "code": "" if code in NO_CODES else code}
+        facts, judged = failure.data.get("judged", ({}, {})) if isinstance(failure, SluiceError) else ({}, {})
+        notes = {**judged, "reason": explain(failure), "code": "" if code in NO_CODES else code}
         if state in UNSTOPPABLE or isinstance(failure, ProbeBroken):
             return Outcome(Event.BROKEN, notes=notes)
         if isinstance(failure, StepFailed) and failure.bad_release:
             return Outcome(Event.FAIL, notes=notes)
         usage = state is State.PLANNING and isinstance(failure, UsageError | ConfigError)
-        return Outcome(Event.GIVE_UP, {"exit": ExitCode.USAGE.value} if usage else {}, notes)
+        return Outcome(Event.GIVE_UP, {"exit": ExitCode.USAGE.value} if usage else facts, notes)
 
     async def _be_patient(self, state: State, outcome: Outcome) -> Outcome:
         """Try again, or give up when the patience of this state is used up."""
