@@ -167,6 +167,51 @@ async def test_an_approval_that_was_good_is_so_no_more(town):
     await town.refused("ApprovalUsed")
 
 
+async def rolled_back(town):
+    """Two releases were promoted, the second left again; the text that was signed for it, and its signature."""
+    await town.proven()
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    town.commit("x", "new")
+    await town.proven()
+    await town.signed()
+    (text, *_) = town.approvals.all()
+    assert (await town.promote()).exit_code == 0
+    assert (await town.drive(town.prod).rollback(ASK)).exit_code == 0
+    await town.drive(town.prod).unlock(ASK, "it was the probe")
+    return text.document, text.signature
+
+
+async def test_a_signature_brings_back_nothing_that_was_left(town):
+    """Promoted, rolled back, promoted again: what was signed was acted upon, though nobody changed a thing since."""
+    text, signature = await rolled_back(town)
+    await town.refused("ApprovalUsed")
+
+    async def again(_plan):
+        return text, signature
+
+    with pytest.raises(Denied, match="was acted upon by a run before") as denied:
+        await town.drive(town.prod).sign(ASK, Role.APPROVE, again)
+    assert (denied.value.code, denied.value.next) == (
+        "ApprovalUsed",
+        "sluice approve --env prod --key ~/.ssh/id_ed25519",
+    )
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+
+
+async def test_a_signature_from_before_the_last_promotion_is_not_spoken_of(town):
+    """It was never used, since the plan changed after it: it is not what the next refusal compares with."""
+    await town.proven()
+    await town.signed()
+    town.prod.env_file = "another"
+    await town.signed()
+    assert (await town.promote()).exit_code == 0
+    town.commit("x", "new")
+    await town.proven()
+    await town.refused("ApprovalMissing")
+
+
 async def test_a_file_that_was_changed_on_the_server_approves_nothing(town):
     """Somebody prolongs a kept approval that is over: the signature is not one over the new text."""
     await town.proven()

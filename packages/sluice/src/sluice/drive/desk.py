@@ -24,11 +24,13 @@ from sluice.model.promotion import (
     Denial,
     Denied,
     Promotion,
+    differences,
     document,
     is_over,
     must_be_of_plan,
     must_hold_now,
     recorded_in,
+    signing,
     used_in,
 )
 from sluice.model.release import Release
@@ -122,6 +124,7 @@ class Desk:
         self._texts = means.approvals.all()
         records = Ledger(world.paths.ledger).records()
         self._taken_in, self._used = recorded_in(records), used_in([*records, *_unrecorded(world)])
+        self._spent = {one.document for one in self._texts if one.digest in self._used}
 
     async def item(self, item: ChecklistItem) -> tuple[Finding, list[Approval]]:
         """One item of the checklist that a person signs off."""
@@ -140,7 +143,7 @@ class Desk:
             missing = Denied(
                 Denial.APPROVAL_MISSING,
                 f"{len(accepted)} of {needed} approvals of plan {self._plan.hash[:12]}.",
-                next="sluice approve --env prod --key ~/.ssh/id_ed25519",
+                next=signing(Role.APPROVE),
             )
             return _open("approval", (denied or missing).what, denied or missing), []
         names = ", ".join(f"{one.principal} ({one.fingerprint})" for one in accepted)
@@ -177,8 +180,25 @@ class Desk:
 
     async def accept(self, text: Approval) -> Signed:
         """Who signed. Raises Denied, with the code of what is wrong with it."""
+        try:
+            must_be_of_plan(text, self._expected(text))
+        except Denied:
+            # The run that acted on it made the plan another one: what was done, or undone, is a part of it.
+            if text.document in self._spent:
+                raise _used(text, "What was signed") from None
+            raise
+        signed = await self._may_sign(text)
+        must_hold_now(text, signed.principal, self._world.clock.now(), self.rules.approval_ttl_s)
+        if _proven(text, signed).digest in self._used:
+            raise _used(text, f"The signature of {signed.principal}")
+        if text.role is Role.APPROVE:
+            must_be_no_author(signed, self._plan.policy.signers, self._about)
+        return signed
+
+    def _expected(self, text: Approval) -> str:
+        """What would be signed now, in the text's own words where these are whoever signed's."""
         says = text.says
-        expected = document(
+        return document(
             (self._world.service, self._world.environment.value),
             self._plan.hash,
             # As it was named when it was signed: a tag that was set since is no other commit, and that is in the text.
@@ -186,18 +206,6 @@ class Desk:
             says.get("expires", ""),
             says.get("item", "") if text.role is Role.CHECKLIST else "",
         )
-        must_be_of_plan(text, expected)
-        signed = await self._may_sign(text)
-        must_hold_now(text, signed.principal, self._world.clock.now(), self.rules.approval_ttl_s)
-        if _proven(text, signed).digest in self._used:
-            raise Denied(
-                Denial.APPROVAL_USED,
-                f"The signature of {signed.principal} was acted upon by a run before.",
-                next="sign the plan anew",
-            )
-        if text.role is Role.APPROVE:
-            must_be_no_author(signed, self._plan.policy.signers, self._about)
-        return signed
 
     async def _counts(self, text: Approval) -> tuple[Signed, Approval]:
         """Who signed a text that was kept, and it as that proves it. Raises Denied, as `accept`.
@@ -211,7 +219,7 @@ class Desk:
                 Denial.APPROVAL_MISSING if text.role is Role.APPROVE else Denial.CHECKLIST_OPEN,
                 f"The signature of {signed.principal} was never recorded: the command that took it in did not come to "
                 "its end.",
-                next="sign the plan anew",
+                next=signing(text.role, text.says.get("item", "")),
             )
         return signed, proven
 
@@ -258,13 +266,15 @@ class Desk:
     def _standing(self, role: Role, item: str = "") -> list[Approval]:
         """Those of this plan, and then those that may have been meant for it: neither over nor used. Newest first.
 
-        What is left of earlier promotions says nothing about this one.
+        What is left of earlier promotions says nothing about this one: neither what they acted upon, unless it says
+        the same as what would be signed now, nor what was signed before that.
         """
         now, mine = self._world.clock.now(), self._plan.hash
         texts = [one for one in self._texts if one.role is role and one.says.get("item", "") == item]
         own = [one for one in texts if one.says.get("plan") == mine]
-        live = [one for one in texts if one not in own and one.digest not in self._used and not is_over(one, now)]
-        return own + live
+        acted = next((at for at, one in enumerate(texts) if one.digest in self._used), len(texts))
+        again = [one for one in texts[acted : acted + 1] if not differences(one.document, self._expected(one))]
+        return own + [one for one in texts[:acted] + again if one not in own and not is_over(one, now)]
 
     async def _newest(self, role: Role, item: str) -> Approval:
         denied: Denied | None = None
@@ -276,7 +286,7 @@ class Desk:
         raise denied or Denied(
             Denial.CHECKLIST_OPEN,
             "Nobody signed it off.",
-            next=f"sluice sign-off --env prod --item {item} --key ~/.ssh/id_ed25519",
+            next=signing(Role.CHECKLIST, item),
         )
 
     async def machine(self, item: ChecklistItem, *, confirmed: bool) -> Finding:
@@ -310,6 +320,14 @@ def _unrecorded(world: World) -> Iterator[dict[str, Any]]:
 def _proven(text: Approval, signed: Signed) -> Approval:
     """By whom and which key it was signed, not what the file that keeps it says of that: anybody may have edited it."""
     return msgspec.structs.replace(text, principal=signed.principal, fingerprint=signed.fingerprint)
+
+
+def _used(text: Approval, what: str) -> Denied:
+    return Denied(
+        Denial.APPROVAL_USED,
+        f"{what} was acted upon by a run before, and holds for that one alone.",
+        next=signing(text.role, text.says.get("item", "")),
+    )
 
 
 def _open(name: str, detail: str, denied: Denied) -> Finding:

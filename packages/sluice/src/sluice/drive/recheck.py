@@ -14,7 +14,8 @@ from sluice.gates.context import Asked
 from sluice.gates.waivers import waived
 from sluice.ledger import Ledger
 from sluice.model.errors import UsageError
-from sluice.model.promotion import Approval, Denial, Denied, is_over
+from sluice.model.policy import Role
+from sluice.model.promotion import Approval, Denial, Denied, is_over, signing
 from sluice.model.verdict import Verdict
 
 
@@ -42,7 +43,7 @@ async def must_be_proven_still(world: World, plan: Plan) -> None:
             Denial.PLAN_ALTERED,
             f"Test proved this tree anew in run {again.record['run']}; what was signed is run "
             f"{plan.promotion.proof_run}.",
-            next="look at `sluice plan --env prod` again and sign that",
+            next=f"look at `sluice plan --env prod`, then: {signing(Role.APPROVE)}",
         )
 
 
@@ -58,7 +59,7 @@ async def must_hold_still(world: World, plan: Plan, signatures: Sequence[Approva
             raise Denied(
                 Denial.APPROVAL_EXPIRED,
                 f"The signature of {text.principal} ended while this was built.",
-                next="sign the plan anew; what was built is kept",
+                next=f"what was built is kept; {signing(text.role, text.says.get('item', ''))}",
             )
 
 

@@ -243,6 +243,12 @@ def schema_of(about: Promotion) -> str:
     return about.head_to or "none"
 
 
+def signing(role: Role, item: str = "") -> str:
+    """What somebody types to sign. Pure."""
+    what = f"sign-off --env prod --item {item}" if role is Role.CHECKLIST else "approve --env prod"
+    return f"sluice {what} --key ~/.ssh/id_ed25519"
+
+
 def document(where: tuple[str, str], plan: str, about: Promotion, expires: str, item: str = "") -> str:
     """The text that is signed; with `item` that of one item of the checklist. `where`: service and environment."""
     asked = {one.id: asked_by(one) for one in about.rules.checklist}
@@ -283,7 +289,7 @@ def must_be_of_plan(text: Approval, expected: str) -> None:
     """
     if text.document == expected:
         return
-    other, plan = _differences(text.document, expected), text.says.get("plan", "")
+    other, plan = differences(text.document, expected), text.says.get("plan", "")
     if not other and f"\nplan: {plan}\n" in expected:
         raise Denied(
             Denial.PLAN_ALTERED,
@@ -295,7 +301,7 @@ def must_be_of_plan(text: Approval, expected: str) -> None:
         Denial.PLAN_ALTERED,
         f"What was signed (plan {shortened(plan, 12)}) is not what would be done now: "
         f"{other or 'a commit, a rule of the policy or a value of the env file is another'}.",
-        next="look at `sluice plan --env prod` again and sign that",
+        next=f"look at `sluice plan --env prod`, then: {signing(text.role, text.says.get('item', ''))}",
     )
 
 
@@ -303,7 +309,8 @@ def must_hold_now(text: Approval, who: str, now: str, ttl_s: float) -> None:
     """Whether it is neither over nor for longer than the policy lets it; `who` was proven to sign it. Raises Denied."""
     until, left = text.says.get("expires", ""), (_expires(text) - _time(now)).total_seconds()
     if left <= 0:
-        raise Denied(Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {until}.", next="sign the plan anew")
+        again = signing(text.role, text.says.get("item", ""))
+        raise Denied(Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {until}.", next=again)
     # A second of grace: the text holds whole seconds, and ours has thousandths.
     if left > ttl_s + 1:
         raise Denied(
@@ -313,8 +320,8 @@ def must_hold_now(text: Approval, who: str, now: str, ttl_s: float) -> None:
         )
 
 
-def _differences(signed: str, expected: str) -> str:
-    """Which lines say something else, in words. "": none does."""
+def differences(signed: str, expected: str) -> str:
+    """Which lines say something else, in words, but the plan's hash. "": none does."""
     was, now = (dict(line.partition(": ")[::2] for line in text.splitlines()[1:]) for text in (signed, expected))
     other = [name for name in (now | was) if was.get(name, "") != now.get(name, "") and name != "plan"]
     found = [f"{_said(name)}, {_apart(now.get(name, ''), was.get(name, ''))}" for name in other[:DIFFERENCES]]
