@@ -58,6 +58,12 @@ async def test_the_newest_attempt_counts(pair):
     assert failed.exit_code == 3
     result = await pair.denied("NewestAttemptFailed")
     assert failed.run in result.what
+    # The same rollout would be refused as bad: what is to be typed says why it is not.
+    assert result.next.startswith("sluice rollout --env test --branch main --override 'WHY'")
+    pair.test.verdicts.clear()
+    await pair.test.drive().unlock(ASK, "it was the probe")
+    assert (await pair.test.drive().rollout(dataclasses.replace(MAIN, override="WHY"))).exit_code == 0
+    assert (await pair.plan()).promotion is not None
 
 
 async def test_what_test_rolled_back_from_is_refused(pair):
@@ -291,6 +297,18 @@ async def test_what_serves_already_is_named_by_the_commit_that_serves(pair):
     result = await pair.denied("AlreadyServes")
     served = pair.prod.releases.serving()[0].commit.sha[:12]
     assert f"(commit {served}), which has the same files as ffffffffffff, serves already" in result.what
+
+
+async def test_what_waits_in_test_unmerged_is_named_where_main_serves_already(pair):
+    """Whoever promotes may have meant the branch that test serves: nothing says that there is nothing to do."""
+    await pair.signed("bob")
+    assert (await pair.promote()).exit_code == 0
+    assert (await pair.denied("AlreadyServes")).next == "nothing: sluice status --env prod"
+    assert (await pair.test.drive().rollout(Request("ann@host", "test", "feature/good"))).exit_code == 0
+    sha = commit_of("feature/good").sha
+    pair.prod.unmerged.add(sha)
+    result = await pair.denied("AlreadyServes")
+    assert f"feature/good ({sha[:12]}), which test serves, goes nowhere before it is merged into main" in result.next
 
 
 async def test_a_commit_that_serves_and_is_in_no_branch_any_more(pair):

@@ -9,7 +9,7 @@ import msgspec
 
 from sluice.drive.facts import Plan, steps_of, with_hash
 from sluice.drive.planning import read_service, to_go_back_to
-from sluice.drive.proof import ROLLOUT, Tested, tested
+from sluice.drive.proof import ROLLOUT, Tested, tested, unmerged
 from sluice.drive.unchanged import forged
 from sluice.drive.world import PromotionMeans, Sibling, World, command
 from sluice.engine import Kind
@@ -52,7 +52,7 @@ async def plan_promotion(
     await _must_hold(means)
     old, slot, alive = await to_go_back_to(world, progress)
     if old is not None and alive and (old.commit.tree, old.env_fingerprint) == (commit.tree, fingerprint):
-        raise _serves_already(old, commit)
+        raise _serves_already(old, commit, await unmerged(world, means, commit))
     _must_be_known(world, old)
     before = await _policies_before(world, old)
     rules = strictest(policy.promotion, *(one.promotion for one in before.values()))
@@ -78,12 +78,13 @@ async def plan_promotion(
     return with_hash(plan, world.service, world.environment.value)
 
 
-def _serves_already(old: Release, commit: Commit) -> Denied:
+def _serves_already(old: Release, commit: Commit, waits: str) -> Denied:
+    """`waits`: what is proven in test, and whoever promotes may have meant."""
     same = "" if old.commit.sha == commit.sha else f", which has the same files as {commit.sha[:12]},"
     return Denied(
         Denial.ALREADY_SERVES,
         f"{old.commit.describe} (commit {old.commit.sha[:12]}){same} serves already, with the same settings.",
-        next="nothing: sluice status --env prod",
+        next=waits or "nothing: sluice status --env prod",
     )
 
 

@@ -136,6 +136,15 @@ async def _unproven(world: World, commit: Commit, serving: tuple[str, str] | Non
     )
 
 
+async def unmerged(world: World, means: PromotionMeans, commit: Commit) -> str:
+    """In words, what test serves on this host and the policy's branch lacks, as its Next; "" when there is nothing."""
+    serving = means.test.releases.serving() if isinstance(means.test, Sibling) else None
+    if serving is None or await _is_in(world, commit, serving[0].commit.sha):
+        return ""
+    there, main = serving[0].commit, world.policy_ref
+    return f"{there.branch} ({there.sha[:12]}), which test serves, goes nowhere before it is merged into {main}"
+
+
 async def _is_in(world: World, commit: Commit, sha: str) -> bool:
     try:
         return await world.repo.contains(commit.sha, sha)

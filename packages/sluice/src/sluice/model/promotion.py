@@ -150,7 +150,10 @@ def proof_in(records: Iterable[Mapping[str, Any]], tree: str, now: str, ttl_s: f
             Denial.NEWEST_FAILED,
             f"The newest attempt of this tree in test, run {run}, ended as {newest.get('outcome')}: "
             f"{newest.get('reason') or 'without a word'}. An older success does not count.",
-            next=again,
+            # What a run blamed is refused as bad when it is rolled out again.
+            next=f"{again} --override 'WHY', where it was not to blame; else mend it"
+            if newest.get("bad_release")
+            else again,
         )
     if str(newest["release"]) in left:
         raise Denied(
