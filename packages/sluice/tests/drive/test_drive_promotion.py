@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sluice.drive.promotion import plan_promotion
 from sluice.engine import FORWARD, State
+from sluice.gates.waivers import BadWaiver
 from sluice.ledger import Ledger
 from sluice.model.errors import Locked, StepFailed, UsageError
 from sluice.model.policy import ChecklistItem, PromotionSpec, Role, Signer
@@ -126,6 +128,19 @@ async def test_a_second_signature_of_one_person_carries_no_second_run(pair):
     assert (await pair.promote()).exit_code == 7
     pair.prod.verdicts.clear()
     await pair.denied("ApprovalUsed")
+
+
+@pytest.mark.parametrize(
+    ("waivers", "code"),
+    [({"no-secrets": "old"}, "WaiverForbidden"), ({"frieze": "x"}, "WaiverUnknown"), ({"freeze": ""}, "WaiverEmpty")],
+)
+async def test_a_waiver_that_cannot_be_taken_is_signed_by_nobody(pair, waivers, code):
+    """It is refused with the plan: nobody reads and signs what is refused afterwards; the promotion records it."""
+    with pytest.raises(BadWaiver) as refused:
+        await plan_promotion(pair.prod.world(), "", lambda _text: None, waivers)
+    assert refused.value.code == code
+    result = await pair.prod.drive().promote(dataclasses.replace(ASK, waivers=waivers))
+    assert (result.exit_code, result.record["refusal"]) == (1, code)
 
 
 async def test_what_is_passed_over_is_signed_too(pair):

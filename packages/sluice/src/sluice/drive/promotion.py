@@ -13,11 +13,13 @@ from sluice.drive.proof import ROLLOUT, Tested, tested, unmerged
 from sluice.drive.unchanged import forged
 from sluice.drive.world import PromotionMeans, Sibling, World, command
 from sluice.engine import Kind
+from sluice.gates.run import GATES
 from sluice.gates.standing import in_promotion
-from sluice.gates.waivers import passed_over
+from sluice.gates.waivers import NEVER, must_be_waivable, passed_over
 from sluice.ledger import Ledger
 from sluice.model.changes import policy_changes
 from sluice.model.errors import ConfigError, Refused, UsageError
+from sluice.model.policy import GatesSpec
 from sluice.model.promotion import Authored, Denial, Denied, Former, Promotion
 from sluice.model.release import CONTENT, INPUT, Artifact, Commit, Release
 from sluice.model.spec import ServiceSpec
@@ -38,7 +40,7 @@ def means_of(world: World) -> PromotionMeans:
 async def plan_promotion(
     world: World, branch: str, progress: Progress, exceptions: Mapping[str, str] | None = None
 ) -> Plan:
-    """The plan of bringing the policy's branch to this environment. Raises Denied, each with its own code.
+    """The plan of bringing the policy's branch to this environment. Raises Denied or BadWaiver, each with its own code.
 
     `exceptions` (`exceptions_of`) are a part of it: a gate is passed over only as it was signed.
     """
@@ -55,12 +57,14 @@ async def plan_promotion(
         raise _serves_already(old, commit, await unmerged(world, means, commit))
     _must_be_known(world, old)
     before = await _policies_before(world, old)
+    gates = gates_of(policy.gates, *(one.gates for one in before.values()))
+    _must_be_waivable(world, exceptions or {}, gates)
     rules = strictest(policy.promotion, *(one.promotion for one in before.values()))
     proof = await tested(world, means, commit, rules.proof_ttl_s)
     plan = Plan(
         commit=commit,
         candidate=policy,
-        policy=msgspec.structs.replace(policy, gates=gates_of(policy.gates, *(one.gates for one in before.values()))),
+        policy=msgspec.structs.replace(policy, gates=gates),
         policy_sha=commit.sha,
         env_fingerprint=fingerprint,
         old_release=old,
@@ -76,6 +80,15 @@ async def plan_promotion(
         ),
     )
     return with_hash(plan, world.service, world.environment.value)
+
+
+def _must_be_waivable(world: World, exceptions: Mapping[str, str], gates: GatesSpec) -> None:
+    """Nobody is to sign what is refused afterwards. Raises BadWaiver.
+
+    An override is among them as a gate's too: whether that was asked for by a waiver is known to the run alone.
+    """
+    asked = {gate: why for gate, why in exceptions.items() if gate not in NEVER}
+    must_be_waivable(asked, GATES, gates, world.environment)
 
 
 def _serves_already(old: Release, commit: Commit, waits: str) -> Denied:
