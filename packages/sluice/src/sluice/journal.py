@@ -99,20 +99,25 @@ def _unwritten(path: Path, failure: OSError) -> StepFailed:
 
 
 def resume_of(path: Path) -> str:
-    """`sluice resume` for the environment whose state a file is: it lies in SERVICE/envs/ENVIRONMENT."""
+    """`sluice resume` for the environment whose state a file is."""
+    return command_of(path, "resume")
+
+
+def command_of(path: Path, verb: str) -> str:
+    """A command for the environment whose state a file is: it lies in SERVICE/envs/ENVIRONMENT."""
     parts = path.parts
     if "envs" not in parts[1:-1]:
-        return "sluice resume"
+        return f"sluice {verb}"
     at = len(parts) - 1 - parts[::-1].index("envs")
-    return f"sluice resume --env {parts[at + 1]} --service {parts[at - 1]}"
+    return f"sluice {verb} --env {parts[at + 1]} --service {parts[at - 1]}"
 
 
-def damaged(path: Path, line: int, why: str) -> StateCorrupted:
-    """The error every reader of an append-only file raises."""
+def damaged(path: Path, line: int, why: str, *, following: str = "") -> StateCorrupted:
+    """The error every reader of an append-only file raises. `following`: what to do, where that is not to move it."""
     return StateCorrupted(
         f"{path}, line {line}: {why}.",
         world="Nothing was overwritten; the release that serves goes on serving.",
-        next="look at the file; when the state of the world is clear, move it away by hand",
+        next=following or "look at the file; when the state of the world is clear, move it away by hand",
         file=str(path),
         line=line,
     )

@@ -38,6 +38,35 @@ def test_what_is_not_anchored_is_counted_and_the_next_record_catches_up(capsys):
     assert "4 records: the chain holds, and every record is signed by SHA256:" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("host")
+def test_what_was_seen_on_the_origin_is_anchored_though_it_is_not_asked_now(capsys):
+    """Nothing is told of a tail that is none: `0 of 4 records`."""
+    assert lock() == 0
+    code, told = verified(capsys, "--offline")
+    assert (code, told["anchored"]) == (0, 4)
+    assert told["notes"] == [
+        "anchored: all 4 records are on the origin, as it was seen last (the origin was not asked (--offline))"
+    ]
+
+
+def test_a_rewritten_ledger_is_not_counted_as_a_tail(ledger, capsys):
+    """Which record was rewritten is said; how many stand after it is no number of records that wait."""
+    assert lock() == 0
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b"v1.2", b"v9.9", 1))
+    code, told = verified(capsys)
+    assert (code, told["notes"]) == (5, [])
+
+
+def test_a_ledger_that_does_not_hold_is_verified_and_not_moved_away(ledger, capsys):
+    """Whatever reads it says so: a ledger that is missing does not open the environment either."""
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b"v1.2", b"v9.9", 1))
+    for command in (["log", "--env", "test"], ["log", "metrics", "--env", "test"]):
+        assert main(command) == 5
+        said = capsys.readouterr().err
+        assert "Next: sluice log verify --env test --service shop" in said
+        assert "move it away" not in said
+
+
 def test_an_origin_out_of_reach_is_a_note_and_no_failure_of_the_command(host, capsys):
     """The record is written, the note says why it is not anchored, verify says how many."""
     (host / "origin.git").rename(host / "away.git")

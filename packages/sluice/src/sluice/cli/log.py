@@ -196,9 +196,12 @@ def _advice(code: str, name: str, mirror: Path | None, anchoring: Anchoring | No
 def _tail(records: int, anchoring: Anchoring) -> list[str]:
     left = max(records - anchoring.anchored, 0)
     memory = [anchoring.memory] if anchoring.memory else []
-    if not left and not anchoring.note:
+    if anchoring.problems:  # how many follow the first that is another one says nothing
+        return [*memory, *([anchoring.note] if anchoring.note else [])]
+    if not left and (anchoring.anchored or not anchoring.note):
         whole = f"all {_are(records)}" if records > 1 else _are(records)
-        return [*memory, f"anchored: {whole} on the origin"] if not anchoring.problems else memory
+        asked = f", as it was seen last ({anchoring.note})" if anchoring.note else ""
+        return [*memory, f"anchored: {whole} on the origin{asked}"]
     known = f"{left} of {_are(records, left)} not known to be on the origin"
     return [*memory, f"tail not anchored: {known}" + (f" ({anchoring.note})" if anchoring.note else "")]
 

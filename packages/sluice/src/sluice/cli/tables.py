@@ -151,9 +151,10 @@ def print_result(console: Console, result: Result) -> None:
 
 
 def counted(findings: Iterable[Finding]) -> str:
-    """How many of each verdict, as `21 ok, 3 skip`; dry runs are not among them."""
+    """How many of each verdict, as `21 ok, 3 skip`, whichever came first; dry runs are not among them."""
     counts = Counter(MARKS[finding.verdict][0] for finding in findings if not finding.dry_run)
-    return ", ".join(f"{count} {mark}" for mark, count in counts.items()) or "dry runs only"
+    marks = dict.fromkeys(mark for mark, _ in MARKS.values())
+    return ", ".join(f"{counts[mark]} {mark}" for mark in marks if counts[mark]) or "dry runs only"
 
 
 def status_text(found: Mapping[str, Any]) -> str:
@@ -183,7 +184,10 @@ def log_table(records: Iterable[Mapping[str, Any]], width: int) -> Table:
         )
     for record in records:
         outcome, _, more = str(record.get("outcome", "")).partition(" ")  # `frozen until …`: the rest has room in what
-        what = ": ".join(part for part in (more, what_of(record)) if part)
+        told = what_of(record)
+        what = (
+            told if told.startswith(more) else f"{more}: {told}" if told else more
+        )  # a waiver's reason names its gate
         shown = {**record, "commit": str(record.get("commit", ""))[:12], "smoke": record.get("smoke_result", "")}
         shown |= {"outcome": outcome, "what": what}
         table.add_row(*(escape(str(shown.get(name, ""))) for name in columns))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sluice.journal import Mark, append_line, canonical, damaged, replace_file, torn_from, whole_lines
+from sluice.journal import Mark, append_line, canonical, command_of, damaged, replace_file, torn_from, whole_lines
 from sluice.ledger.chain import (
     GENESIS,
     OWN,
@@ -161,8 +161,12 @@ class Ledger:
         lines = self._lines(repair=repair)
         records, verdict = _judged_once(lines, self._key.public() if lines else None, place)
         if not verdict.ok:
-            raise damaged(self.path, verdict.number, verdict.problem)
+            raise self._damaged(verdict.number, verdict.problem)
         return records
+
+    def _damaged(self, line: int, why: str) -> StateCorrupted:
+        # Moved away, it would be missed: journals, the note of the last record and the mirror remember it.
+        return damaged(self.path, line, why, following=command_of(self.path, "log verify"))
 
     def verify(self, runs: Mapping[str, Sequence[Mark]] | None = None, place: Place | None = None) -> Verification:
         """Judge the file. `runs`: those whose journal says they were recorded, and as what (`recorded_runs`).
@@ -235,7 +239,7 @@ class Ledger:
         # A lost key is not made anew: whoever takes the key away must not get a ledger that goes on all the same.
         key = self._key.public() if records else self._key.make()
         if key is None:
-            raise damaged(self.path, 1, "the ledger's key is missing")
+            raise self._damaged(1, "the ledger's key is missing")
         last = records[-1]["hash"] if records else GENESIS
         # Through JSON once, so that the line reads back as exactly what was hashed.
         told = json.loads(canonical(body))
