@@ -29,6 +29,15 @@ def test_the_lint_of_our_own_runbook_is_clean(policy: str, lang: Lang) -> None:
         assert lint(text, facts, Around(lambda _path: False)) == []
 
 
+@pytest.mark.parametrize("lang", list(Lang))
+def test_what_was_rendered_on_a_server_is_clean_in_a_clone_too(full, lang: Lang) -> None:
+    """A CI has the policy and no host.toml: what only the host knows it does not deny."""
+    for hosts in (PROCESSES, PLAIN):
+        text = render(facts_of(full, hosts), lang)
+        assert "(`domain-tls`)" in text or "(`containers-up`)" in text
+        assert lint(text, facts_of(full, {}), Around(lambda _path: False)) == []
+
+
 SEED_OF_PROD = "curl -I https://boltorezka.gismalink.art/health\ncurl https://boltorezka.gismalink.art/health\n"
 
 

@@ -81,7 +81,7 @@ REASON = Words("'REASON'", "'ПРИЧИНА'")
 PROMOTION_LEAD = Words("Only when all conditions are met:", "Только при выполнении всех условий:")
 PROMOTION_HOW = Words("In this order:", "По порядку:")
 PROMOTION_ITEMS_LEAD = Words(
-    "The checklist has {count} items; as a document of its own: `sluice runbook --checklist`.",
+    "Items of the checklist: {count}; as a document of its own: `sluice runbook --checklist`.",
     "В checklist пунктов: {count}; отдельным документом: `sluice runbook --checklist`.",
 )
 SIGNERS = Words("May sign items of the checklist: {names}.", "Подписывать пункты checklist вправе: {names}.")

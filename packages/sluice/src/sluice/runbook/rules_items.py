@@ -10,7 +10,7 @@ from sluice.runbook.items import Item, Kind, Part
 from sluice.runbook.page import DISCLAIMER, Code, Page
 from sluice.runbook.phrases import NOBODY
 from sluice.runbook.prose import Block, Shape
-from sluice.runbook.standing import Standing, blind, may_approve, standing
+from sluice.runbook.standing import Standing, blind, may_approve, standing, unknown
 from sluice.runbook.words import Lang, Words
 
 # Under such a lead everything in the list is a demand of that kind, and nothing else can be one.
@@ -58,7 +58,8 @@ def demanded(page: Page) -> None:
             if not disclaimed and how is not Standing.ENFORCED:
                 _unchecked(page, item, how, block)
                 break
-            if disclaimed and how is Standing.ENFORCED and f"`{item.id}`" in block.text:
+            judged = how is Standing.ENFORCED and not unknown(item, page.facts)
+            if disclaimed and judged and f"`{item.id}`" in block.text:
                 page.say(_line(item, block), Code.CHECKED, say.CHECKED, say.FIX_CHECKED, id=item.id)
                 break
 

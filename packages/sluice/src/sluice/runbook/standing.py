@@ -85,6 +85,11 @@ def blind(check: str, facts: Facts) -> Words | None:
     return None
 
 
+def unknown(item: Item, facts: Facts) -> bool:
+    """Whether a host is to say if this check has anything to look at, and none is known: a clone is asked."""
+    return item.kind is Kind.CHECK and item.id in (*CONTAINERS, DNS, TLS, REDIRECT) and not facts.environments
+
+
 def why_off(item: Item, facts: Facts) -> Words:
     """What is said of an item nobody looks at."""
     if item.kind is Kind.CRITERION:
