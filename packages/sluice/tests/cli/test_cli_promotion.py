@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -81,6 +82,28 @@ def refused(shop, code, *words):
     records = [json.loads(line) for line in shop.sluice("log", "--env", "prod", "--json")[1].splitlines()]
     assert (records[-1]["type"], records[-1]["refusal"]) == ("promotion", code), out
     return out
+
+
+def following(plan):
+    """What a plan says to type, without `sluice`."""
+    typed = plan.partition("  Next: ")[2].splitlines()
+    return [line.strip().removeprefix("sluice ") for line in typed]
+
+
+def test_a_plan_names_what_is_to_be_typed_and_that_works(prod, tmp_path):
+    """Sign-offs, approvals, the promotion, with what it is to pass over; once all is there, the promotion alone."""
+    assert prod.rollout("main")[0] == 0
+    code, plan = prod.sluice("plan", "--env", "prod", "--waive", "freeze=no time")
+    assert "commits         all there are; the newest:" in plan
+    typed = [shlex.split(line.replace("~/.ssh/id_ed25519", str(tmp_path / "bob"))) for line in following(plan)]
+    assert [words[0] for words in typed] == ["sign-off", "approve", "promote"], plan
+    for words in typed[:2]:
+        code, out = prod.sluice(*words)
+        assert code == 0, out
+    left = following(prod.sluice("plan", "--env", "prod", "--waive", "freeze=no time")[1])
+    assert [shlex.split(line) for line in left] == typed[2:]
+    code, out = prod.sluice(*typed[2])
+    assert code == 0, out
 
 
 def test_the_whole_way_to_prod(prod, tmp_path):

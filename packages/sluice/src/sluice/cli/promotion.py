@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,9 @@ def plan(session: Session, env: Environment, branch: str, override: str, waivers
     world = world_of(env)
     if env.name is not EnvironmentName.PROD and not branch:
         raise UsageError("which branch?", next="--branch BRANCH")
+    following: list[str] = []
     if env.name is EnvironmentName.PROD:
-        made, given = asyncio.run(_confirmed(world, branch, exceptions_of(world, waivers, override)))
+        made, given, following = asyncio.run(_confirmed(world, branch, exceptions_of(world, waivers, override)))
     else:
         made, given = asyncio.run(plan_rollout(world, branch, _quiet)), []
     shown = made, world.environment.value, given
@@ -56,13 +58,23 @@ def plan(session: Session, env: Environment, branch: str, override: str, waivers
         told = {"plan": msgspec.to_builtins(made), "confirmation": plan_data(*shown)}
         click.echo(msgspec.json.encode({"event": "plan", **session.redact_tree(told)}))
     else:
-        click.echo(session.redact(plan_text(*shown)))
+        same = _again(override, waivers)
+        typed = [f"{' ' * 8 if at else '  Next: '}{command}{same}" for at, command in enumerate(following)]
+        click.echo(session.redact("\n".join([plan_text(*shown), *typed])))
     return 0
 
 
-async def _confirmed(world: World, branch: str, exceptions: dict[str, str]) -> tuple[Plan, list[Approval]]:
+async def _confirmed(world: World, branch: str, exceptions: dict[str, str]) -> tuple[Plan, list[Approval], list[str]]:
+    """The plan, who approved it, and what is to be typed until it is promoted."""
     made = await plan_promotion(world, branch, _quiet, exceptions)
-    return made, await (await desk_for(world, made)).given()
+    desk = await desk_for(world, made)
+    return made, await desk.given(), [*await desk.open(), "sluice promote --env prod"]
+
+
+def _again(override: str, waivers: dict[str, str]) -> str:
+    """The options that are a part of the plan, as they are typed."""
+    words = [f"--waive {gate}={shlex.quote(reason)}" for gate, reason in waivers.items()]
+    return "".join(f" {word}" for word in [*words, *([f"--override {shlex.quote(override)}"] if override else [])])
 
 
 @cli.command(short_help="Bring to prod the very artifact that passed test.")

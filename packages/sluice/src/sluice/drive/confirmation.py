@@ -99,13 +99,13 @@ def _promotion(about: Promotion, given: Sequence[Approval]) -> Iterator[tuple[st
 def _commits(about: Promotion | None) -> Iterator[str]:
     if about is None:
         return
-    yield from _listed("commits", about.commits)
+    yield from _listed("commits", about.commits, "" if about.from_version else "all there are; the newest:")
     if about.taken_back:
         yield from _listed("taken back", about.taken_back)
 
 
-def _listed(label: str, changes: Sequence[Authored]) -> Iterator[str]:
-    yield f"  {label:{LABEL - 2}}{len(changes)}"
+def _listed(label: str, changes: Sequence[Authored], many: str = "") -> Iterator[str]:
+    yield f"  {label:{LABEL - 2}}{many or len(changes)}"
     for change in changes[:SHOWN]:
         yield f"    {change.sha[:12]}  {one_line(change.author)}: {one_line(change.subject)}"
     if len(changes) > SHOWN:

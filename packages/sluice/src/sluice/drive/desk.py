@@ -171,6 +171,13 @@ class Desk:
                 accepted.append(proven)
         return accepted, denied
 
+    async def open(self) -> list[str]:
+        """What people have still to type before it is promoted, in that order."""
+        items = [(one.id, (await self.item(one))[0]) for one in self.people]
+        approved, _ = await self.approvals(self.rules.approvals)
+        missing = [signing(Role.CHECKLIST, name) for name, found in items if found.verdict is not Verdict.PASS]
+        return [*missing, *([signing(Role.APPROVE)] if approved.verdict is not Verdict.PASS else [])]
+
     async def take_in(self, role: Role, text: str, signature: str, at: str, run: str) -> Approval:
         """A signature handed in now, judged as it will be when the plan is acted upon. Raises Denied, or UsageError."""
         given = Approval(role, text, signature, "", "", at, run)
