@@ -220,8 +220,8 @@ def sluice(demo: Demo, *arguments: str) -> int:
         signal.signal(signal.SIGINT, previous)
 
 
-def prepare(demo: Demo) -> dict[str, int]:
-    """What both start and broken need: origin, configuration, SSO."""
+def prepare(demo: Demo, *, merged: bool = False) -> dict[str, int]:
+    """What both start and broken need: origin (`merged`: with what was merged there), configuration, SSO."""
     if demo is COMPOSE:
         demo_engine.require_engine()
     ports = settings(demo)
@@ -229,7 +229,8 @@ def prepare(demo: Demo) -> dict[str, int]:
         write_env_file(demo, env, ports)
     write_host_file(demo, ports)
     service = demo.service if demo is COMPOSE else ""
-    demo_origin.refresh(ROOT, demo.folder / "origin.git", service, demo_promote.signers(demo.folder))
+    origin = demo.folder / "origin.git"
+    demo_origin.refresh(ROOT, origin, service, demo_promote.signers(demo.folder), merged=merged)
     start_sso(demo, ports["sso"])
     return ports
 
@@ -278,7 +279,7 @@ def start(demo: Demo) -> int:
 
 def broken(demo: Demo) -> int:
     """`make demo-broken`: succeeds when the bad release was caught and the good one goes on serving."""
-    ports = prepare(demo)
+    ports = prepare(demo, merged=True)
     before = served(ports)
     if not before:
         raise DemoError("nothing is running yet, so there is nothing to protect; run `make demo` first")

@@ -114,16 +114,18 @@ def policy(root: Path, service: str = "", signers: str = "") -> str:
     return (for_compose(spec, service) if service else spec) + signers
 
 
-def refresh(root: Path, origin: Path, service: str = "", signers: str = "") -> None:
+def refresh(root: Path, origin: Path, service: str = "", signers: str = "", *, merged: bool = False) -> None:
     """`main` is the checkout as it is (what git ignores is left out) with `policy`; `feature/demo` is one ahead of it.
 
-    With a `service`, it is called so, and runs in containers.
+    With a `service`, it is called so, and runs in containers. `merged`: what was merged into that `main` stays there.
     """
     if not (origin / "HEAD").exists():
         origin.mkdir(parents=True, exist_ok=True)
         git(["init", "--quiet", "--bare", "--initial-branch=main", str(origin)], cwd=root)
     spec = policy(root, service, signers)
     main = with_file(origin, snapshot(root, origin), SPEC, spec, "Deploy the demo by the demo's own policy")
+    if merged and git(["for-each-ref", "--contains", main, "refs/heads/main"], cwd=origin):
+        return
     set_branch(origin, "main", main)
     set_branch(origin, "feature/demo", with_file(origin, main, NOTE, NOTE_TEXT, "Add a note"))
 

@@ -114,3 +114,7 @@ def test_the_demo_promotes_what_test_proved_and_nothing_else(checkout):
     assert "already, so there is nothing to promote" in out
     assert checkout.records()[-1]["refusal"] == "FeatureBranch"
     assert (checkout.served("prod"), checkout.served("public")) == (proven, proven)
+
+    code, out = checkout.run("broken")
+    assert code == 0, out
+    assert checkout.head("main") == proven  # a bad branch takes no merge back
