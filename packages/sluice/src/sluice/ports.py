@@ -139,6 +139,10 @@ class Runtime(Protocol):
         """Whether the slot runs now, whole."""
         ...
 
+    async def restarts(self, slot: Slot) -> int:
+        """How often anything of the slot ended by itself and was started again. Raises SluiceError."""
+        ...
+
     async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:
         """Take over from `other` what may run only once: end it there, then start it here. Also the way back."""
         ...

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.criteria.health import Health
-from sluice.criteria.observations import Answer
+from sluice.criteria.observations import Answer, Restarted
 from sluice.model.spec import WatchSpec
 from sluice.model.verdict import Verdict
 
@@ -47,6 +47,18 @@ def test_a_bad_public_address_breaks_it_too():
     judged = health(public="xxx..", new=".....", old=".....")
     assert judged.finding().verdict is Verdict.FAIL
     assert "public: 3 of the last 3" in judged.finding().detail
+
+
+@pytest.mark.parametrize(
+    ("old", "verdict", "sure"), [("........", Verdict.FAIL, True), ("...x....", Verdict.INCONCLUSIVE, False)]
+)
+def test_a_slot_that_ends_and_is_started_again_is_not_healthy(old, verdict, sure):
+    """Between two questions nobody sees it gone; where the old one was in trouble too, it is nobody's fault."""
+    judged = health(new="........", public="........", old=old)
+    judged.observe(8, Restarted(2))
+    found = judged.finding()
+    assert (found.verdict, judged.sure, judged.broken) == (verdict, sure, True)
+    assert "new: it ended and was started again, 2 times" in found.detail
 
 
 def test_without_an_old_slot_there_is_no_control():

@@ -9,6 +9,7 @@ import pytest
 from sluice.checks.http import client
 from sluice.criteria import CRITERIA, sources, watch
 from sluice.criteria.observations import Answer, Observation, Scrape
+from sluice.model.errors import StepFailed
 from sluice.model.release import Slot
 from sluice.model.secret import Secret
 from sluice.model.verdict import Verdict
@@ -23,6 +24,19 @@ async def test_a_dead_slot_is_found_out_within_five_seconds_and_everything_is_ki
     assert verdicts(await judged(watched))["health"] == "fail"
     assert clock.time < 1.5 + 5
     assert "canary" in watched.runner.killed
+
+
+async def test_a_slot_that_dies_between_two_questions_is_found_out(clock):
+    """It answers whenever it is asked, and was started again meanwhile; what it did before the watch does not count."""
+
+    async def restarts():
+        if clock.time < 1:
+            raise StepFailed("nobody can be asked now")
+        return 3 if clock.time < 4 else 4
+
+    health = (await judged(context(clock, restarts=restarts)))["health"]
+    assert (health.verdict, "started again, 1 time" in health.detail) == (Verdict.FAIL, True)
+    assert clock.time < 4 + 3
 
 
 async def test_cut_sockets_are_found_out_within_ten_seconds(clock):

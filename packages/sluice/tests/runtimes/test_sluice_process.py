@@ -237,12 +237,14 @@ async def test_a_slot_lives_its_whole_life(runtime, mirror, runner):
         await asyncio.sleep(0.02)
     assert lines == ["secret is [redacted]", "draining"]
 
+    assert await runtime.restarts(slot) == 0
     os.kill((await runtime.status(slot)).pid, signal.SIGKILL)
     for _ in range(200):
         if not await runtime.alive(slot):
             break
         await asyncio.sleep(0.01)
     assert not await runtime.alive(slot)
+    assert await runtime.restarts(slot) == 1
     await runtime.stop(release, slot)
     await runtime.stop(release, slot)
     assert await runtime.status(slot) is None

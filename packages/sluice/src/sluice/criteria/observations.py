@@ -48,6 +48,12 @@ class Answer(msgspec.Struct, frozen=True, tag="answer", forbid_unknown_fields=Tr
     problem: str = ""
 
 
+class Restarted(msgspec.Struct, frozen=True, tag="restarted", forbid_unknown_fields=True):
+    """How often anything of the new slot ended since the watch began, and was started again by whoever keeps it up."""
+
+    times: Count
+
+
 class Counts(msgspec.Struct, frozen=True, tag="counts", forbid_unknown_fields=True):
     """One line of the canary."""
 
@@ -88,7 +94,7 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble", forbid_unknown_fields=
     fix: str = ""
 
 
-Observation = Answer | Counts | Call | Refusals | Scrape | Trouble
+Observation = Answer | Restarted | Counts | Call | Refusals | Scrape | Trouble
 
 
 def read_canary(line: Finding) -> Counts | Trouble:

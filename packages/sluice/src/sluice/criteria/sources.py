@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from sluice.criteria.counters import NotMetrics, read
 from sluice.criteria.observations import (
     Answer,
     Observation,
+    Restarted,
     Scrape,
     Side,
     Source,
@@ -29,6 +30,7 @@ from sluice.criteria.observations import (
     read_refusals,
     trouble,
 )
+from sluice.model.errors import SluiceError
 from sluice.model.release import Slot
 from sluice.model.secret import Secret
 from sluice.model.spec import RunSpec, WatchSpec
@@ -65,6 +67,10 @@ MAX_METRICS = 1024 * 1024  # far more than a service of this size has to say; it
 Feed = Callable[[Observation], None]
 
 
+async def _never() -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class WatchContext:
     """One watch. `old` is the control group: the slot that served until now, kept warm; None on a first rollout.
@@ -89,6 +95,7 @@ class WatchContext:
     metrics_token: Secret | None = None  # None although the policy names one: the env file does not have it
     ca_file: str = ""  # who signed the public address's certificate, where that is nobody the system trusts
     http: Callable[[str], httpx.AsyncClient] = client
+    restarts: Callable[[], Awaitable[int]] = _never  # of the new slot, by whoever keeps it up; raises SluiceError
 
     @property
     def slots(self) -> dict[Side, Slot]:
@@ -109,17 +116,30 @@ class WatchContext:
 
 
 async def probes(context: WatchContext, feed: Feed, end: float) -> None:
-    """Health of the public address and of every slot, once per interval."""
+    """Health of the public address and of every slot, and whether the new one stays up, once per interval."""
     addresses = {name: slot.url for name, slot in context.slots.items()}
     asked = [("old", addresses["old"])] if "old" in addresses else []
     asked += [("public", context.public_url), ("new", addresses["new"])]
     path, clock = context.run.health_path, context.clock
+    before = await _restarts(context)
     async with context.http(context.ca_file) as http:
         while (began := clock.monotonic()) < end:
             answers = await asyncio.gather(*(probe(http, url, path) for _, url in asked))
             for (target, _), problem in zip(asked, answers, strict=True):
                 feed(_answer(target, problem))
+            now = await _restarts(context)
+            before = now if before is None else before
+            if before is not None and now is not None and now > before:
+                feed(Restarted(now - before))
             await _until(clock, min(began + context.policy.interval_s, end))
+
+
+async def _restarts(context: WatchContext) -> int | None:
+    """None: whoever keeps the slot up cannot be asked now, which says nothing of the release."""
+    try:
+        return await context.restarts()
+    except SluiceError:
+        return None
 
 
 def _answer(target: str, problem: str) -> Answer:

@@ -176,6 +176,7 @@ class HostJudge:
             clock=env.clock,
             metrics_token=self._metrics_token(policy.watch.metrics_token),
             ca_file=env.host.ca_file,
+            restarts=lambda: env.runtime.restarts(slot),
         )
 
     @asynccontextmanager

@@ -175,6 +175,10 @@ class ComposeRuntime:
         routed = any(slot.port in one.ports for one in found)
         return routed and len(ended) == len(down) and all(_has_done_its_work(one) for one in ended)
 
+    async def restarts(self, slot: Slot) -> int:
+        """See ports.Runtime. As the engine counts them."""
+        return sum(int(one.get("RestartCount", 0)) for one in await self._documents(slot))
+
     async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:  # noqa: ARG002 - whoever has it
         """See ports.Runtime. Made here, ended wherever else they run, then started here and ready.
 

@@ -132,6 +132,11 @@ class ProcessRuntime:
         """What the supervisor knows, restarts counted; None when it does not know the slot."""
         return (await asyncio.to_thread(self._supervisor.status)).get(slot.unit)
 
+    async def restarts(self, slot: Slot) -> int:
+        """See ports.Runtime."""
+        status = await self.status(slot)
+        return status.restarts if status is not None else 0
+
     async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:
         """See ports.Runtime. A slot is one process, and two of them may always run together."""
 

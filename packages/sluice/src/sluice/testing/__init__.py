@@ -231,6 +231,9 @@ class MemoryWorld:
     async def alive(self, slot: Slot) -> bool:
         return slot.unit in self.running and slot.unit not in self.crippled
 
+    async def restarts(self, slot: Slot) -> int:  # noqa: ARG002 - the port's shape
+        return 0
+
     async def hand_over(self, release: Release, slot: Slot, other: Slot | None) -> None:
         await self._reach(f"hand over to {release.id} {slot.port} from {other.release_id if other else None}")
 
