@@ -29,11 +29,10 @@ from sluice.model.promotion import (
     is_over,
     must_be_of_plan,
     must_hold_now,
-    recorded_in,
     signing,
-    used_in,
 )
 from sluice.model.release import Release
+from sluice.model.signatures import recorded_in, used_in
 from sluice.model.verdict import Finding, Verdict
 
 TAIL = 200  # letters of a failed command's last line: enough to know what it was
@@ -226,7 +225,7 @@ class Desk:
                 Denial.APPROVAL_MISSING if text.role is Role.APPROVE else Denial.CHECKLIST_OPEN,
                 f"The signature of {signed.principal} was never recorded: the command that took it in did not come to "
                 "its end.",
-                next=signing(text.role, text.says.get("item", "")),
+                next=text.anew,
             )
         return signed, proven
 
@@ -333,7 +332,7 @@ def _used(text: Approval, what: str) -> Denied:
     return Denied(
         Denial.APPROVAL_USED,
         f"{what} was acted upon by a run before, and holds for that one alone.",
-        next=signing(text.role, text.says.get("item", "")),
+        next=text.anew,
     )
 
 

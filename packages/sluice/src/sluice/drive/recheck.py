@@ -59,7 +59,7 @@ async def must_hold_still(world: World, plan: Plan, signatures: Sequence[Approva
             raise Denied(
                 Denial.APPROVAL_EXPIRED,
                 f"The signature of {text.principal} ended while this was built.",
-                next=f"what was built is kept; {signing(text.role, text.says.get('item', ''))}",
+                next=f"what was built is kept; {text.anew}",
             )
 
 

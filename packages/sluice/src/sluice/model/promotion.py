@@ -213,6 +213,11 @@ class Approval(msgspec.Struct, frozen=True):
         pairs = (line.partition(": ") for line in self.document.splitlines()[1:])
         return {key: value for key, _, value in pairs}
 
+    @property
+    def anew(self) -> str:
+        """What somebody types to sign the same anew."""
+        return signing(self.role, self.says.get("item", ""))
+
 
 def asked_by(item: ChecklistItem) -> str:
     """What an item of the checklist asks for, in its own words, and of whom. Pure."""
@@ -304,7 +309,7 @@ def must_be_of_plan(text: Approval, expected: str) -> None:
         Denial.PLAN_ALTERED,
         f"What was signed (plan {shortened(plan, 12)}) is not what would be done now: "
         f"{other or 'a commit, a rule of the policy or a value of the env file is another'}.",
-        next=f"look at `sluice plan --env prod`, then: {signing(text.role, text.says.get('item', ''))}",
+        next=f"look at `sluice plan --env prod`, then: {text.anew}",
     )
 
 
@@ -312,8 +317,7 @@ def must_hold_now(text: Approval, who: str, now: str, ttl_s: float) -> None:
     """Whether it is neither over nor for longer than the policy lets it; `who` was proven to sign it. Raises Denied."""
     until, left = text.says.get("expires", ""), (_expires(text) - _time(now)).total_seconds()
     if left <= 0:
-        again = signing(text.role, text.says.get("item", ""))
-        raise Denied(Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {until}.", next=again)
+        raise Denied(Denial.APPROVAL_EXPIRED, f"The signature of {who} held until {until}.", next=text.anew)
     # A second of grace: the text holds whole seconds, and ours has thousandths.
     if left > ttl_s + 1:
         raise Denied(
@@ -364,31 +368,6 @@ def _expires(text: Approval) -> dt.datetime:
             "What was signed says when it ends in another way than the text that is to be signed.",
             next="sign the text that `sluice approve --print` shows",
         ) from None
-
-
-def recorded_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The signatures that were taken in, by their digests."""
-    taken = (one for one in records if one["type"] in ("approval", "sign-off") and one.get("outcome") == "signed")
-    return frozenset(str(one["digest"]) for one in taken)
-
-
-def used_in(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The signatures that promotions acted upon, and all others that were handed in for the same plan before.
-
-    A promotion that was refused before it announced its first change has done nothing, and its signatures still hold.
-    After that they are used up, though no user saw anything: a database may have been migrated. Nor does somebody's
-    second signature, which was not needed, carry another run.
-    """
-    used: set[str] = set()
-    of_plan: dict[str, set[str]] = {}
-    for record in records:
-        if record["type"] in ("approval", "sign-off") and record.get("outcome") == "signed":
-            of_plan.setdefault(str(record["plan"]), set()).add(str(record["digest"]))
-        if record["type"] == "promotion" and (record.get("touched") or record.get("decision") != "refused"):
-            used |= {str(one["digest"]) for one in record.get("approvals", ())} | of_plan.get(
-                str(record["plan"]), set()
-            )
-    return frozenset(used)
 
 
 def _lasting(seconds: float) -> str:
