@@ -185,9 +185,8 @@ def log_table(records: Iterable[Mapping[str, Any]], width: int) -> Table:
     for record in records:
         outcome, _, more = str(record.get("outcome", "")).partition(" ")  # `frozen until …`: the rest has room in what
         told = what_of(record)
-        what = (
-            told if told.startswith(more) else f"{more}: {told}" if told else more
-        )  # a waiver's reason names its gate
+        # A waiver's reason names its gate already.
+        what = told if told.startswith(more) else ": ".join(part for part in (more, told) if part)
         shown = {**record, "commit": str(record.get("commit", ""))[:12], "smoke": record.get("smoke_result", "")}
         shown |= {"outcome": outcome, "what": what}
         table.add_row(*(escape(str(shown.get(name, ""))) for name in columns))
