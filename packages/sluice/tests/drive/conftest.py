@@ -25,6 +25,7 @@ from sluice.runner import LocalRunner
 from sluice.testing import MemoryWorld
 
 from .pair import proven_pair
+from .people import People
 
 ASK = Request("olga@host", "test")
 SPEC = """
@@ -184,3 +185,9 @@ def town(tmp_path):
 async def pair(tmp_path):
     """Proven in test, nothing in prod yet."""
     return await proven_pair(tmp_path)
+
+
+@pytest.fixture
+def people(town):
+    """The town's people."""
+    return People(town)

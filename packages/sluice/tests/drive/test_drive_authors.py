@@ -19,49 +19,7 @@ from sluice.model.policy import BY_KEY, PromotionSpec
 from sluice.model.promotion import Denied
 from sluice.model.stricter import strictest
 
-RULE = "approver_not_author = true"
-BY_KEYS = 'approver_not_author = "by-key"'
-
-
-class People:
-    """A town whose commits are made by whom one says, signed or not."""
-
-    def __init__(self, town) -> None:
-        self.town, self.count = town, 0
-
-    def change(self, author, *, key="", message="", committer="", merge=""):
-        """A commit on main by `author`, or with `merge` one that joins this branch."""
-        self.count += 1
-        if merge:
-            self.town.git("merge", "-q", "--no-ff", "--no-commit", merge)
-        (self.town.origin / f"file{self.count}").write_text("x")
-        self.town.git("add", "-A")
-        signing = ["-c", "gpg.format=ssh", "-c", f"user.signingkey={self.town.folder / key}"] if key else []
-        options = ["--author", f"{author} <{author.lower()}@example.org>", *(["-S"] if key else [])]
-        words = [*signing, "commit", "-qm", message or f"Change {self.count}", *options]
-        self.town.git(*words, author=committer or author)
-
-    def begin_anew(self, rule, key="ann", extra=""):
-        """A history whose first commit is signed, with this rule in its policy."""
-        self.town.git("checkout", "-q", "--orphan", "fresh")
-        text = self.town.spec.format(**self.town.keys).replace(RULE, rule) + extra
-        (self.town.origin / "sluice.toml").write_text(text)
-        self.change("Ann", key=key)
-        self.town.git("branch", "-M", "fresh", "main")
-
-    async def promoted(self):
-        """Bob approved, and it went."""
-        await self.town.proven()
-        await self.town.signed()
-        result = await self.town.promote()
-        assert result.exit_code == 0, result.what
-
-
-@pytest.fixture
-def people(town):
-    """The town's people."""
-    return People(town)
-
+from .people import BOB, BY_KEYS, RULE, bobs
 
 # ---------------------------------------------------------------- by all that a commit says
 
@@ -229,14 +187,7 @@ async def test_what_true_does_not_prove(people, town):
     assert (await town.promote()).exit_code == 0
 
 
-BOB = '[signers.bob]\nkeys = ["{bob}"]\nmay = ["approve"]\n'
 BOBBY = 'authors = ["Bobby"]\n'
-
-
-def bobs(town, *entries):
-    """The town's policy with other entries for Bob."""
-    assert BOB in town.spec
-    return town.spec.replace(BOB, "".join(entries)).format(**town.keys)
 
 
 @pytest.mark.parametrize(
@@ -258,96 +209,6 @@ async def test_who_is_renamed_by_the_candidate_stays_an_author(people, town, ent
     people.change("Bobby")
     await town.proven()
     await town.not_taken("ApprovalByAuthor", who="bob")
-
-
-# ---------------------------------------------------------------- by key alone
-
-
-async def test_by_key_every_commit_is_signed_by_somebody_else(people, town):
-    """All of Ann's, signed: bob may approve, ann may not, the first time and later."""
-    people.begin_anew(BY_KEYS)
-    people.change("Ann", key="ann")
-    await town.proven()
-    await town.not_taken("ApprovalByAuthor", who="ann")
-    await people.promoted()
-    people.change("Ann", key="carl")
-    await people.promoted()
-
-
-@pytest.mark.parametrize(
-    ("key", "code"), [("", "AuthorUnknown"), ("mallory", "AuthorUnknown"), ("bob", "ApprovalByAuthor")]
-)
-@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
-async def test_by_key_an_unsigned_a_foreign_and_the_own_signature(people, town, first, key, code):
-    """A made-up name without a signature, a key nobody has, the approver's own: in the middle of what is promoted."""
-    people.begin_anew(BY_KEYS)
-    if not first:
-        await people.promoted()
-    people.change("Made Up", key=key)
-    people.change("Ann", key="ann")
-    await town.proven()
-    await town.not_taken(code, who="bob")
-
-
-async def test_by_key_a_merge_has_to_be_signed_too(people, town):
-    """The button of a forge signs with no key of [signers]: nobody can tell what such a merge holds."""
-    people.begin_anew(BY_KEYS)
-    await people.promoted()
-    town.git("checkout", "-qb", "feature/x")
-    people.change("Ann", key="ann")
-    town.git("checkout", "-q", "main")
-    people.change("Ann", key="ann")
-    people.change("Ann", merge="feature/x")
-    await town.proven()
-    await town.not_taken("AuthorUnknown", who="bob")
-
-
-async def test_by_key_co_authors_are_looked_at_all_the_same(people, town):
-    """A line in a message is no proof, but it says enough."""
-    people.begin_anew(BY_KEYS)
-    await people.promoted()
-    people.change("Ann", key="ann", message="Together\n\nCo-authored-by: bob <b@example.org>")
-    await town.proven()
-    await town.not_taken("ApprovalByAuthor", who="bob")
-
-
-async def test_by_key_a_key_that_the_candidate_itself_names_shows_nothing(people, town):
-    """A second key under another name, merged together with what it signed: it was nobody's at the last promotion."""
-    people.begin_anew(BY_KEYS)
-    await people.promoted()
-    (town.origin / "sluice.toml").write_text(
-        town.spec.format(**town.keys).replace(RULE, BY_KEYS)
-        + f'[signers.mallory]\nkeys = ["{town.keys["mallory"]}"]\nmay = ["checks"]\n'
-    )
-    people.change("Ann", key="ann")
-    people.change("Mallory", key="mallory")
-    await town.proven()
-    await town.not_taken("AuthorUnknown", who="bob")
-
-
-@pytest.mark.parametrize("name", ["bob", "robert"])
-async def test_by_key_a_key_that_was_the_approvers_stays_theirs(people, town, name):
-    """The candidate gives Bob's second key, which signed it, to another name, and may rename himself: it is his."""
-    two = BOB.replace('["{bob}"]', '["{bob}", "{mallory}"]')
-    people.begin_anew(RULE)
-    (town.origin / "sluice.toml").write_text(bobs(town, two).replace(RULE, BY_KEYS))
-    people.change("Ann", key="ann")
-    await people.promoted()
-    zoe = '[signers.zoe]\nkeys = ["{mallory}"]\nmay = ["checks"]\n'
-    (town.origin / "sluice.toml").write_text(bobs(town, BOB.replace("bob]", f"{name}]"), zoe).replace(RULE, BY_KEYS))
-    people.change("Zed", key="mallory")
-    await town.proven()
-    await town.not_taken("ApprovalByAuthor", who="bob")
-
-
-async def test_a_candidate_cannot_take_the_stricter_rule_back(people, town):
-    """What was promoted last asked for keys: so does the promotion that would ask no more."""
-    people.begin_anew(BY_KEYS)
-    await people.promoted()
-    (town.origin / "sluice.toml").write_text(town.spec.format(**town.keys).replace(RULE, ""))
-    people.change("Ann")
-    await town.proven()
-    await town.not_taken("AuthorUnknown", who="bob")
 
 
 @pytest.mark.parametrize(
@@ -400,17 +261,6 @@ async def test_a_history_of_too_many_people_is_refused(people, town, monkeypatch
     with pytest.raises(Refused, match="cannot be told") as refused:
         await town.signed("bob")
     assert "approver_not_author = false" in refused.value.next
-
-
-async def test_a_refusal_says_what_to_do(people, town):
-    """Which commit, why it shows nothing, and both ways out."""
-    people.begin_anew(BY_KEYS)
-    people.change("Made Up")
-    await town.proven()
-    with pytest.raises(Denied) as denied:
-        await town.signed("bob")
-    assert "bears no SSH signature that holds" in denied.value.what
-    assert "commit --amend -S" in denied.value.next
 
 
 # ---------------------------------------------------------------- since when secrets are looked for

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -16,21 +15,11 @@ from sluice.journal import read_all
 from sluice.ledger import Ledger
 from sluice.lock import Holder, hold
 from sluice.model.errors import ConfigError, Locked, ProbeBroken, Refused, StateCorrupted, StepFailed
-from sluice.model.secret import Secret
 from sluice.model.spec import EnvironmentName
 from sluice.model.verdict import Verdict
-from sluice.testing import ASKED, SPEC, Killed, MemoryWorld, Request, commit_of, killer
+from sluice.testing import ASKED, SPEC, Killed, MemoryWorld, Request, killer
 
-MAIN = Request("ann@host", "test", "main")
-BAD = Request("ann@host", "test", "feature/bad")
-SENTINEL = "sentinel-secret-value"
-
-
-async def established(folder):
-    """A world where `main` serves."""
-    memory = MemoryWorld(folder)
-    assert (await memory.drive().rollout(MAIN)).exit_code == 0
-    return memory
+from .serving import BAD, established
 
 
 def serves_as_before(memory):
@@ -344,95 +333,6 @@ async def test_a_release_that_serves_unrecorded_is_what_a_failed_rollout_goes_ba
     assert result.exit_code == 3
     assert memory.serving_release() == "run-0002"
     assert set(memory.running.values()) == {"run-0002"}
-
-
-async def test_rollback_goes_to_the_last_verified_release_and_never_back_to_what_was_left(tmp_path):
-    """The newest verified release that does not serve; what somebody rolled back from is not gone back to."""
-    memory = await established(tmp_path)
-    assert (await memory.drive().rollout(ASKED)).exit_code == 0
-    result = await memory.drive().rollback(ASKED)
-    assert (result.exit_code, result.record["decision"]) == (0, "rollback")
-    assert result.record["from_release"] == "run-0002"
-    assert memory.serving_release() == "run-0001"
-    again = await memory.drive().rollback(ASKED)
-    assert again.exit_code == 1
-    assert "nothing to roll back to" in again.what
-    assert memory.serving_release() == "run-0001"
-    assert memory.migrated == ["run-0001", "run-0002"]
-
-
-async def test_rollback_needs_no_origin_and_goes_to_no_unverified_release(tmp_path):
-    """A rollback works while the repository cannot be reached, and passes over what never served."""
-    memory = await established(tmp_path)
-    assert (await memory.drive().rollout(ASKED)).exit_code == 0
-    memory.verdicts["watch", "feature/bad"] = Verdict.FAIL
-    assert (await memory.drive().rollout(BAD)).exit_code == 3
-    memory.broken["fetch"] = Refused("unreachable")
-    assert (await memory.drive().rollback(ASKED)).exit_code == 0
-    assert memory.serving_release() == "run-0001"
-
-
-async def test_rollback_with_a_lost_artifact_is_refused(tmp_path):
-    """What cannot be started is not begun."""
-    memory = await established(tmp_path)
-    assert (await memory.drive().rollout(ASKED)).exit_code == 0
-    memory.artifact.rmdir()
-    result = await memory.drive().rollback(ASKED)
-    assert (result.exit_code, "is gone" in result.what) == (1, True)
-    assert memory.serving_release() == "run-0002"
-
-
-async def test_no_secret_reaches_journal_ledger_or_reports(tmp_path):
-    """A sentinel that every finding and log line of the world repeats is in no sink."""
-    memory = await established(tmp_path)
-    for judgement in ("ready", "smoke private", "smoke public", "watch"):
-        memory.verdicts[judgement, "feature/bad"] = Verdict.FAIL
-        request = Request("ann@host", "test", "feature/bad", f"because {SENTINEL}")
-        result = await memory.drive().rollout(request)
-        assert SENTINEL not in repr(result)
-        if result.record["locked"]:
-            await memory.drive().unlock(ASKED, f"it was {SENTINEL}")
-        del memory.verdicts[judgement, "feature/bad"]
-    texts = [path.read_text() for path in memory.paths.env_dir.rglob("*") if path.is_file()]
-    assert not [text for text in texts if SENTINEL in text]
-    assert SENTINEL not in repr(memory.reports)
-
-
-async def test_no_record_holds_a_secret_wherever_it_was_typed_or_pushed(tmp_path):
-    """Owner, branch, version and reasons are text as well: in no record, report or note of the lock."""
-    memory = await established(tmp_path)
-    branch = f"feature/{SENTINEL}"
-    memory.branches.add(branch)
-    memory.verdicts["smoke private", branch] = Verdict.FAIL
-    asked = Request(f"ann-{SENTINEL}@host", "flag", branch, f"because {SENTINEL}")
-    held: list[str] = []
-
-    def dies(entry):
-        held.append(memory.paths.lock_info.read_text())
-        killer("intent:starting")(entry)
-
-    with pytest.raises(Killed):
-        await memory.drive(dies).rollout(asked)
-    assert "ann-[redacted]@host" in held[-1]
-    assert SENTINEL not in held[-1]
-    await memory.drive().resume(asked)
-    result = await memory.drive().rollout(asked)
-    for verb in ("lock", "unlock"):
-        await getattr(memory.drive(), verb)(asked, f"for {SENTINEL}")
-    records = Ledger(memory.paths.ledger).records()
-    assert {record["type"] for record in records} >= {"rollout", "recovery", "lock", "unlock"}
-    assert SENTINEL not in memory.paths.ledger.read_text() + repr(result) + repr(memory.reports)
-    assert (result.record["owner"], result.record["branch"]) == ("ann-[redacted]@host", "feature/[redacted]")
-    assert result.record["commit"] == commit_of(branch).sha
-
-
-async def test_the_policys_branch_stays_in_records_whatever_a_value_says(tmp_path):
-    """A server whose DB_ROLE is `master` does not lose the runs of the branch `master`: gates look for them."""
-    memory = MemoryWorld(tmp_path, branches={"master"})
-    memory.redactor.learn([Secret("master")])
-    drive = Drive(replace(memory.world(), policy_ref="master"), memory.reports.append)
-    result = await drive.rollout(Request("ann of master", "test", "master"))
-    assert (result.record["branch"], result.record["owner"]) == ("master", "ann of [redacted]")
 
 
 async def test_the_plan_says_where_the_candidate_would_change_the_policy(tmp_path):

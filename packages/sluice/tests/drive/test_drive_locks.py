@@ -14,15 +14,7 @@ from sluice.model.errors import Locked, Refused, StateCorrupted, StepFailed, Usa
 from sluice.model.verdict import Verdict
 from sluice.testing import ASKED, Killed, MemoryWorld, Request, killer
 
-MAIN = Request("ann@host", "test", "main")
-BAD = Request("ann@host", "test", "feature/bad")
-
-
-async def established(folder):
-    """A world where `main` serves."""
-    memory = MemoryWorld(folder)
-    assert (await memory.drive().rollout(MAIN)).exit_code == 0
-    return memory
+from .serving import BAD, MAIN, established
 
 
 def closed(memory):
