@@ -8,6 +8,7 @@ import json
 from rich.console import Console
 
 from sluice.cli.render import JsonScreen, LineScreen, screen
+from sluice.cli.watching import Panel
 from sluice.drive import Report
 from sluice.model.verdict import Finding, Verdict
 
@@ -52,6 +53,19 @@ def test_a_terminal_shows_every_value_and_the_time_left_and_takes_it_away():
     assert "limit: 0 lost" in text
     assert "limit" not in after.file.getvalue()
     assert captured.get()
+
+
+def test_a_narrow_terminal_shows_every_limit_too():
+    """Eighty columns have no room for a value and its limit in one line: the limit is below, and neither is cut."""
+    value, limit = "public 0 of 10, new 0 of 10, old 0 of 10 bad", "below 3 of 10 bad, of the public address or new"
+    told = {"criteria": [{"name": "health", "state": "good", "now": value, "limit": limit}]}
+    below = Console(file=io.StringIO(), width=80)
+    below.print(Panel(told))
+    assert below.file.getvalue().split("\n") == [
+        f"      ok    health           {value}",
+        f"            limit: {limit}",
+        "",
+    ]
 
 
 def test_programs_get_every_event():

@@ -12,7 +12,7 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sluice.cli.outlet import escape
-from sluice.cli.watching import Changes, LiveProgress, panel
+from sluice.cli.watching import Changes, LiveProgress, Panel
 from sluice.drive import Report
 from sluice.engine import Event, State
 from sluice.model.verdict import Finding, Verdict
@@ -137,7 +137,7 @@ class LiveScreen(LineScreen):
 
     def _watch(self, report: Report) -> None:
         self._progress(f"{report.data.get('left_s', 0):.0f} s left")
-        self._live.below = panel(report.data)
+        self._live.below = Panel(report.data)
 
     def _progress(self, text: str) -> None:
         if self._task is not None:

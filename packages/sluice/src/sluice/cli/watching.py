@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress
 from rich.text import Text
 
@@ -23,7 +23,8 @@ STATES = {
     "skipped": ("skip", "dim"),
 }
 ALARMING = {"bad", "unclear"}
-WIDTH = 46  # of a value beside its limit, so that both are seen on a terminal of 120 columns
+WIDE, WIDTH = 120, 46  # columns of a terminal on which a value of that width and its limit are both seen in one line
+NAME = 16  # the longest of the five, and a little
 
 
 def readings(data: Mapping[str, Any]) -> list[Reading]:
@@ -33,18 +34,35 @@ def readings(data: Mapping[str, Any]) -> list[Reading]:
     return msgspec.convert(data.get("criteria", []), list[Reading])
 
 
-def panel(data: Mapping[str, Any]) -> RenderableType:
-    """One line per criterion: its value now and its limit, cut at the terminal's edge."""
-    lines = []
-    for reading in readings(data):
-        mark, colour = STATES.get(reading.state, ("?", "yellow"))
-        name = reading.name + (" (dry run)" if reading.dry_run else "")
-        now = reading.now if len(reading.now) <= WIDTH or not reading.limit else f"{reading.now[: WIDTH - 1]}…"
-        line = Text.assemble(
-            "      ", (f"{mark:5}", colour), f" {name:16} {now:{WIDTH}}", no_wrap=True, overflow="ellipsis"
-        )
-        lines.append(line.append(f"  limit: {reading.limit}" if reading.limit else "", "dim"))
-    return Group(*lines)
+class Panel:
+    """One line per criterion: its value now and its limit; on a narrow terminal the limit has a line of its own."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        """Of one `watch` event. Raises msgspec.ValidationError when it is none."""
+        self._readings = readings(data)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """See rich. What is longer than a line is cut at the terminal's edge."""
+        wide = options.max_width >= WIDE
+        for reading in self._readings:
+            mark, colour = STATES.get(reading.state, ("?", "yellow"))
+            name, limit = reading.name + (" (dry run)" if reading.dry_run else ""), f"limit: {reading.limit}"
+            now = reading.now if len(reading.now) <= WIDTH or not (wide and reading.limit) else _cut(reading.now)
+            line = _line("      ", (f"{mark:5}", colour), f" {name:{NAME}} {now:{WIDTH if wide else 0}}")
+            if not reading.limit:
+                yield line
+            elif wide:
+                yield line.append(f"  {limit}", "dim")
+            else:
+                yield from (line, _line(" " * 12, (limit, "dim")))
+
+
+def _cut(now: str) -> str:
+    return f"{now[: WIDTH - 1]}…"
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
 class Changes:
