@@ -36,14 +36,19 @@ async def test_who_is_split_in_two_by_the_candidate_is_one_person(town, name):
     assert (await town.promote()).exit_code == 0
 
 
-async def test_a_candidate_that_changed_who_may_sign(town):
-    """Mallory merged her own key: she cannot approve the promotion that would bring it into force; bob can."""
+async def merged_by_mallory(town):
+    """After a promotion she merged her own key into the policy, and test proved that."""
     await town.proven()
     await town.signed()
     assert (await town.promote()).exit_code == 0
     mallory = f'[signers.mallory]\nkeys = ["{town.keys["mallory"]}"]\nmay = ["approve"]\n'
     town.policy(town.spec.format(**town.keys) + mallory)
     await town.proven()
+
+
+async def test_a_candidate_that_changed_who_may_sign(town):
+    """Mallory merged her own key: she cannot approve the promotion that would bring it into force; bob can."""
+    await merged_by_mallory(town)
     await town.not_taken("PolicyChanged", who="mallory")
     await town.signed("bob")
     result = await town.promote()
@@ -76,12 +81,7 @@ async def test_a_candidate_cannot_make_its_own_promotion_easier(town):
 
 async def test_a_lost_note_of_what_serves_names_no_new_signers(town):
     """serving.json is gone: who may sign is still the word of what was promoted last."""
-    await town.proven()
-    await town.signed()
-    assert (await town.promote()).exit_code == 0
-    mallory = f'[signers.mallory]\nkeys = ["{town.keys["mallory"]}"]\nmay = ["approve"]\n'
-    town.policy(town.spec.format(**town.keys) + mallory)
-    await town.proven()
+    await merged_by_mallory(town)
     town.prod.releases.set_serving(None, None)
     town.prod.pointed = None
     await town.not_taken("PolicyChanged", who="mallory")
