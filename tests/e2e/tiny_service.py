@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# `serve PORT`, `migrate`, `work`. Its behaviour is the file `mode` beside it:
+# `serve PORT`, `migrate`, `work`. Who asks for /end ends it. Its behaviour is the file `mode` beside it:
 #   good   as it should be
 #   lies   /version names another commit: seen on the private address
 #   sick   /health fails for whoever comes through the ingress: seen after the switch
@@ -38,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             code = 503 if mode == "sick" and self.headers.get("X-Forwarded-Host") else 200
         elif self.path == "/version":
             answer = dict(sha="0" * 40 if mode == "lies" else sha, tree=tree, version="tiny")
+        elif self.path == "/end":
+            threading.Timer(0.05, os._exit, [1]).start()  # once this is answered
         elif self.path.startswith("/lines/"):
             answer = dict(lines=lines(os.path.basename(self.path)))
         else:
