@@ -201,7 +201,7 @@ def test_a_text_signed_elsewhere_is_taken_in_and_an_altered_one_is_not(prod, tmp
         sign = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(tmp_path / "bob"), "-n", namespace, str(path)]
         subprocess.run(sign, check=True, timeout=30)
         altered = tmp_path / f"{role}-altered.txt"
-        altered.write_text(text.replace("commits: 1", "commits: 0"))
+        altered.write_text(text.replace("commits: all there are", "commits: 0"))
         signature = path.with_suffix(".txt.sig").read_text()
         for what, wanted in ((altered.read_text(), "PlanAltered"), (text, "")):
             whole = tmp_path / "signed"

@@ -81,7 +81,7 @@ class Pair:
             until = expires or expiry(self.prod.clock.now(), ttl_s)
             text = document(("shop", "prod"), plan.hash, plan.promotion, until, item)
             signature = self.tools.sign(text, key)
-            return text.replace("commits: 1", alter) if alter else text, signature
+            return text.replace("commits: all there are", alter) if alter else text, signature
 
         return await self.prod.drive().sign(ASK, role, sign)
 

@@ -83,7 +83,7 @@ async def test_an_artifact_that_differs(town):
         ({"who": "mallory"}, "SignatureForeign"),
         ({"who": "carl"}, "SignatureRole"),
         ({"who": "ann"}, "ApprovalByAuthor"),
-        ({"alter": ("commits: 1", "commits: 0")}, "PlanAltered"),
+        ({"alter": ("commits: all there are", "commits: 0")}, "PlanAltered"),
         ({"alter": ("plan: ", "plan: 0")}, "PlanAltered"),
         ({"garble": True}, "SignatureAltered"),
         ({"ttl_s": 6000.0}, "ApprovalTooLong"),
@@ -101,9 +101,9 @@ async def test_a_bad_signature_has_a_name(town, how, code):
     "alter",
     [
         ("Sluice approval", "\ufeffSluice approval"),
-        ("commits: 1\n", "commits: 1\ncommits: 1\n"),
-        ("commits: 1\n", "commits: 1\nand a word\n"),
-        ("commits: 1\n", "commits: 1\r\n"),
+        ("commits: all there are\n", "commits: all there are\ncommits: all there are\n"),
+        ("commits: all there are\n", "commits: all there are\nand a word\n"),
+        ("commits: all there are\n", "commits: all there are\r\n"),
     ],
     ids=["a byte order mark", "a line twice", "a line more", "a line end"],
 )
@@ -120,8 +120,8 @@ async def test_a_text_that_says_something_else_names_the_line_and_nobody(town):
     """Who signed is not known before the signature was looked at."""
     await town.proven()
     with pytest.raises(Denied, match=r"^What was signed \(plan \w{12}.?\) is not what would be done now") as denied:
-        await town.signed(alter=("commits: 1\n", "commits: 0\nnew: line\n"))
-    assert "commits, now 1, was 0; new, now not said, was line" in denied.value.what
+        await town.signed(alter=("commits: all there are\n", "commits: 0\nnew: line\n"))
+    assert "commits, now all there are, was 0; new, now not said, was line" in denied.value.what
 
 
 @pytest.mark.parametrize(
