@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.testing.processes import command_lines
 from sluice.testing.spelling import spellings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,11 +191,7 @@ class World:
 
     def _look_at_processes(self, done: threading.Event) -> None:
         while not done.wait(0.1):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.processes.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-                except OSError:
-                    continue  # it ended while we looked
+            self.processes.update(command_lines())
 
     def rollout(self, branch: str, *more: str) -> subprocess.CompletedProcess[str]:
         """Roll a branch out to test."""
@@ -215,15 +212,8 @@ class World:
 
     def slots_alive(self) -> list[str]:
         """Command lines of the slots that live now."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(self.state) in line and "boltorezka" in line and " serve " in line:
-                found.append(line)
-        return found
+        state = str(self.state)
+        return [line for line in command_lines() if state in line and "boltorezka" in line and " serve " in line]
 
     def ledger(self) -> list[dict[str, object]]:
         """The records, oldest first."""

@@ -20,6 +20,7 @@ from tiny_service import COMPOSE, SERVER, SPEC
 
 from sluice.hosts.sources import ServerValues, Sources
 from sluice.model.errors import Refused
+from sluice.testing.processes import command_lines
 from sluice.testing.spelling import spellings
 
 pytestmark = pytest.mark.e2e
@@ -125,11 +126,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Ends soon after `over` is set."""
         while not self.over.wait(0.05):
-            for line in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.seen.add(line.read_bytes().decode(errors="replace"))
-                except OSError:
-                    continue  # it ended meanwhile
+            self.seen.update(command_lines())
 
 
 class Sourced(TinyWorld):

@@ -26,6 +26,7 @@ from sluice.cli import main as sluice_main
 from sluice.hosts.releases import FileReleases
 from sluice.hosts.state import StatePaths
 from sluice.runtimes.client import SupervisorClient
+from sluice.testing.processes import command_lines
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000  # of sched.h
@@ -257,13 +258,7 @@ class TinyWorld:
 
     def processes(self) -> list[str]:
         """Command lines of the slots that live now, of the runtime `process`."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if str(self.state) in line and "server.py serve" in line:
-                    found.append(line)
-        return found
+        return [line for line in command_lines() if str(self.state) in line and "server.py serve" in line]
 
     def stop(self) -> None:
         """End everything this world started; nothing of it stays on the engine."""

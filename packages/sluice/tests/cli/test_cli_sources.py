@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sluice.runtimes.client import SupervisorClient
+from sluice.testing.processes import command_lines
 from sluice.testing.spelling import spellings
 
 pytestmark = pytest.mark.drill
@@ -66,11 +67,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Ends soon after `over` is set."""
         while not self.over.wait(0.1):
-            for line in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.seen.add(line.read_bytes().decode(errors="replace"))
-                except OSError:
-                    continue  # it ended meanwhile
+            self.seen.update(command_lines())
 
 
 def test_no_value_of_any_source_reaches_a_sink(sourced):
